@@ -1,0 +1,128 @@
+/**
+ * How a channel behaves. Nothing in it can weaken verification.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import type * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import type { InvalidConfigError } from "./InvalidConfigError.js"
+import * as internal from "./internal/config.js"
+
+/**
+ * The TLS versions there are: a lower one does not exist as a value.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const TlsVersion = Schema.Literal("TLSv1.2", "TLSv1.3").annotations({
+  message: (issue) => ({
+    message: `expected "TLSv1.2" or "TLSv1.3", got ${JSON.stringify(issue.actual)}`,
+    override: true
+  })
+})
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type TlsVersion = typeof TlsVersion.Type
+
+const fields = Schema.Struct({
+  /** Lowest TLS version to speak. Default `"TLSv1.3"`. */
+  tlsMinVersion: Schema.optionalWith(TlsVersion, { default: () => "TLSv1.3" }),
+  /** Highest TLS version to speak. Default `"TLSv1.3"`. */
+  tlsMaxVersion: Schema.optionalWith(TlsVersion, { default: () => "TLSv1.3" }),
+  /**
+   * Longest time without progress in one phase of a request: waiting for a free connection, waiting for the response's
+   * headers, waiting for the next piece of its body. Default 30 seconds.
+   */
+  timeout: Schema.optionalWith(internal.PositiveDuration, { default: () => Duration.seconds(30) }),
+  /** Always `true`: there is no other value. */
+  verifyPeer: Schema.optionalWith(
+    Schema.Literal(true).annotations({
+      message: (issue) => ({
+        message: `expected true, peer verification cannot be disabled, got ${JSON.stringify(issue.actual)}`,
+        override: true
+      })
+    }),
+    { default: () => true as const }
+  ),
+  /** Limit for TCP connect and TLS handshake together. Default 10 seconds. */
+  connectTimeout: Schema.optionalWith(internal.PositiveDuration, { default: () => Duration.seconds(10) }),
+  /** Connections a stand-alone channel keeps at most (a pooled channel owns exactly one). Default 10. */
+  connections: Schema.optionalWith(internal.NumberIn(1, 65_535), { default: () => 10 }),
+  /** Longest life of a connection; it then ends once its request has. Default: the earliest notAfter on it alone. */
+  maxConnectionAge: Schema.optional(internal.PositiveDuration)
+}).pipe(
+  Schema.filter((config) =>
+    config.tlsMinVersion > config.tlsMaxVersion
+      ? {
+          path: ["tlsMaxVersion"],
+          message: `expected a version of at least tlsMinVersion ${config.tlsMinVersion}, got ${config.tlsMaxVersion}`
+        }
+      : undefined
+  )
+)
+
+/**
+ * The configuration of a channel: all fields have defaults, all are checked.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class TransportConfig extends Schema.Class<TransportConfig>("@agentweave/transport/TransportConfig")(fields) {}
+
+/**
+ * What {@link make} takes: every field optional, every duration a `DurationInput`. A `TransportConfig` is one too.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Options = typeof TransportConfig.Encoded
+
+/**
+ * Checks options and fills in defaults.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { TransportConfig } from "@agentweave/transport"
+ *
+ * const config = TransportConfig.make({ timeout: "5 seconds", tlsMinVersion: "TLSv1.2" })
+ * ```
+ */
+export const make: (options: Options) => Either.Either<TransportConfig, InvalidConfigError> = internal.decoder(
+  "TransportConfig",
+  TransportConfig
+)
+
+/**
+ * All defaults.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const defaults: TransportConfig = new TransportConfig({})
+
+/**
+ * The configuration read from `Config`: `tlsMinVersion`, `tlsMaxVersion`, `timeout`, `verifyPeer`, `connectTimeout`,
+ * `connections`, `maxConnectionAge`, each optional.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const config: Config.Config<TransportConfig> = internal.fromConfig(
+  Config.all({
+    tlsMinVersion: internal.optional(Config.string("tlsMinVersion")),
+    tlsMaxVersion: internal.optional(Config.string("tlsMaxVersion")),
+    timeout: internal.optional(Config.duration("timeout")),
+    verifyPeer: internal.optional(Config.boolean("verifyPeer")),
+    connectTimeout: internal.optional(Config.duration("connectTimeout")),
+    connections: internal.optional(Config.integer("connections")),
+    maxConnectionAge: internal.optional(Config.duration("maxConnectionAge"))
+  }),
+  internal.decoder("TransportConfig", TransportConfig as Schema.Schema<TransportConfig, unknown>)
+)

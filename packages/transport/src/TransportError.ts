@@ -1,0 +1,219 @@
+/**
+ * The error family of the transport: flat tags, each with what was expected and what was seen.
+ *
+ * @since 0.1.0
+ */
+import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
+import type { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
+import * as Duration from "effect/Duration"
+import * as Schema from "effect/Schema"
+
+/**
+ * Whether a request can have had an effect at the peer. `NotSent`: not one byte of it was written, so that even a
+ * non-idempotent request may be sent again. `Unknown`: it may have been processed (RFC 9110 section 9.2.2).
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Outcome = Schema.Literal("NotSent", "Unknown")
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Outcome = typeof Outcome.Type
+
+/**
+ * - `Refused`, `Unreachable`, `Dns`: the peer was never reached.
+ * - `HandshakeReset`: the connection was cut before the TLS handshake ended.
+ * - `NotTls`: the peer does not speak TLS.
+ * - `ProtocolMismatch`: no common TLS version.
+ * - `Negotiation`: no common cipher, group or signature algorithm.
+ * - `Closed`: closed after the request was handed over and before a byte of the response.
+ * - `Lost`: lost in the middle of the response.
+ * - `Malformed`: the peer's answer is not valid HTTP.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const ConnectionErrorReason = Schema.Literal(
+  "Refused",
+  "Unreachable",
+  "Dns",
+  "HandshakeReset",
+  "NotTls",
+  "ProtocolMismatch",
+  "Negotiation",
+  "Closed",
+  "Lost",
+  "Malformed"
+)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type ConnectionErrorReason = typeof ConnectionErrorReason.Type
+
+const transientReasons: ReadonlySet<ConnectionErrorReason> = new Set([
+  "Refused",
+  "Unreachable",
+  "Dns",
+  "HandshakeReset",
+  "Closed",
+  "Lost"
+])
+
+/**
+ * The connection to `address` could not be made, or broke. `code` is the platform's error code where there is one.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ConnectionError extends Schema.TaggedError<ConnectionError>()("ConnectionError", {
+  reason: ConnectionErrorReason,
+  outcome: Outcome,
+  address: Schema.String,
+  description: Schema.String,
+  code: Schema.optional(Schema.String),
+  cause: Schema.optional(Schema.Defect)
+}) {
+  /** Whether the same attempt can succeed later. Whether a *request* may be sent again depends on `outcome` too. */
+  get isRetryable(): boolean {
+    return transientReasons.has(this.reason)
+  }
+  override get message(): string {
+    const code = this.code === undefined ? "" : ` (${this.code})`
+    return `${this.reason}: ${this.description}${code}; peer at ${this.address}, request ${this.outcome === "NotSent" ? "not sent" : "outcome unknown"}`
+  }
+}
+
+/**
+ * - `Acquire`: waiting for a free connection.
+ * - `Connect`: TCP connect and TLS handshake.
+ * - `Headers`: from the request's start to the response's headers.
+ * - `Body`: between two pieces of the response's body.
+ * - `Attempt`, `Total`: the per-attempt timeout and the total deadline of a retry policy.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const TimeoutPhase = Schema.Literal("Acquire", "Connect", "Headers", "Body", "Attempt", "Total")
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type TimeoutPhase = typeof TimeoutPhase.Type
+
+/**
+ * A limit of time passed. `limit` is the limit, `phase` what was being waited for.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TimeoutError extends Schema.TaggedError<TimeoutError>()("TimeoutError", {
+  phase: TimeoutPhase,
+  outcome: Outcome,
+  limit: Schema.DurationFromMillis,
+  target: Schema.String
+}) {
+  /** A slow peer can be faster next time. Whether a *request* may be sent again depends on `outcome` too. */
+  get isRetryable(): boolean {
+    return true
+  }
+  override get message(): string {
+    const what = {
+      Acquire: "a free connection",
+      Connect: "the TCP connection and TLS handshake",
+      Headers: "the response's headers",
+      Body: "the next piece of the response's body",
+      Attempt: "one attempt",
+      Total: "all attempts"
+    }[this.phase]
+    return `${this.phase}: expected ${what} within ${Duration.format(this.limit)}, nothing came from ${this.target}; request ${this.outcome === "NotSent" ? "not sent" : "outcome unknown"}`
+  }
+}
+
+/**
+ * The pool has no connection to give: the limit named by `limit` is reached (`Target`: connections to this peer,
+ * `Total`: connections of the whole pool, `Waiting`: fibers already waiting).
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class PoolExhaustedError extends Schema.TaggedError<PoolExhaustedError>()("PoolExhaustedError", {
+  targetId: Schema.String,
+  maxConnections: Schema.Number,
+  limit: Schema.Literal("Target", "Total", "Waiting")
+}) {
+  /** Connections come back; but retrying at once adds to the load that exhausted the pool, so a policy must ask for it. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    const limit = {
+      Target: `${this.maxConnections} connections to this peer`,
+      Total: `${this.maxConnections} connections of the whole pool`,
+      Waiting: `${this.maxConnections} fibers waiting for a connection`
+    }[this.limit]
+    return `${this.limit}: no connection to ${this.targetId}: expected fewer than ${limit}, all are taken`
+  }
+}
+
+/**
+ * The pool was closed: its scope has ended.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class PoolClosedError extends Schema.TaggedError<PoolClosedError>()("PoolClosedError", {
+  targetId: Schema.String
+}) {
+  /** A closed pool does not open again. */
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message(): string {
+    return `expected an open pool for ${this.targetId}, its scope has ended`
+  }
+}
+
+/**
+ * Everything a pool can answer in place of a connection.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type ConnectionPoolError = PoolExhaustedError | PoolClosedError
+
+/**
+ * What can go wrong on the way to a verified peer, apart from HTTP itself.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type TransportError =
+  | PeerVerificationError
+  | IdentityError
+  | ConnectionError
+  | TimeoutError
+  | InvalidSpiffeIdError
+
+/**
+ * @since 0.1.0
+ * @category refinements
+ */
+export const isTransportError = (error: unknown): error is TransportError => {
+  switch ((error as { readonly _tag?: unknown } | null | undefined)?._tag) {
+    case "PeerVerificationError":
+    case "IdentityError":
+    case "ConnectionError":
+    case "TimeoutError":
+    case "InvalidSpiffeIdError":
+      return true
+    default:
+      return false
+  }
+}
