@@ -30,6 +30,7 @@ export type Outcome = typeof Outcome.Type
  * - `NotTls`: the peer does not speak TLS.
  * - `ProtocolMismatch`: no common TLS version.
  * - `Negotiation`: no common cipher, group or signature algorithm.
+ * - `NoAddress`: no directory knows an address for the peer.
  * - `Closed`: closed after the request was handed over and before a byte of the response.
  * - `Lost`: lost in the middle of the response.
  * - `Malformed`: the peer's answer is not valid HTTP.
@@ -45,6 +46,7 @@ export const ConnectionErrorReason = Schema.Literal(
   "NotTls",
   "ProtocolMismatch",
   "Negotiation",
+  "NoAddress",
   "Closed",
   "Lost",
   "Malformed"

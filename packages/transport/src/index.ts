@@ -1,6 +1,10 @@
 /**
  * @since 0.1.0
  */
+export * as AuditEvent from "./AuditEvent.js"
+export * as AuditLog from "./AuditLog.js"
+export * as Connector from "./Connector.js"
 export * as InvalidConfigError from "./InvalidConfigError.js"
+export * as SecureChannel from "./SecureChannel.js"
 export * as TransportConfig from "./TransportConfig.js"
 export * as TransportError from "./TransportError.js"

@@ -1,0 +1,107 @@
+/**
+ * The seam to sockets: opens one verified connection, and runs one request at a time on it. Applications do not use it;
+ * `SecureChannel` and `ConnectionPool` do, and a package that brings sockets (or a test) implements it.
+ *
+ * @since 0.1.0
+ */
+import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
+import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
+import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
+import type { HttpClientError } from "@effect/platform/HttpClientError"
+import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
+import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type { RuntimeFiber } from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import type { CloseReason } from "./AuditEvent.js"
+import type { AuditError } from "./AuditLog.js"
+import type { TransportConfig } from "./TransportConfig.js"
+import type { TransportError } from "./TransportError.js"
+
+/**
+ * What a request can fail with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type RequestFailure = TransportError | AuditError | HttpClientError
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ConnectOptions {
+  /** Who must be at the other end. */
+  readonly matcher: PeerMatcher
+  /** Host name or IP address (IPv6 without brackets). */
+  readonly host: string
+  readonly port: number
+  readonly config: TransportConfig
+  /** Called once, synchronously, when the established connection has ended and is off the wire. */
+  readonly onClose: (reason: CloseReason) => void
+}
+
+/**
+ * One request on one connection.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Exchange {
+  readonly request: HttpClientRequest
+  /** The request target in origin form: path and query (RFC 9112 section 3.2.1), already encoded. */
+  readonly path: string
+  /** The fiber that runs the request: its context runs a streamed body. */
+  readonly fiber: RuntimeFiber<unknown, unknown>
+  /**
+   * Called once, synchronously, when the exchange no longer occupies the connection: the response's body has been
+   * received whole, or it failed, was aborted or was dropped. `connection.isUsable()` then says if it can be used again.
+   */
+  readonly onSettled: () => void
+}
+
+/**
+ * One verified TLS connection. It carries one exchange at a time; starting a second one is the caller's mistake.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Connection {
+  /** Unique within the process; the audit log's `connectionId`. */
+  readonly id: string
+  readonly peer: VerifiedPeer
+  /** Our own SPIFFE ID on this connection. */
+  readonly ownId: SpiffeId
+  /** `host:port` of the peer. */
+  readonly address: string
+  /** Whether a new exchange may be started: open, idle and not retired. Cheap and synchronous. */
+  readonly isUsable: () => boolean
+  /**
+   * Starts an exchange now, in this very call. `resume` is called at most once, with the response (as soon as its
+   * headers are there) or the failure. The returned function aborts it: nothing is resumed after that, the exchange
+   * settles within the call, and a connection in an unknown state is closed.
+   */
+  readonly unsafeStart: (
+    exchange: Exchange,
+    resume: (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
+  ) => () => void
+  /** Takes no new exchange from now on and closes as soon as the one in flight has settled (at once when idle). */
+  readonly unsafeRetire: (reason: CloseReason) => void
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export class Connector extends Context.Tag("@agentweave/transport/Connector")<
+  Connector,
+  {
+    /**
+     * Opens one connection: TCP, TLS with both certificates, the gate, the audit events. Interruption abandons the
+     * attempt and leaves no socket. The connection lives until the scope closes (reason `Shutdown`, requests in flight
+     * fail), it is retired, or it breaks. Fails with `AuditError` when the attempt could not be put on record.
+     */
+    readonly connect: (options: ConnectOptions) => Effect.Effect<Connection, TransportError | AuditError, Scope.Scope>
+  }
+>() {}
