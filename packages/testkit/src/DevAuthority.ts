@@ -1,0 +1,209 @@
+/**
+ * An in-memory certificate authority for tests and development: one trust domain, its roots, and SVIDs for any workload.
+ *
+ * @since 0.1.0
+ */
+import {
+  type IdentityError,
+  type InvalidSpiffeIdError,
+  SpiffeId,
+  TrustDomain,
+  type X509Bundle,
+  type X509BundleSet,
+  X509Context,
+  type X509Svid
+} from "@agentweave/spiffe"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as CertificateAuthority from "./CertificateAuthority.js"
+import type { CertificateProfile } from "./CertificateProfile.js"
+import type { Credentials } from "./Credentials.js"
+import { bundleFrom, bundleSetFrom, svidFrom } from "./internal/spiffe.js"
+import type { KeyAlgorithm } from "./KeyPair.js"
+import type { MintError } from "./MintError.js"
+
+/**
+ * @since 0.1.0
+ * @category symbols
+ */
+export const TypeId: unique symbol = Symbol.for("@agentweave/testkit/DevAuthority")
+
+/**
+ * @since 0.1.0
+ * @category symbols
+ */
+export type TypeId = typeof TypeId
+
+/**
+ * A trust domain's authority, as an immutable value: rotating a root gives another authority, and the one before it goes
+ * on signing as it did. Dates come from Effect's `Clock`, so that under `TestClock` they are the test's.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface DevAuthority {
+  readonly [TypeId]: TypeId
+  readonly trustDomain: TrustDomain.TrustDomain
+  /** The roots, newest first. The first one's hierarchy signs. */
+  readonly roots: readonly [CertificateAuthority.CertificateAuthority, ...CertificateAuthority.CertificateAuthority[]]
+  /** The CA that signs leaves: the lowest intermediate, or the root where there is none. */
+  readonly issuer: CertificateAuthority.CertificateAuthority
+  /** The roots as the trust bundle that peers verify against. */
+  readonly bundle: X509Bundle.X509Bundle
+  /** The SPIFFE ID of a path of this trust domain; throws on a path the grammar forbids. */
+  readonly id: (path: string) => SpiffeId.SpiffeId
+  /** Issues a proper SVID. A profile that makes it improper is refused by `X509Svid` with an `IdentityError`. */
+  readonly issue: (options?: IssueOptions) => Effect.Effect<X509Svid.X509Svid, IssueError>
+  /** Issues anything: what a faulty or hostile peer would present. */
+  readonly issueRaw: (options?: IssueOptions) => Effect.Effect<Credentials, MintError>
+  /** A proper SVID with this authority's bundle and those of `federatesWith`: all an `IdentityProvider` hands out. */
+  readonly context: (
+    options?: IssueOptions & { readonly federatesWith?: ReadonlyArray<DevAuthority> | undefined }
+  ) => Effect.Effect<X509Context.X509Context, IssueError>
+  /** A new root in front of the others, which stay in the bundle; new SVIDs are signed below the new root. */
+  readonly rotateRoot: (options?: RotateOptions) => Effect.Effect<DevAuthority, MintError>
+  /** The same authority without all roots but the newest, as after a completed roll-over. */
+  readonly retireOldRoots: DevAuthority
+  /** The same signer, with `root` added to the end of the bundle. */
+  readonly addRoot: (root: CertificateAuthority.CertificateAuthority) => DevAuthority
+  /** The same authority with another CA as the one that signs leaves. */
+  readonly withIssuer: (issuer: CertificateAuthority.CertificateAuthority) => DevAuthority
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type IssueError = MintError | IdentityError.IdentityError
+
+/**
+ * Which workload, and what its certificate says beyond the usual. `uris`, when given, wins over `id`, and `id` over
+ * `path`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface IssueOptions extends CertificateProfile {
+  /** Path of the SPIFFE ID in this trust domain, with its leading slash. Default `/workload`. */
+  readonly path?: string | undefined
+  /** The entire SPIFFE ID, when it is of another trust domain. */
+  readonly id?: string | undefined
+  /** The Workload API's hint. Default none. */
+  readonly hint?: string | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface MakeOptions {
+  /** The trust domain's name, e.g. `example.org`. */
+  readonly trustDomain: string
+  /** Of all keys, unless a profile says otherwise. Default `P-256`. */
+  readonly keyAlgorithm?: KeyAlgorithm | undefined
+  /** How many intermediate CAs stand between root and leaf. Default 0. */
+  readonly intermediates?: number | undefined
+  /** Default 365 days. */
+  readonly rootTtl?: Duration.DurationInput | undefined
+  /** What the root's certificate says beyond the usual. */
+  readonly root?: CertificateProfile | undefined
+  /** What every intermediate's certificate says beyond the usual. */
+  readonly intermediate?: CertificateProfile | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type RotateOptions = Omit<MakeOptions, "trustDomain">
+
+type Hierarchy = Pick<DevAuthority, "roots" | "issuer">
+
+const makeHierarchy = Effect.fnUntraced(function* (trustDomain: TrustDomain.TrustDomain, options: RotateOptions) {
+  const root = yield* CertificateAuthority.makeRoot({
+    trustDomain,
+    keyAlgorithm: options.keyAlgorithm,
+    ttl: options.rootTtl,
+    ...options.root
+  })
+  let issuer = root
+  for (let depth = 0; depth < (options.intermediates ?? 0); depth++) {
+    issuer = yield* CertificateAuthority.makeIntermediate(issuer, { ttl: options.rootTtl, ...options.intermediate })
+  }
+  return { root, issuer }
+})
+
+const fromHierarchy = (
+  trustDomain: TrustDomain.TrustDomain,
+  made: RotateOptions,
+  { issuer, roots }: Hierarchy
+): DevAuthority => {
+  const issueRaw = (options: IssueOptions = {}) => {
+    const { hint: _hint, id, path = "/workload", ...profile } = options
+    return CertificateAuthority.issue(issuer, { uris: [id ?? `spiffe://${trustDomain}${path}`], ...profile })
+  }
+  const issue = (options: IssueOptions = {}): Effect.Effect<X509Svid.X509Svid, IssueError> =>
+    Effect.flatMap(issueRaw(options), (credentials) => svidFrom(credentials, options.hint))
+  const self: DevAuthority = {
+    [TypeId]: TypeId,
+    trustDomain,
+    roots,
+    issuer,
+    bundle: bundleFrom(
+      trustDomain,
+      roots.map((root) => root.certificate)
+    ),
+    id: (path) => SpiffeId.make(`spiffe://${trustDomain}${path}`),
+    issueRaw,
+    issue,
+    context: ({ federatesWith = [], ...options } = {}) =>
+      Effect.map(issue(options), (svid) => X509Context.make({ svid, bundles: bundles([self, ...federatesWith]) })),
+    rotateRoot: (options) => {
+      const merged = { ...made, ...options }
+      return Effect.map(makeHierarchy(trustDomain, merged), (next) =>
+        fromHierarchy(trustDomain, merged, { roots: [next.root, ...roots], issuer: next.issuer })
+      )
+    },
+    get retireOldRoots() {
+      return fromHierarchy(trustDomain, made, { roots: [roots[0]], issuer })
+    },
+    addRoot: (root) => fromHierarchy(trustDomain, made, { roots: [...roots, root], issuer }),
+    withIssuer: (other) => fromHierarchy(trustDomain, made, { roots, issuer: other })
+  }
+  return self
+}
+
+/**
+ * A new authority with a fresh root.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { DevAuthority } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const authority = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 1 })
+ *   const svid = yield* authority.issue({ path: "/api", ttl: "10 minutes" })
+ *   console.log(svid.spiffeId) // spiffe://example.org/api
+ * })
+ * ```
+ */
+export const make = Effect.fnUntraced(function* (
+  options: MakeOptions
+): Effect.fn.Return<DevAuthority, InvalidSpiffeIdError.InvalidSpiffeIdError | MintError> {
+  const { trustDomain: name, ...rest } = options
+  const trustDomain = yield* TrustDomain.parse(name)
+  const { issuer, root } = yield* makeHierarchy(trustDomain, rest)
+  return fromHierarchy(trustDomain, rest, { roots: [root], issuer })
+})
+
+/**
+ * The bundles of several authorities, one a trust domain: what a workload that federates with them all is given.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const bundles = (authorities: ReadonlyArray<DevAuthority>): X509BundleSet.X509BundleSet =>
+  bundleSetFrom(authorities.map((authority) => authority.bundle))

@@ -1,0 +1,9 @@
+/**
+ * @since 0.1.0
+ */
+export * as CertificateAuthority from "./CertificateAuthority.js"
+export * as CertificateProfile from "./CertificateProfile.js"
+export * as Credentials from "./Credentials.js"
+export * as DevAuthority from "./DevAuthority.js"
+export * as KeyPair from "./KeyPair.js"
+export * as MintError from "./MintError.js"

@@ -1,0 +1,206 @@
+/**
+ * From a profile to a signed certificate.
+ */
+import { type KeyObject, webcrypto } from "node:crypto"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
+import type { CertificateProfile, GeneralSubtrees, NameConstraints, Validity } from "../CertificateProfile.js"
+import * as KeyPair from "../KeyPair.js"
+import { MintError } from "../MintError.js"
+import { alterSerialNumber, sequence, tlv } from "./der.js"
+import { loadX509, type X509 } from "./x509.js"
+
+/** A certificate with what its holder needs to use it. */
+export interface Minted {
+  readonly certificate: Uint8Array
+  readonly subject: string
+  readonly keyPair: KeyPair.KeyPair
+  /** As the certificate states it. */
+  readonly keyIdentifier: string
+}
+
+/** Who signs. Absent: the certificate is self-signed. */
+export interface Signer {
+  readonly subject: string
+  readonly keyPair: KeyPair.KeyPair
+  readonly keyIdentifier: string
+}
+
+/** What a certificate of some kind has where its profile says nothing. */
+export interface Kind {
+  readonly ca: boolean
+  readonly subject: string
+  readonly uri: string
+  readonly ttl: Duration.DurationInput
+  readonly keyAlgorithm: KeyPair.KeyAlgorithm
+}
+
+const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+const generalNames = {
+  email: (value: string) => tlv(0x81, ascii(value)),
+  dns: (value: string) => tlv(0x82, ascii(value)),
+  uri: (value: string | Uint8Array) => tlv(0x86, typeof value === "string" ? ascii(value) : value),
+  ip: (value: string) => tlv(0x87, Uint8Array.from(value.split("."), Number))
+}
+
+const subtrees = (tag: number, trees: GeneralSubtrees | undefined): ReadonlyArray<Uint8Array> => {
+  const names = [
+    ...(trees?.emails ?? []).map(generalNames.email),
+    ...(trees?.dnsNames ?? []).map(generalNames.dns),
+    ...(trees?.uris ?? []).map(generalNames.uri)
+  ]
+  return names.length === 0 ? [] : [tlv(tag, ...names.map((name) => sequence(name)))]
+}
+
+const nameConstraints = (constraints: NameConstraints): Uint8Array<ArrayBuffer> =>
+  sequence(...subtrees(0xa0, constraints.permitted), ...subtrees(0xa1, constraints.excluded))
+
+const purposes: Record<string, string> = { serverAuth: "1.3.6.1.5.5.7.3.1", clientAuth: "1.3.6.1.5.5.7.3.2" }
+
+const extensions = (
+  x509: X509,
+  profile: CertificateProfile,
+  kind: Kind,
+  identifiers: { readonly subject: string; readonly authority: string }
+) => {
+  const list: Array<InstanceType<X509["Extension"]>> = []
+  const raw = (oid: string, critical: boolean, value: Uint8Array) =>
+    list.push(new x509.Extension(oid, critical, Uint8Array.from(value)))
+
+  const basic = profile.basicConstraints ?? { ca: kind.ca }
+  if (basic !== "Absent") list.push(new x509.BasicConstraintsExtension(basic.ca, basic.pathLength, true))
+
+  const usage = profile.keyUsage ?? (kind.ca ? ["keyCertSign", "cRLSign"] : ["digitalSignature"])
+  if (usage !== "Absent") {
+    const flags = usage.reduce((sum, name) => sum | x509.KeyUsageFlags[name], 0)
+    list.push(new x509.KeyUsagesExtension(flags, true))
+  }
+
+  const extended = profile.extendedKeyUsage ?? (kind.ca ? "Absent" : ["serverAuth", "clientAuth"])
+  if (extended !== "Absent") {
+    list.push(new x509.ExtendedKeyUsageExtension(extended.map((purpose) => purposes[purpose] ?? purpose)))
+  }
+
+  if (profile.subjectKeyIdentifier !== "Absent") list.push(new x509.SubjectKeyIdentifierExtension(identifiers.subject))
+  if (profile.authorityKeyIdentifier !== "Absent") {
+    list.push(new x509.AuthorityKeyIdentifierExtension(identifiers.authority))
+  }
+
+  const names = [
+    ...(profile.emails ?? []).map(generalNames.email),
+    ...(profile.dnsNames ?? []).map(generalNames.dns),
+    ...(profile.uris ?? [kind.uri]).map(generalNames.uri),
+    ...(profile.ipAddresses ?? []).map(generalNames.ip)
+  ]
+  if (names.length > 0) raw("2.5.29.17", false, sequence(...names))
+  if (profile.nameConstraints !== undefined) raw("2.5.29.30", true, nameConstraints(profile.nameConstraints))
+  for (const extension of profile.extensions ?? []) raw(extension.oid, extension.critical, extension.value)
+  return list
+}
+
+const curveHash = { "P-256": "SHA-256", "P-384": "SHA-384", "P-521": "SHA-512" } as const
+
+/** The key as WebCrypto wants it; an RSA key is bound to its digest there. */
+const signing = async (keyPair: KeyPair.KeyPair, hash: CertificateProfile["signatureHash"]) => {
+  const { algorithm } = keyPair
+  const key: KeyObject = Redacted.value(keyPair.privateKey)
+  const pkcs8 = key.export({ type: "pkcs8", format: "der" })
+  const load = (
+    parameters: webcrypto.AlgorithmIdentifier | webcrypto.RsaHashedImportParams | webcrypto.EcKeyImportParams
+  ) => webcrypto.subtle.importKey("pkcs8", pkcs8, parameters, false, ["sign"])
+  switch (algorithm) {
+    case "P-256":
+    case "P-384":
+    case "P-521":
+      return {
+        signingKey: await load({ name: "ECDSA", namedCurve: algorithm }),
+        signingAlgorithm: { name: "ECDSA", hash: hash ?? curveHash[algorithm] }
+      }
+    case "Ed25519":
+    case "Ed448":
+      return { signingKey: await load({ name: algorithm }), signingAlgorithm: { name: algorithm, hash: "SHA-512" } }
+    default:
+      return {
+        signingKey: await load({ name: "RSASSA-PKCS1-v1_5", hash: hash ?? "SHA-256" }),
+        signingAlgorithm: { name: "RSASSA-PKCS1-v1_5", hash: hash ?? "SHA-256" }
+      }
+  }
+}
+
+const second = 1000
+const hour = 3_600_000
+
+const window = (validity: Validity, ttl: number, now: number): { notBefore: number; notAfter: number } => {
+  switch (validity) {
+    case "Current":
+      return { notBefore: now - 60 * second, notAfter: now + ttl }
+    case "Expired":
+      return { notBefore: now - hour - Math.max(ttl, hour), notAfter: now - hour }
+    case "Future":
+      return { notBefore: now + hour, notAfter: now + hour + Math.max(ttl, hour) }
+    default:
+      return validity
+  }
+}
+
+const wholeSeconds = (millis: number): Date => new Date(Math.floor(millis / second) * second)
+
+/** Positive and never zero: the first byte is 0x40 to 0x7f. */
+const randomSerial = Effect.map(
+  Effect.all([Random.nextIntBetween(0x40, 0x80), ...Array.from({ length: 15 }, () => Random.nextIntBetween(0, 256))]),
+  (bytes) => Buffer.from(bytes).toString("hex")
+)
+
+export const mint = Effect.fnUntraced(function* (
+  profile: CertificateProfile,
+  kind: Kind,
+  issuer: Signer | undefined
+): Effect.fn.Return<Minted, MintError> {
+  const now = yield* Clock.currentTimeMillis
+  const serialNumber = profile.serialNumber ?? (yield* randomSerial)
+  const keyPair = profile.keyPair ?? (yield* KeyPair.make(profile.keyAlgorithm ?? kind.keyAlgorithm))
+  const subject = profile.subject ?? kind.subject
+  const stated = profile.subjectKeyIdentifier
+  const keyIdentifier = stated === undefined || stated === "Absent" ? keyPair.identifier : stated
+  const signer = issuer ?? { subject, keyPair, keyIdentifier }
+  const signingPair = profile.signature === "WrongKey" ? yield* KeyPair.make(signer.keyPair.algorithm) : signer.keyPair
+  const { notAfter, notBefore } = window(profile.validity ?? "Current", Duration.toMillis(profile.ttl ?? kind.ttl), now)
+  const certificate = yield* Effect.tryPromise({
+    try: async () => {
+      const x509 = loadX509()
+      const created = await x509.X509CertificateGenerator.create(
+        {
+          serialNumber,
+          subject,
+          issuer: signer.subject,
+          notBefore: wholeSeconds(notBefore),
+          notAfter: wholeSeconds(notAfter),
+          publicKey: Uint8Array.from(keyPair.publicKey),
+          ...(await signing(signingPair, profile.signatureHash)),
+          extensions: extensions(x509, profile, kind, {
+            subject: keyIdentifier,
+            authority: profile.authorityKeyIdentifier ?? signer.keyIdentifier
+          })
+        },
+        webcrypto
+      )
+      return new Uint8Array(created.rawData)
+    },
+    catch: (cause) =>
+      new MintError({
+        reason: "InvalidProfile",
+        description: `expected a profile that can be written as a certificate, got one for ${subject} that cannot`,
+        cause
+      })
+  })
+  return {
+    certificate: profile.signature === "Altered" ? alterSerialNumber(certificate) : certificate,
+    subject,
+    keyPair,
+    keyIdentifier
+  }
+})
