@@ -21,6 +21,8 @@ export const makeClient = <E, R>(
   return Object.assign(client, { execute })
 }
 
+const brand: Pick<SecureChannel, typeof TypeId> = { [TypeId]: TypeId }
+
 /** A channel from the function that runs one request. */
 export const make = (options: {
   readonly peer: SpiffeId
@@ -29,8 +31,7 @@ export const make = (options: {
 }): SecureChannel => {
   const request: SecureChannel["request"] = (method, url, requestOptions) =>
     options.execute(ClientRequest.make(method)(url, requestOptions))
-  return Object.assign(makeClient(options.execute), {
-    [TypeId]: TypeId,
+  return Object.assign(makeClient(options.execute), brand, {
     peerSpiffeId: options.peer,
     mySpiffeId: options.mySpiffeId,
     request
