@@ -4,6 +4,7 @@
 export * as AuditEvent from "./AuditEvent.js"
 export * as AuditLog from "./AuditLog.js"
 export * as Connector from "./Connector.js"
+export * as ConnectorResponse from "./ConnectorResponse.js"
 export * as InvalidConfigError from "./InvalidConfigError.js"
 export * as SecureChannel from "./SecureChannel.js"
 export * as TransportConfig from "./TransportConfig.js"

@@ -1,0 +1,80 @@
+/**
+ * The response a connector hands out, and the sink it feeds it through. Applications see the `HttpClientResponse` only.
+ *
+ * @since 0.1.0
+ */
+import type { Headers } from "@effect/platform/Headers"
+import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
+import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import { Body, BodyResponse } from "./internal/response.js"
+import type { TransportError } from "./TransportError.js"
+
+/**
+ * What the connector lets the reader of a body do to the wire.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Source {
+  /** Read on: the reader has taken what was buffered. Called only after `push` answered `false`. */
+  readonly resume: () => void
+  /** Nobody will read the rest: end the exchange. Not called after `end` or `fail`. */
+  readonly abort: () => void
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ResponseSink {
+  /** Takes a piece of the body; `false` asks to stop reading from the wire until `Source.resume` is called. */
+  readonly push: (chunk: Uint8Array) => boolean
+  /** The body is whole. */
+  readonly end: () => void
+  /** The body broke off. Readers get a `ResponseError` with the error as its cause. */
+  readonly fail: (error: TransportError) => void
+}
+
+/**
+ * Bytes kept for a response that nobody reads yet, before the peer is made to wait. A smaller body is received whole
+ * and frees its connection without being read.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const highWaterMark: number = Body.highWaterMark
+
+/**
+ * The sink of one response.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeSink = (source: Source): ResponseSink => new Body(source)
+
+/**
+ * The response over a sink made by {@link makeSink}. Make it when the request's fiber takes the result: if it is then
+ * dropped before its body was read, the rest of the body is aborted.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeResponse = (
+  sink: ResponseSink,
+  options: {
+    readonly request: HttpClientRequest
+    readonly status: number
+    /** Evaluated once, when a header is first asked for. */
+    readonly headers: () => Headers
+    readonly setCookie: () => ReadonlyArray<string>
+    readonly remoteAddress: string | undefined
+  }
+): HttpClientResponse =>
+  new BodyResponse(
+    sink as Body,
+    options.request,
+    options.status,
+    options.headers,
+    options.setCookie,
+    options.remoteAddress
+  )
