@@ -3,8 +3,16 @@
  *
  * @since 0.1.0
  */
-import type { KeyObject } from "node:crypto"
-import type * as Redacted from "effect/Redacted"
+import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from "node:crypto"
+import * as Either from "effect/Either"
+import * as Inspectable from "effect/Inspectable"
+import * as Redacted from "effect/Redacted"
+import { IdentityError, type IdentityErrorReason } from "./IdentityError.js"
+import { type Certificate, readCertificate, splitCertificates } from "./internal/certificate.js"
+import { sha256 } from "./internal/digest.js"
+import { describeRefusal, firstRefusal } from "./internal/guard.js"
+import { claimedId, leafGuards } from "./internal/leafGuards.js"
+import * as pem from "./internal/pem.js"
 import type { SpiffeId } from "./SpiffeId.js"
 
 /**
@@ -28,3 +36,182 @@ export interface X509Svid {
   /** The operator's hint from the Workload API, for choosing between several SVIDs. */
   readonly hint: string | undefined
 }
+
+const refuse = (reason: IdentityErrorReason, description: string): Either.Either<never, IdentityError> =>
+  Either.left(new IdentityError({ reason, description }))
+
+const iso = (millis: number): string => new Date(millis).toISOString()
+
+/** What `toString`, `JSON.stringify`, `util.inspect` and Effect's formatting show: no key, and certificates by number. */
+const Proto: Inspectable.Inspectable & ThisType<X509Svid> = {
+  ...Inspectable.BaseProto,
+  toJSON() {
+    return {
+      _id: "@agentweave/spiffe/X509Svid",
+      spiffeId: this.spiffeId,
+      serialNumber: this.serialNumber,
+      fingerprint: this.fingerprint,
+      notBefore: iso(this.notBefore),
+      notAfter: iso(this.notAfter),
+      certificates: this.certificates.length,
+      hint: this.hint,
+      privateKey: "<redacted>"
+    }
+  }
+}
+
+const unwrap = <A>(secret: A | Redacted.Redacted<A>): A =>
+  Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
+
+const readChain = (
+  certificates: ReadonlyArray<Uint8Array>
+): Either.Either<readonly [Certificate, ...ReadonlyArray<Certificate>], IdentityError> => {
+  const chain: Array<Certificate> = []
+  for (const [index, der] of certificates.entries()) {
+    const certificate = readCertificate(der)
+    if (Either.isLeft(certificate)) return refuse("Malformed", `certificate ${index + 1}: ${certificate.left.message}`)
+    if (Either.isLeft(Either.try(() => new X509Certificate(der)))) {
+      return refuse("Malformed", `certificate ${index + 1}: OpenSSL cannot read it`)
+    }
+    chain.push(certificate.right)
+  }
+  const [leaf, ...intermediates] = chain
+  return leaf === undefined
+    ? refuse("Malformed", "expected a certificate, got none")
+    : Either.right([leaf, ...intermediates])
+}
+
+const matches = (privateKey: KeyObject, leaf: Certificate): Either.Either<boolean, unknown> =>
+  Either.try(() =>
+    createPublicKey({ key: leaf.publicKey, format: "der", type: "spki" }).equals(createPublicKey(privateKey))
+  )
+
+const build = (
+  certificates: ReadonlyArray<Uint8Array>,
+  privateKey: KeyObject,
+  hint: string | undefined
+): Either.Either<X509Svid, IdentityError> => {
+  const chain = readChain(certificates)
+  if (Either.isLeft(chain)) return Either.left(chain.left)
+  const [leaf, ...intermediates] = chain.right
+  const refusal = firstRefusal(leafGuards, { certificate: leaf, purposes: [] })
+  if (refusal !== undefined) return refuse("InvalidSvid", describeRefusal(refusal))
+  const spiffeId = claimedId(leaf)
+  if (spiffeId === undefined) return refuse("InvalidSvid", "expected exactly one SPIFFE ID, got none")
+  const equal = matches(privateKey, leaf)
+  if (Either.isLeft(equal)) return refuse("Malformed", "the leaf's public key cannot be read")
+  if (!equal.right)
+    return refuse("Malformed", "expected the private key of the leaf, got the key of another certificate")
+
+  const fields: X509Svid = {
+    spiffeId,
+    // Copies: what the caller does with its buffers later changes no SVID.
+    certificates: [Uint8Array.from(leaf.der), ...intermediates.map(({ der }) => Uint8Array.from(der))],
+    privateKey: Redacted.make(privateKey),
+    serialNumber: leaf.serialNumber,
+    fingerprint: sha256(leaf.der),
+    notBefore: Math.max(...chain.right.map((certificate) => certificate.notBefore)),
+    notAfter: Math.min(...chain.right.map((certificate) => certificate.notAfter)),
+    hint
+  }
+  const svid: X509Svid = Object.assign(Object.create(Proto), fields)
+  return Either.right(svid)
+}
+
+/** OpenSSL's reason is not passed on: nothing that was near a key is printed. */
+const unreadableKey = (): IdentityError =>
+  new IdentityError({ reason: "Malformed", description: "the private key cannot be read" })
+
+const keyLabels: ReadonlySet<string> = new Set(["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"])
+
+const keyFromPem = (text: string): Either.Either<KeyObject, IdentityError> => {
+  const blocks = pem.parse(text)
+  if (Either.isLeft(blocks)) return refuse("Malformed", `private key: ${blocks.left}`)
+  const keys = blocks.right.filter((block) => keyLabels.has(block.label))
+  const [key, ...others] = keys
+  if (key === undefined || others.length > 0) {
+    return refuse("Malformed", `expected one private key that is not encrypted, got ${keys.length}`)
+  }
+  return Either.try({ try: () => createPrivateKey(pem.encode(key.label, key.bytes)), catch: unreadableKey })
+}
+
+const keyFromDer = (bytes: Uint8Array): Either.Either<KeyObject, IdentityError> =>
+  Either.try({
+    try: () => createPrivateKey({ key: Buffer.from(bytes), format: "der", type: "pkcs8" }),
+    catch: unreadableKey
+  })
+
+/**
+ * An SVID from PEM: the leaf first, then its intermediates, and the leaf's private key (PKCS#8, SEC1 or PKCS#1, not
+ * encrypted). Key blocks among the certificates are passed over, so that one file may hold both.
+ *
+ * Fails with `IdentityError`: `Malformed` when something cannot be read or the key is not the leaf's, `InvalidSvid` when
+ * the leaf breaks the X.509-SVID profile. Dates and trust are judged later, by {@link validate}.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { X509Svid } from "@agentweave/spiffe"
+ * import { Either } from "effect"
+ *
+ * const svid = X509Svid.fromPem({ certificates: "", privateKey: "" })
+ * console.log(Either.isLeft(svid)) // true
+ * ```
+ */
+export const fromPem = (options: {
+  readonly certificates: string
+  readonly privateKey: string | Redacted.Redacted<string>
+  readonly hint?: string | undefined
+}): Either.Either<X509Svid, IdentityError> => {
+  const blocks = pem.parse(options.certificates)
+  if (Either.isLeft(blocks)) return refuse("Malformed", `certificates: ${blocks.left}`)
+  const certificates = blocks.right.filter((block) => !keyLabels.has(block.label) && block.label !== "EC PARAMETERS")
+  const other = certificates.find((block) => block.label !== "CERTIFICATE")
+  if (other !== undefined) return refuse("Malformed", `expected CERTIFICATE blocks, got ${other.label}`)
+  return Either.flatMap(keyFromPem(unwrap(options.privateKey)), (key) =>
+    build(
+      certificates.map((block) => block.bytes),
+      key,
+      options.hint
+    )
+  )
+}
+
+/**
+ * An SVID from DER: the certificates one an array element or concatenated as the Workload API sends them, the leaf first,
+ * and the private key as PKCS#8. Refused as {@link fromPem} refuses.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const fromDer = (options: {
+  readonly certificates: Uint8Array | ReadonlyArray<Uint8Array>
+  readonly privateKey: Uint8Array | Redacted.Redacted<Uint8Array>
+  readonly hint?: string | undefined
+}): Either.Either<X509Svid, IdentityError> => {
+  const certificates =
+    options.certificates instanceof Uint8Array
+      ? splitCertificates(options.certificates)
+      : Either.right(options.certificates)
+  if (Either.isLeft(certificates)) return refuse("Malformed", `certificates: ${certificates.left.message}`)
+  return Either.flatMap(keyFromDer(unwrap(options.privateKey)), (key) => build(certificates.right, key, options.hint))
+}
+
+/**
+ * The chain as PEM, the leaf first: what a TLS context takes as `cert`.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const certificatesPem = (self: X509Svid): string =>
+  self.certificates.map((certificate) => pem.encode("CERTIFICATE", certificate)).join("")
+
+/**
+ * The private key as PKCS#8 PEM, redacted.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const privateKeyPem = (self: X509Svid): Redacted.Redacted<string> =>
+  Redacted.make(Redacted.value(self.privateKey).export({ format: "pem", type: "pkcs8" }).toString())
