@@ -1,0 +1,112 @@
+/**
+ * What a {@link FaultProxy} does to a connection, as values.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+
+/**
+ * - `PassThrough`: bytes go both ways, undisturbed.
+ * - `Refuse`: nobody listens; the client's connect is refused.
+ * - `Reset`: once `afterBytes` have passed in `direction`, both sides get a TCP reset. With 0 it comes at once. (A Node
+ *   client that finds the last bytes and the reset together reports an end instead of ECONNRESET.)
+ * - `Finish`: as `Reset`, with an orderly end (FIN) to the client in place of the reset.
+ * - `Silence`: the connection is accepted, what the client sends is read, and nothing is ever answered.
+ * - `Delay`: every piece on its way to the client is held back for `by`, on Effect's `Clock`.
+ * - `Answer`: the client's first bytes are answered with `bytes`, then the connection ends. The server is not involved.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Fault =
+  | { readonly _tag: "PassThrough" }
+  | { readonly _tag: "Refuse" }
+  | { readonly _tag: "Reset"; readonly afterBytes: number; readonly direction: Direction }
+  | { readonly _tag: "Finish"; readonly afterBytes: number; readonly direction: Direction }
+  | { readonly _tag: "Silence" }
+  | { readonly _tag: "Delay"; readonly by: Duration.Duration }
+  | { readonly _tag: "Answer"; readonly bytes: Uint8Array }
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type Direction = "FromClient" | "ToClient"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface CutOptions {
+  /** How many bytes still pass. Default 0. */
+  readonly afterBytes?: number | undefined
+  /** Which bytes are counted. Default `ToClient`. */
+  readonly direction?: Direction | undefined
+}
+
+const cut = ({ afterBytes = 0, direction = "ToClient" }: CutOptions) => ({ afterBytes, direction })
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const passThrough: Fault = { _tag: "PassThrough" }
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const refuse: Fault = { _tag: "Refuse" }
+
+/**
+ * `reset()` cuts a handshake before its first byte; `reset({ afterBytes: 5000 })` typically cuts a response in the middle.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const reset = (options: CutOptions = {}): Fault => ({ _tag: "Reset", ...cut(options) })
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const finish = (options: CutOptions = {}): Fault => ({ _tag: "Finish", ...cut(options) })
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const silence: Fault = { _tag: "Silence" }
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const delay = (by: Duration.DurationInput): Fault => ({ _tag: "Delay", by: Duration.decode(by) })
+
+/**
+ * @since 0.1.0
+ * @category constructors
+ */
+export const answer = (bytes: Uint8Array | string): Fault => ({
+  _tag: "Answer",
+  bytes: typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes
+})
+
+/**
+ * Bytes that are no TLS record.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const garbage: Fault = answer(Uint8Array.from({ length: 512 }, (_, index) => (index * 167 + 13) % 256))
+
+/**
+ * A web server without TLS.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const plaintextHttp: Fault = answer(
+  "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n"
+)
