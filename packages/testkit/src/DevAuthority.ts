@@ -5,20 +5,23 @@
  */
 import {
   type IdentityError,
+  IdentityProvider,
   type InvalidSpiffeIdError,
   SpiffeId,
   TrustDomain,
-  type X509Bundle,
-  type X509BundleSet,
+  X509Bundle,
+  X509BundleSet,
   X509Context,
-  type X509Svid
+  X509Svid
 } from "@agentweave/spiffe"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as CertificateAuthority from "./CertificateAuthority.js"
 import type { CertificateProfile } from "./CertificateProfile.js"
 import type { Credentials } from "./Credentials.js"
-import { bundleFrom, bundleSetFrom, svidFrom } from "./internal/spiffe.js"
 import type { KeyAlgorithm } from "./KeyPair.js"
 import type { MintError } from "./MintError.js"
 
@@ -61,11 +64,13 @@ export interface DevAuthority {
     options?: IssueOptions & { readonly federatesWith?: ReadonlyArray<DevAuthority> | undefined }
   ) => Effect.Effect<X509Context.X509Context, IssueError>
   /** A new root in front of the others, which stay in the bundle; new SVIDs are signed below the new root. */
-  readonly rotateRoot: (options?: RotateOptions) => Effect.Effect<DevAuthority, MintError>
+  readonly rotateRoot: (options?: RotateOptions) => Effect.Effect<DevAuthority, IssueError>
   /** The same authority without all roots but the newest, as after a completed roll-over. */
-  readonly retireOldRoots: DevAuthority
-  /** The same signer, with `root` added to the end of the bundle. */
-  readonly addRoot: (root: CertificateAuthority.CertificateAuthority) => DevAuthority
+  readonly retireOldRoots: Effect.Effect<DevAuthority, IdentityError.IdentityError>
+  /** The same signer, with any CA added to the end of the roots. */
+  readonly addRoot: (
+    root: CertificateAuthority.CertificateAuthority
+  ) => Effect.Effect<DevAuthority, IdentityError.IdentityError>
   /** The same authority with another CA as the one that signs leaves. */
   readonly withIssuer: (issuer: CertificateAuthority.CertificateAuthority) => DevAuthority
 }
@@ -117,7 +122,7 @@ export interface MakeOptions {
  */
 export type RotateOptions = Omit<MakeOptions, "trustDomain">
 
-type Hierarchy = Pick<DevAuthority, "roots" | "issuer">
+type Roots = DevAuthority["roots"]
 
 const makeHierarchy = Effect.fnUntraced(function* (trustDomain: TrustDomain.TrustDomain, options: RotateOptions) {
   const root = yield* CertificateAuthority.makeRoot({
@@ -133,42 +138,55 @@ const makeHierarchy = Effect.fnUntraced(function* (trustDomain: TrustDomain.Trus
   return { root, issuer }
 })
 
-const fromHierarchy = (
-  trustDomain: TrustDomain.TrustDomain,
-  made: RotateOptions,
-  { issuer, roots }: Hierarchy
-): DevAuthority => {
+const svidFrom = (credentials: Credentials, hint: string | undefined) =>
+  X509Svid.fromDer({
+    certificates: credentials.certificates,
+    privateKey: Redacted.make(Redacted.value(credentials.privateKey).export({ type: "pkcs8", format: "der" })),
+    hint
+  })
+
+const bundleFrom = (trustDomain: TrustDomain.TrustDomain, roots: Roots) =>
+  X509Bundle.fromDer(
+    trustDomain,
+    roots.map((root) => root.certificate)
+  )
+
+const fromParts = (parts: {
+  readonly trustDomain: TrustDomain.TrustDomain
+  readonly made: RotateOptions
+  readonly roots: Roots
+  readonly issuer: CertificateAuthority.CertificateAuthority
+  readonly bundle: X509Bundle.X509Bundle
+}): DevAuthority => {
+  const { bundle, issuer, made, roots, trustDomain } = parts
   const issueRaw = (options: IssueOptions = {}) => {
     const { hint: _hint, id, path = "/workload", ...profile } = options
     return CertificateAuthority.issue(issuer, { uris: [id ?? `spiffe://${trustDomain}${path}`], ...profile })
   }
   const issue = (options: IssueOptions = {}): Effect.Effect<X509Svid.X509Svid, IssueError> =>
     Effect.flatMap(issueRaw(options), (credentials) => svidFrom(credentials, options.hint))
+  const withRoots = (next: Roots, change: Partial<typeof parts> = {}) =>
+    Effect.map(bundleFrom(trustDomain, next), (bundle) => fromParts({ ...parts, roots: next, bundle, ...change }))
   const self: DevAuthority = {
     [TypeId]: TypeId,
     trustDomain,
     roots,
     issuer,
-    bundle: bundleFrom(
-      trustDomain,
-      roots.map((root) => root.certificate)
-    ),
+    bundle,
     id: (path) => SpiffeId.make(`spiffe://${trustDomain}${path}`),
     issueRaw,
     issue,
-    context: ({ federatesWith = [], ...options } = {}) =>
-      Effect.map(issue(options), (svid) => X509Context.make({ svid, bundles: bundles([self, ...federatesWith]) })),
-    rotateRoot: (options) => {
+    context: Effect.fnUntraced(function* ({ federatesWith = [], ...options } = {}) {
+      return X509Context.make({ svid: yield* issue(options), bundles: yield* bundles([self, ...federatesWith]) })
+    }),
+    rotateRoot: Effect.fnUntraced(function* (options) {
       const merged = { ...made, ...options }
-      return Effect.map(makeHierarchy(trustDomain, merged), (next) =>
-        fromHierarchy(trustDomain, merged, { roots: [next.root, ...roots], issuer: next.issuer })
-      )
-    },
-    get retireOldRoots() {
-      return fromHierarchy(trustDomain, made, { roots: [roots[0]], issuer })
-    },
-    addRoot: (root) => fromHierarchy(trustDomain, made, { roots: [...roots, root], issuer }),
-    withIssuer: (other) => fromHierarchy(trustDomain, made, { roots, issuer: other })
+      const next = yield* makeHierarchy(trustDomain, merged)
+      return yield* withRoots([next.root, ...roots], { made: merged, issuer: next.issuer })
+    }),
+    retireOldRoots: withRoots([roots[0]]),
+    addRoot: (root) => withRoots([...roots, root]),
+    withIssuer: (other) => fromParts({ ...parts, issuer: other })
   }
   return self
 }
@@ -192,18 +210,35 @@ const fromHierarchy = (
  */
 export const make = Effect.fnUntraced(function* (
   options: MakeOptions
-): Effect.fn.Return<DevAuthority, InvalidSpiffeIdError.InvalidSpiffeIdError | MintError> {
-  const { trustDomain: name, ...rest } = options
+): Effect.fn.Return<DevAuthority, InvalidSpiffeIdError.InvalidSpiffeIdError | IssueError> {
+  const { trustDomain: name, ...made } = options
   const trustDomain = yield* TrustDomain.parse(name)
-  const { issuer, root } = yield* makeHierarchy(trustDomain, rest)
-  return fromHierarchy(trustDomain, rest, { roots: [root], issuer })
+  const { issuer, root } = yield* makeHierarchy(trustDomain, made)
+  const bundle = yield* bundleFrom(trustDomain, [root])
+  return fromParts({ trustDomain, made, roots: [root], issuer, bundle })
 })
 
 /**
- * The bundles of several authorities, one a trust domain: what a workload that federates with them all is given.
+ * The bundles of several authorities, one a trust domain: what a workload that federates with them all is given. Two
+ * authorities of one trust domain are refused with an `IdentityError`.
  *
  * @since 0.1.0
  * @category getters
  */
-export const bundles = (authorities: ReadonlyArray<DevAuthority>): X509BundleSet.X509BundleSet =>
-  bundleSetFrom(authorities.map((authority) => authority.bundle))
+export const bundles = (
+  authorities: ReadonlyArray<DevAuthority>
+): Either.Either<X509BundleSet.X509BundleSet, IdentityError.IdentityError> =>
+  X509BundleSet.make(authorities.map((authority) => authority.bundle))
+
+/**
+ * A workload's identity as a layer: one SVID, issued when the layer is built, and the bundles. For one that a test can
+ * rotate, see `TestIdentity`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerIdentity = (
+  authority: DevAuthority,
+  options?: IssueOptions & { readonly federatesWith?: ReadonlyArray<DevAuthority> | undefined }
+): Layer.Layer<IdentityProvider.IdentityProvider, IssueError> =>
+  Layer.unwrapEffect(Effect.map(authority.context(options), IdentityProvider.layerStatic))
