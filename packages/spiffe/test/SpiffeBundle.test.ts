@@ -54,6 +54,11 @@ describe("SpiffeBundle.parse", () => {
     }
   })
 
+  it("a member of that name further inside is not the sequence number", () => {
+    const nested = `{"spiffe_sequence": 7, "other": {"spiffe_sequence": 9}, "keys": [{"spiffe_sequence": 11}]}`
+    assert.strictEqual(Either.getOrThrow(SpiffeBundle.parse(domain, nested)).sequence, 7n)
+  })
+
   it("an absent or null sequence and hint are none", () => {
     for (const more of [{}, { spiffe_sequence: null, spiffe_refresh_hint: null }]) {
       const read = Either.getOrThrow(SpiffeBundle.parse(domain, document([], more)))
@@ -114,6 +119,7 @@ describe("SpiffeBundle.parse", () => {
         /Malformed: .*keys\[0\]: expected the key of/
       )
       assert.match(problem(document([{ ...a, x: "junk" }])), /keys\[0\]: expected the key of its certificate/)
+      assert.match(problem(document([{ ...a, x5c: ["AAAA"] }])), /bundle of example.org: certificate 1: /)
     })
   )
 
