@@ -3,9 +3,14 @@
  *
  * @since 0.1.0
  */
-import type * as Either from "effect/Either"
-import type { PeerMatcher } from "./PeerMatcher.js"
-import type { PeerVerificationError } from "./PeerVerificationError.js"
+import * as Either from "effect/Either"
+import { makeReader } from "./internal/anchors.js"
+import { bundleOf, chainKey, judge, type Rejection, sizeRefusal, type Verdict } from "./internal/gate.js"
+import { describeRefusal } from "./internal/guard.js"
+import * as LruCache from "./internal/lruCache.js"
+import { makeCheck } from "./internal/signature.js"
+import { describe, matches, type PeerMatcher } from "./PeerMatcher.js"
+import { PeerVerificationError } from "./PeerVerificationError.js"
 import type { SpiffeId } from "./SpiffeId.js"
 import type { X509BundleSet } from "./X509BundleSet.js"
 
@@ -56,5 +61,109 @@ export interface VerifiedPeer {
  * @category models
  */
 export interface PeerVerifier {
+  /** Judges a peer. Synchronous, and never throws: a fault inside is a refusal with reason `VerifierFault`. */
   readonly verify: (input: VerifyInput) => Either.Either<VerifiedPeer, PeerVerificationError>
+}
+
+/** Describes what was expected even of an input that is not what its type says. */
+const expectedOf = (input: VerifyInput): string =>
+  Either.getOrElse(
+    Either.try(() => describe(input.matcher)),
+    () => "an unreadable matcher"
+  )
+
+const refuse = (input: VerifyInput, { claimed, refusal }: Rejection): PeerVerificationError =>
+  new PeerVerificationError({
+    expectedId: expectedOf(input),
+    actualId: claimed,
+    reason: refusal.reason,
+    description: describeRefusal(refusal)
+  })
+
+/**
+ * The gate. A peer passes when the chain it sent is small enough to read, its leaf keeps the X.509-SVID profile, a path
+ * of verified signatures leads from the leaf to an authority in the bundle of the leaf's own trust domain, every
+ * certificate of the path keeps RFC 5280 and is within its dates, and the matcher accepts the SPIFFE ID. It stands on
+ * top of the TLS stack's own verification, not in its place.
+ *
+ * Chains that passed are remembered by their digest, tied to the authorities, the purpose and the dates of the path; the
+ * matcher is asked every time, and no refusal is remembered. `cacheSize` bounds how many: 1024 unless told, 0 for none.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, PeerVerifier, SpiffeId, X509BundleSet } from "@agentweave/spiffe"
+ * import { Either } from "effect"
+ *
+ * const verifier = PeerVerifier.make()
+ * const result = verifier.verify({
+ *   chain: [],
+ *   bundles: X509BundleSet.empty,
+ *   matcher: PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/api")),
+ *   purpose: "ServerAuth",
+ *   now: 0
+ * })
+ * console.log(Either.isLeft(result)) // true: reason NoCertificate
+ * ```
+ */
+export const make = (options?: { readonly cacheSize?: number | undefined }): PeerVerifier => {
+  const anchorsOf = makeReader()
+  const isSignedBy = makeCheck()
+  const successes = LruCache.make<Verdict>(options?.cacheSize ?? 1024)
+
+  /** A remembered success, if the same authorities stand today and the path is within its dates. */
+  const recall = (input: VerifyInput, key: string): Verdict | undefined => {
+    const verdict = successes.get(key)
+    if (verdict === undefined || input.now < verdict.notBefore || input.now > verdict.notAfter) return undefined
+    const bundle = bundleOf(input.bundles, verdict.trustDomain)
+    if (bundle === undefined || anchorsOf(bundle).digest !== verdict.anchors) return undefined
+    return { ...verdict, bundleGeneration: bundle.generation }
+  }
+
+  const prove = (input: VerifyInput): Either.Either<Verdict, Rejection> => {
+    const size = sizeRefusal(input.chain)
+    if (size !== undefined) return Either.left({ refusal: size, claimed: null })
+    const key = chainKey(input.chain, input.purpose)
+    const known = recall(input, key)
+    if (known !== undefined) return Either.right(known)
+    const judged = judge(input, { anchorsOf, isSignedBy })
+    if (Either.isRight(judged)) successes.set(key, judged.right)
+    return judged
+  }
+
+  const verify = (input: VerifyInput): Either.Either<VerifiedPeer, PeerVerificationError> => {
+    if (!Number.isFinite(input.now)) throw new RangeError(`expected a time in milliseconds, got ${input.now}`)
+    const proven = prove(input)
+    if (Either.isLeft(proven)) return Either.left(refuse(input, proven.left))
+    const { bundleGeneration, fingerprint, notAfter, serialNumber, spiffeId } = proven.right
+    if (!matches(input.matcher, spiffeId)) {
+      const refusal = {
+        rule: "matcher",
+        reason: "UnexpectedPeer",
+        expected: describe(input.matcher),
+        seen: spiffeId
+      } as const
+      return Either.left(refuse(input, { refusal, claimed: spiffeId }))
+    }
+    return Either.right({ spiffeId, serialNumber, fingerprint, bundleGeneration, notAfter, chain: input.chain })
+  }
+
+  return {
+    verify: (input) =>
+      Either.flatMap(
+        Either.try({
+          try: () => verify(input),
+          catch: (cause) =>
+            new PeerVerificationError({
+              expectedId: expectedOf(input),
+              actualId: null,
+              reason: "VerifierFault",
+              description: "the verifier failed, so the peer is refused",
+              cause
+            })
+        }),
+        (result) => result
+      )
+  }
 }

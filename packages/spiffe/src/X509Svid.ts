@@ -13,7 +13,11 @@ import { sha256 } from "./internal/digest.js"
 import { describeRefusal, firstRefusal } from "./internal/guard.js"
 import { claimedId, leafGuards } from "./internal/leafGuards.js"
 import * as pem from "./internal/pem.js"
+import { exactly } from "./PeerMatcher.js"
+import type { PeerVerificationReason } from "./PeerVerificationError.js"
+import type { PeerVerifier, Purpose } from "./PeerVerifier.js"
 import type { SpiffeId } from "./SpiffeId.js"
+import type { X509BundleSet } from "./X509BundleSet.js"
 
 /**
  * An X.509-SVID with its private key: checked at construction, immutable, and printed without its key in every form.
@@ -215,3 +219,34 @@ export const certificatesPem = (self: X509Svid): string =>
  */
 export const privateKeyPem = (self: X509Svid): Redacted.Redacted<string> =>
   Redacted.make(Redacted.value(self.privateKey).export({ format: "pem", type: "pkcs8" }).toString())
+
+const ownReason = (reason: PeerVerificationReason): IdentityErrorReason =>
+  reason === "Expired" || reason === "NotYetValid" ? reason : "InvalidSvid"
+
+/**
+ * Passes an SVID through the gate its peers will put it through: trust, dates and profile, for each purpose it will serve
+ * (both unless told). Fails with `IdentityError` `Expired`, `NotYetValid`, or `InvalidSvid` for every other refusal.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
+export const validate = (
+  self: X509Svid,
+  options: {
+    readonly bundles: X509BundleSet
+    /** Milliseconds since the epoch, from Effect's Clock. */
+    readonly now: number
+    readonly verifier: PeerVerifier
+    readonly purposes?: readonly [Purpose, ...ReadonlyArray<Purpose>] | undefined
+  }
+): Either.Either<X509Svid, IdentityError> => {
+  const { bundles, now, purposes = ["ServerAuth", "ClientAuth"], verifier } = options
+  for (const purpose of purposes) {
+    const matcher = exactly(self.spiffeId)
+    const result = verifier.verify({ chain: self.certificates, bundles, matcher, purpose, now })
+    if (Either.isLeft(result)) {
+      return refuse(ownReason(result.left.reason), `own SVID ${self.spiffeId}: ${result.left.description}`)
+    }
+  }
+  return Either.right(self)
+}

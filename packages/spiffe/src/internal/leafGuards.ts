@@ -5,13 +5,25 @@ import type { Certificate } from "./certificate.js"
 import { extendedKeyUsages, keyUsageBits } from "./extensions.js"
 import type { Guard } from "./guard.js"
 
-/** A leaf and what it must be good for: `ServerAuth`, `ClientAuth`, both, or neither yet. */
+export type Purpose = "ServerAuth" | "ClientAuth"
+
+/** A leaf and what it must be good for: one purpose, both, or none yet. */
 export interface Leaf {
   readonly certificate: Certificate
-  readonly purposes: ReadonlyArray<"ServerAuth" | "ClientAuth">
+  readonly purposes: ReadonlyArray<Purpose>
 }
 
 export const maxSubjectAltNames = 64
+
+/** How many names any certificate that a peer sends may hold. */
+export const namesLimit: Guard<Certificate> = {
+  rule: "names-limit",
+  reason: "LimitExceeded",
+  expected: ({ serialNumber }) =>
+    `at most ${maxSubjectAltNames} subject alternative names in certificate ${serialNumber}`,
+  holds: ({ extensions }) => extensions.subjectAltNames.length <= maxSubjectAltNames,
+  seen: ({ extensions }) => `${extensions.subjectAltNames.length}`
+}
 
 /** The URI names of a certificate, one character a byte. */
 export const uriNames = (certificate: Certificate): ReadonlyArray<string> =>
@@ -35,7 +47,10 @@ const seenUsage = ({ certificate }: Leaf): string => {
   return `key usage ${names.join(", ") || "without any of the bits that matter here"}`
 }
 
-const purposeOids = { ServerAuth: extendedKeyUsages.serverAuth, ClientAuth: extendedKeyUsages.clientAuth }
+const purposeOids: Record<Purpose, string> = {
+  ServerAuth: extendedKeyUsages.serverAuth,
+  ClientAuth: extendedKeyUsages.clientAuth
+}
 
 const seenPurposes = ({ certificate }: Leaf): string => {
   const usages = certificate.extensions.extendedKeyUsage
@@ -51,10 +66,10 @@ const seenPurposes = ({ certificate }: Leaf): string => {
 export const leafGuards: ReadonlyArray<Guard<Leaf>> = [
   {
     rule: "leaf-names-limit",
-    reason: "LimitExceeded",
-    expected: () => `at most ${maxSubjectAltNames} subject alternative names`,
-    holds: ({ certificate }) => certificate.extensions.subjectAltNames.length <= maxSubjectAltNames,
-    seen: ({ certificate }) => `${certificate.extensions.subjectAltNames.length}`
+    reason: namesLimit.reason,
+    expected: ({ certificate }) => namesLimit.expected(certificate),
+    holds: ({ certificate }) => namesLimit.holds(certificate),
+    seen: ({ certificate }) => namesLimit.seen(certificate)
   },
   {
     rule: "leaf-not-ca",

@@ -1,0 +1,158 @@
+import { createHash } from "node:crypto"
+import * as Either from "effect/Either"
+import * as SpiffeId from "../SpiffeId.js"
+import type { TrustDomain } from "../TrustDomain.js"
+import type { X509Bundle } from "../X509Bundle.js"
+import type { X509BundleSet } from "../X509BundleSet.js"
+import type { Anchors } from "./anchors.js"
+import { type Certificate, readCertificate } from "./certificate.js"
+import { findPath } from "./chain.js"
+import { sha256 } from "./digest.js"
+import { firstRefusal, type Guard, type Refusal } from "./guard.js"
+import { claimedId, leafGuards, namesLimit, type Purpose } from "./leafGuards.js"
+import type { SignatureCheck } from "./signature.js"
+
+export const maxCertificates = 10
+export const maxChainBytes = 64 * 1024
+
+/** What a chain is judged by; the matcher is not part of it. */
+export interface GateInput {
+  readonly chain: ReadonlyArray<Uint8Array>
+  readonly bundles: X509BundleSet
+  readonly purpose: Purpose
+  readonly now: number
+}
+
+/** A peer whose chain was verified, and until when that holds: what may be remembered. */
+export interface Verdict {
+  readonly spiffeId: SpiffeId.SpiffeId
+  readonly trustDomain: TrustDomain
+  /** The leaf's. */
+  readonly serialNumber: string
+  readonly fingerprint: string
+  /** Latest notBefore and earliest notAfter of the path. */
+  readonly notBefore: number
+  readonly notAfter: number
+  readonly bundleGeneration: string
+  /** Digest of the anchors it was verified against. */
+  readonly anchors: string
+}
+
+/** A refusal with the SPIFFE ID the leaf claims, once it is known. */
+export interface Rejection {
+  readonly refusal: Refusal
+  readonly claimed: SpiffeId.SpiffeId | null
+}
+
+const byteCount = (chain: ReadonlyArray<Uint8Array>): number =>
+  chain.reduce((total, certificate) => total + certificate.length, 0)
+
+/** What is judged before anything is read. */
+const sizeGuards: ReadonlyArray<Guard<ReadonlyArray<Uint8Array>>> = [
+  {
+    rule: "certificate-present",
+    reason: "NoCertificate",
+    expected: () => "a certificate",
+    holds: (chain) => chain.length > 0,
+    seen: (chain) => `${chain.length}`
+  },
+  {
+    rule: "certificates-limit",
+    reason: "LimitExceeded",
+    expected: () => `at most ${maxCertificates} certificates`,
+    holds: (chain) => chain.length <= maxCertificates,
+    seen: (chain) => `${chain.length}`
+  },
+  {
+    rule: "bytes-limit",
+    reason: "LimitExceeded",
+    expected: () => `at most ${maxChainBytes} bytes of certificates`,
+    holds: (chain) => byteCount(chain) <= maxChainBytes,
+    seen: (chain) => `${byteCount(chain)}`
+  }
+]
+
+/** Refuses a chain by its size alone. */
+export const sizeRefusal = (chain: ReadonlyArray<Uint8Array>): Refusal | undefined => firstRefusal(sizeGuards, chain)
+
+/** A digest of all that a peer sent, each certificate told apart from its neighbours, and of what it was sent for. */
+export const chainKey = (chain: ReadonlyArray<Uint8Array>, purpose: Purpose): string => {
+  const hash = createHash("sha256").update(purpose)
+  for (const certificate of chain) hash.update(`:${certificate.length}:`).update(certificate)
+  return hash.digest("base64")
+}
+
+const reject = (refusal: Refusal, claimed: SpiffeId.SpiffeId | null): Either.Either<never, Rejection> =>
+  Either.left({ refusal, claimed })
+
+/** The bundle of a trust domain, if the set holds one that is really that domain's. */
+export const bundleOf = (set: X509BundleSet, trustDomain: TrustDomain): X509Bundle | undefined => {
+  const bundle = set.bundles.get(trustDomain)
+  return bundle?.trustDomain === trustDomain ? bundle : undefined
+}
+
+const readCandidates = (chain: ReadonlyArray<Uint8Array>): Either.Either<ReadonlyArray<Certificate>, Refusal> => {
+  const candidates: Array<Certificate> = []
+  for (const [index, der] of chain.entries()) {
+    const candidate = readCertificate(der)
+    if (Either.isLeft(candidate)) {
+      return Either.left({
+        rule: "ca-readable",
+        reason: "InvalidChain",
+        expected: `certificate ${index + 1} after the leaf to be strict DER`,
+        seen: candidate.left.message
+      })
+    }
+    const refusal = firstRefusal([namesLimit], candidate.right)
+    if (refusal !== undefined) return Either.left(refusal)
+    candidates.push(candidate.right)
+  }
+  return Either.right(candidates)
+}
+
+/** What one verifier keeps between peers: bundles read and keys imported. */
+export interface Tools {
+  readonly anchorsOf: (bundle: X509Bundle) => Anchors
+  readonly isSignedBy: SignatureCheck
+}
+
+/** Everything but the matcher: from the bytes a peer sent to the identity it proved. */
+export const judge = (input: GateInput, { anchorsOf, isSignedBy }: Tools): Either.Either<Verdict, Rejection> => {
+  const { chain, now, purpose } = input
+  const [leafDer, ...others] = chain
+  const read = leafDer === undefined ? undefined : readCertificate(leafDer)
+  if (read === undefined || Either.isLeft(read)) {
+    const seen = read === undefined ? "none" : read.left.message
+    return reject({ rule: "leaf-readable", reason: "InvalidLeaf", expected: "a leaf in strict DER", seen }, null)
+  }
+  const leaf = read.right
+  const spiffeId = claimedId(leaf)
+  const profile = firstRefusal(leafGuards, { certificate: leaf, purposes: [purpose] })
+  if (profile !== undefined) return reject(profile, spiffeId ?? null)
+  // The guards have just seen one ID; this is for the compiler, and fails closed.
+  if (spiffeId === undefined) {
+    return reject({ rule: "leaf-spiffe-id", reason: "InvalidSpiffeId", expected: "a SPIFFE ID", seen: "none" }, null)
+  }
+  const trustDomain = SpiffeId.trustDomain(spiffeId)
+  const bundle = bundleOf(input.bundles, trustDomain)
+  if (bundle === undefined) {
+    const seen = Array.from(input.bundles.bundles.keys()).slice(0, 20).join(", ") || "no bundle at all"
+    return reject({ rule: "bundle", reason: "NoBundle", expected: `a bundle of ${trustDomain}`, seen }, spiffeId)
+  }
+  const candidates = readCandidates(others)
+  if (Either.isLeft(candidates)) return reject(candidates.left, spiffeId)
+
+  const anchors = anchorsOf(bundle)
+  const { outcome } = findPath({ leaf, candidates: candidates.right, anchors, trustDomain, now, isSignedBy })
+  if (Either.isLeft(outcome)) return reject(outcome.left, spiffeId)
+  return Either.right({
+    spiffeId,
+    trustDomain,
+    serialNumber: leaf.serialNumber,
+    fingerprint: sha256(leaf.der),
+    notBefore: Math.max(...outcome.right.map((certificate) => certificate.notBefore)),
+    notAfter: Math.min(...outcome.right.map((certificate) => certificate.notAfter)),
+    bundleGeneration: bundle.generation,
+    anchors: anchors.digest
+  })
+}

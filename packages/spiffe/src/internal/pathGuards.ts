@@ -1,0 +1,159 @@
+import type { TrustDomain } from "../TrustDomain.js"
+import { describeSignatureAlgorithm } from "./algorithms.js"
+import type { Certificate } from "./certificate.js"
+import { keyUsageBits } from "./extensions.js"
+import { firstRefusal, type Guard, type Refusal } from "./guard.js"
+import { uriNames } from "./leafGuards.js"
+import { findViolation } from "./nameConstraints.js"
+
+/** Certificates from a leaf to an anchor, each signed by the next one. */
+export type Path = readonly [leaf: Certificate, ...issuers: ReadonlyArray<Certificate>]
+
+/** One certificate of a path: position 0 is the leaf, the last one is the anchor. */
+export interface PathMember {
+  readonly certificate: Certificate
+  readonly position: number
+  readonly path: Path
+  readonly trustDomain: TrustDomain
+  readonly now: number
+}
+
+const isAnchor = ({ path, position }: PathMember): boolean => position === path.length - 1
+
+const role = (member: PathMember): string =>
+  member.position === 0 ? "the leaf" : isAnchor(member) ? "the anchor" : `intermediate ${member.position}`
+
+const isSelfIssued = (certificate: Certificate): boolean => certificate.subject === certificate.issuer
+
+/** Intermediates below a CA, those not counted that carry their issuer's own name (RFC 5280 section 4.2.1.9). */
+const countBelow = ({ path, position }: PathMember): number =>
+  path.slice(1, position).filter((certificate) => !isSelfIssued(certificate)).length
+
+const pathLength = ({ certificate }: PathMember): number =>
+  certificate.extensions.basicConstraints?.pathLength ?? Number.POSITIVE_INFINITY
+
+/** RFC 5280 section 6.1.3 (b): a self-issued certificate is constrained only as the last of the path, the leaf. */
+const nameViolation = ({ certificate, path, position }: PathMember): string | undefined => {
+  const constraints = certificate.extensions.nameConstraints
+  if (constraints === undefined) return undefined
+  for (const [below, constrained] of path.slice(0, position).entries()) {
+    if (below > 0 && isSelfIssued(constrained)) continue
+    const violation = findViolation(constraints, constrained)
+    if (violation !== undefined) return violation
+  }
+  return undefined
+}
+
+/** X509-SVID section 3.2: the SPIFFE ID of a signing certificate is that of its trust domain, without a path. */
+const isOwnDomain = ({ certificate, trustDomain }: PathMember): boolean => {
+  const uris = uriNames(certificate)
+  return !uris.some((uri) => /^spiffe:/i.test(uri)) || (uris.length === 1 && uris[0] === `spiffe://${trustDomain}`)
+}
+
+/** How strong a CA's key and the signature on it are; judged before its key is used for anything. */
+export const strengthGuards: ReadonlyArray<Guard<Certificate>> = [
+  {
+    rule: "ca-key",
+    reason: "InvalidChain",
+    expected: (certificate) =>
+      `CA ${certificate.serialNumber} with a key of RSA 2048 to 8192, P-256, P-384, P-521 or Ed25519`,
+    holds: (certificate) => certificate.keyKind._tag === "Acceptable",
+    seen: (certificate) => certificate.keyKind.name
+  },
+  {
+    rule: "ca-signature-algorithm",
+    reason: "InvalidChain",
+    expected: (certificate) => `CA ${certificate.serialNumber} signed with SHA-256 or better and RSA, ECDSA or Ed25519`,
+    holds: (certificate) => certificate.signatureAlgorithm.scheme !== undefined,
+    seen: (certificate) => describeSignatureAlgorithm(certificate.signatureAlgorithm)
+  }
+]
+
+/** What every CA of a path must be, the anchor included: RFC 5280 sections 4.2, 4.2.1 and 6.1.4, X509-SVID section 3.2. */
+export const caGuards: ReadonlyArray<Guard<PathMember>> = [
+  {
+    rule: "ca-basic-constraints",
+    reason: "InvalidChain",
+    expected: (member) => `${role(member)} with CA=true`,
+    holds: ({ certificate }) => certificate.extensions.basicConstraints?.ca === true,
+    seen: ({ certificate }) => `CA=${certificate.extensions.basicConstraints?.ca ?? false}`
+  },
+  {
+    rule: "ca-key-usage",
+    reason: "InvalidChain",
+    expected: (member) => `${role(member)} without a key usage or with keyCertSign`,
+    holds: ({ certificate: { extensions } }) =>
+      extensions.keyUsage === undefined || (extensions.keyUsage & keyUsageBits.keyCertSign) !== 0,
+    seen: ({ certificate: { extensions } }) =>
+      extensions.keyUsage === undefined
+        ? "no key usage"
+        : `keyCertSign=${(extensions.keyUsage & keyUsageBits.keyCertSign) !== 0}`
+  },
+  {
+    rule: "ca-critical-extensions",
+    reason: "InvalidChain",
+    expected: (member) => `no unknown critical extension in ${role(member)}`,
+    holds: ({ certificate }) => certificate.extensions.unknownCritical.length === 0,
+    seen: ({ certificate }) => certificate.extensions.unknownCritical.join(", ") || "none"
+  },
+  {
+    rule: "ca-spiffe-id",
+    reason: "InvalidChain",
+    expected: (member) => `${role(member)} with no SPIFFE ID or spiffe://${member.trustDomain}`,
+    holds: (member) => isAnchor(member) || isOwnDomain(member),
+    seen: ({ certificate }) =>
+      JSON.stringify(
+        uriNames(certificate)
+          .slice(0, 2)
+          .map((uri) => uri.slice(0, 256))
+      )
+  },
+  {
+    rule: "ca-path-length",
+    reason: "InvalidChain",
+    expected: (member) => `at most ${pathLength(member)} intermediates below ${role(member)}`,
+    holds: (member) => countBelow(member) <= pathLength(member),
+    seen: (member) => `${countBelow(member)}`
+  },
+  {
+    rule: "ca-name-constraints",
+    reason: "InvalidChain",
+    expected: (member) => `only names that the constraints of ${role(member)} allow`,
+    holds: (member) => nameViolation(member) === undefined,
+    seen: (member) => nameViolation(member) ?? "no other"
+  }
+]
+
+const iso = (millis: number): string => new Date(millis).toISOString()
+
+/** RFC 5280 section 4.1.2.5: from notBefore to notAfter, both included. */
+export const dateGuards: ReadonlyArray<Guard<PathMember>> = [
+  {
+    rule: "not-before",
+    reason: "NotYetValid",
+    expected: (member) => `${role(member)} to be valid, from ${iso(member.certificate.notBefore)}`,
+    holds: ({ certificate, now }) => now >= certificate.notBefore,
+    seen: ({ now }) => `${iso(now)} on the clock`
+  },
+  {
+    rule: "not-after",
+    reason: "Expired",
+    expected: (member) => `${role(member)} to be valid, until ${iso(member.certificate.notAfter)}`,
+    holds: ({ certificate, now }) => now <= certificate.notAfter,
+    seen: ({ now }) => `${iso(now)} on the clock`
+  }
+]
+
+/** Judges a path whose signatures have been verified. Dates come last: who fails them only was nearest to a success. */
+export const validatePath = (path: Path, trustDomain: TrustDomain, now: number): Refusal | undefined => {
+  const members = path.map((certificate, position): PathMember => ({ certificate, position, path, trustDomain, now }))
+  for (const member of members.slice(1)) {
+    const refusal = firstRefusal(caGuards, member)
+    if (refusal !== undefined) return refusal
+  }
+  for (const member of members) {
+    const refusal = firstRefusal(dateGuards, member)
+    if (refusal !== undefined) return refusal
+  }
+  return undefined
+}
