@@ -1,0 +1,244 @@
+/**
+ * Verified TLS connections for Node: undici's HTTP/1.1 over our own `tls.connect`.
+ *
+ * @since 0.1.0
+ */
+import { isIP } from "node:net"
+import type { TLSSocket } from "node:tls"
+import { IdentityError } from "@agentweave/spiffe/IdentityError"
+import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
+import type { X509Context } from "@agentweave/spiffe/X509Context"
+import { type AuditError, AuditLog } from "@agentweave/transport/AuditLog"
+import { type Connection, type ConnectOptions, Connector } from "@agentweave/transport/Connector"
+import { TimeoutError, type TransportError } from "@agentweave/transport/TransportError"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { NodeConnection } from "./internal/connection.js"
+import { handshake } from "./internal/handshake.js"
+import * as Sweeper from "./internal/sweeper.js"
+import { SecureContexts } from "./internal/tls.js"
+
+/**
+ * A connection's life ends up to this part of it earlier than it must, drawn at random for each: connections made
+ * together do not end together.
+ */
+const jitter = 0.1
+
+/** Why our own SVID cannot be used at this moment, if it cannot. */
+const unusable = (context: X509Context, now: number): IdentityError | undefined => {
+  const { notAfter, notBefore, spiffeId } = context.svid
+  if (now > notAfter) {
+    return new IdentityError({
+      reason: "Expired",
+      description: `expected an SVID for ${spiffeId} that is valid now, the newest one ended at ${new Date(notAfter).toISOString()}`
+    })
+  }
+  if (now < notBefore) {
+    return new IdentityError({
+      reason: "NotYetValid",
+      description: `expected an SVID for ${spiffeId} that is valid now, the newest one begins at ${new Date(notBefore).toISOString()}`
+    })
+  }
+  return undefined
+}
+
+/** `host:port`, an IPv6 address in brackets. */
+const addressOf = (host: string, port: number): string => (isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`)
+
+/** How a failed attempt stands in the audit log. */
+const refusal = (cause: Cause.Cause<TransportError>) =>
+  Option.match(Cause.failureOption(cause), {
+    onNone: () => ({
+      actualId: null,
+      error: "Interrupted",
+      reason: "Interrupted",
+      description: "the attempt was given up before it ended"
+    }),
+    onSome: (error) => ({
+      actualId: error._tag === "PeerVerificationError" ? error.actualId : null,
+      error: error._tag,
+      reason:
+        error._tag === "TimeoutError" ? error.phase : error._tag === "InvalidSpiffeIdError" ? error.rule : error.reason,
+      description: error.message
+    })
+  })
+
+const make = Effect.gen(function* () {
+  const identity = yield* IdentityProvider
+  const audit = yield* AuditLog
+  const clock = yield* Effect.clock
+  const sweeper = yield* Sweeper.make
+  const now = () => clock.unsafeCurrentTimeMillis()
+  const verifier = PeerVerifier.make()
+  const contexts = new SecureContexts()
+  const live = new Map<NodeConnection, PeerMatcher.PeerMatcher>()
+  let nextId = 0
+
+  /** The attempt itself: everything up to the verified peer. */
+  const attempt = Effect.fnUntraced(function* (
+    options: ConnectOptions,
+    address: string,
+    onSocket: (socket: TLSSocket) => void
+  ) {
+    const { config, matcher } = options
+    const context = yield* identity.x509Context
+    const bad = unusable(context, now())
+    if (bad !== undefined) return yield* bad
+    const secureContext = yield* contexts.get(context, PeerMatcher.trustDomains(matcher), config)
+    const peer = yield* handshake({
+      host: options.host,
+      port: options.port,
+      address,
+      secureContext,
+      onSocket,
+      verifier,
+      bundles: context.bundles,
+      matcher,
+      purpose: "ServerAuth",
+      now
+    })
+    return { context, peer }
+  })
+
+  const connect = (options: ConnectOptions): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> =>
+    Effect.uninterruptibleMask(
+      Effect.fnUntraced(function* (restore) {
+        const { config, matcher } = options
+        const address = addressOf(options.host, options.port)
+        const expectedId = PeerMatcher.describe(matcher)
+        const startedAt = now()
+        const common = { side: "Client" as const, connectionId: `c${++nextId}`, address }
+        const unrecorded = audit.unsafeRecord({ _tag: "ConnectionAttempted", time: startedAt, ...common, expectedId })
+        if (unrecorded !== undefined) return yield* unrecorded
+
+        let socket: TLSSocket | undefined
+        const exit = yield* Effect.exit(
+          restore(
+            Effect.timeoutFail(
+              attempt(options, address, (made) => {
+                socket = made
+              }),
+              {
+                duration: config.connectTimeout,
+                onTimeout: () =>
+                  new TimeoutError({
+                    phase: "Connect",
+                    outcome: "NotSent",
+                    limit: config.connectTimeout,
+                    target: `${expectedId} at ${address}`
+                  })
+              }
+            )
+          )
+        )
+        const endedAt = now()
+        if (exit._tag === "Failure" || socket === undefined) {
+          socket?.destroy()
+          const cause = exit._tag === "Failure" ? exit.cause : Cause.empty
+          const error = audit.unsafeRecord({
+            _tag: "ConnectionRefused",
+            time: endedAt,
+            ...common,
+            expectedId,
+            ...refusal(cause),
+            durationMillis: endedAt - startedAt
+          })
+          return yield* error ?? Effect.failCause(cause)
+        }
+
+        const { context, peer } = exit.value
+        const { svid } = context
+        const remaining = Math.min(peer.notAfter, svid.notAfter) - endedAt
+        const maxAge =
+          config.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(config.maxConnectionAge)
+        const life = Math.min(remaining, maxAge) * (1 - jitter * (yield* Random.next))
+        const connection: NodeConnection = new NodeConnection({
+          id: common.connectionId,
+          socket,
+          host: options.host,
+          port: options.port,
+          address,
+          peer,
+          ownId: svid.spiffeId,
+          timeoutMillis: Duration.toMillis(config.timeout),
+          expiresAt: endedAt + life,
+          expiryReason: maxAge < remaining ? "Age" : "Expiry",
+          sweeper,
+          onClosed: (report) => {
+            live.delete(connection)
+            const time = now()
+            audit.unsafeRecord({
+              _tag: "ConnectionClosed",
+              time,
+              ...common,
+              peerId: peer.spiffeId,
+              ...report,
+              durationMillis: time - endedAt
+            })
+            options.onClose(report.reason)
+          }
+        })
+        live.set(connection, matcher)
+        yield* Effect.addFinalizer(() => Effect.sync(() => connection.unsafeDestroy("Shutdown")))
+        const notEstablished = audit.unsafeRecord({
+          _tag: "ConnectionEstablished",
+          time: endedAt,
+          ...common,
+          peerId: peer.spiffeId,
+          peerSerialNumber: peer.serialNumber,
+          peerFingerprint: peer.fingerprint,
+          ownId: svid.spiffeId,
+          ownSerialNumber: svid.serialNumber,
+          ownFingerprint: svid.fingerprint,
+          bundleGeneration: peer.bundleGeneration,
+          tlsVersion: socket.getProtocol() ?? "unknown",
+          cipher: socket.getCipher().name,
+          durationMillis: endedAt - startedAt
+        })
+        if (notEstablished !== undefined) {
+          connection.unsafeDestroy("Error")
+          return yield* notEstablished
+        }
+        return connection
+      })
+    )
+
+  /** Runs the gate again over every live connection: what no longer verifies is drained and closed. */
+  const reverify = (context: X509Context) => {
+    for (const [connection, matcher] of live) {
+      const judged = verifier.verify({
+        chain: connection.peer.chain,
+        bundles: context.bundles,
+        matcher,
+        purpose: "ServerAuth",
+        now: now()
+      })
+      if (Either.isLeft(judged)) connection.unsafeRetire("Distrust")
+    }
+  }
+
+  yield* Effect.forkScoped(
+    Effect.ignore(Stream.runForEach(identity.changes, (context) => Effect.sync(() => reverify(context))))
+  )
+
+  return { connect }
+})
+
+/**
+ * Connections for `SecureChannel` and `ConnectionPool`: mutual TLS, full handshakes only, the peer's SVID verified and
+ * its ID matched before a byte of a request is written; a connection is drained and closed when a bundle it rests on is
+ * withdrawn, and at the latest at the earliest notAfter of the certificates on it.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer: Layer.Layer<Connector, never, IdentityProvider | AuditLog> = Layer.scoped(Connector, make)

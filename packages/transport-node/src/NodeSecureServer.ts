@@ -1,0 +1,216 @@
+/**
+ * An HTTP server that serves verified SPIFFE peers and nobody else.
+ *
+ * @since 0.1.0
+ */
+import { createServer, type Server } from "node:https"
+import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
+import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
+import type { X509Context } from "@agentweave/spiffe/X509Context"
+import { AuditLog } from "@agentweave/transport/AuditLog"
+import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
+import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
+import * as TransportConfig from "@agentweave/transport/TransportConfig"
+import type * as Etag from "@effect/platform/Etag"
+import type * as HttpPlatform from "@effect/platform/HttpPlatform"
+import * as HttpServer from "@effect/platform/HttpServer"
+import type { ServeError } from "@effect/platform/HttpServerError"
+import type * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { PCGRandom } from "effect/Utils"
+import { Inbound } from "./internal/inbound.js"
+import * as Sweeper from "./internal/sweeper.js"
+import { contextOptions, makeSecureContext } from "./internal/tls.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** TCP port; 0 lets the system choose. */
+  readonly port: number
+  /** Address to listen on. Default `"0.0.0.0"`. */
+  readonly host?: string | undefined
+  /** Which peers are served. Required: there is no default and no "anyone". */
+  readonly authorize: PeerMatcher
+  /** Lowest TLS version to speak. Default `"TLSv1.3"`. */
+  readonly tlsMinVersion?: TransportConfig.TlsVersion | undefined
+  /** Highest TLS version to speak. Default `"TLSv1.3"`. */
+  readonly tlsMaxVersion?: TransportConfig.TlsVersion | undefined
+  /** Limit for a client to finish its handshake. Default, and at most, 10 seconds. */
+  readonly handshakeTimeout?: Duration.DurationInput | undefined
+  /** How long an idle connection is kept open. Default 65 seconds: longer than a client's pool keeps it. */
+  readonly keepAliveTimeout?: Duration.DurationInput | undefined
+  /** Longest life of a connection, drained at its end. Default: the earliest notAfter on it alone. */
+  readonly maxConnectionAge?: Duration.DurationInput | undefined
+  /** How long requests in flight may take to end when the server's scope closes. Default 20 seconds. */
+  readonly gracefulShutdownTimeout?: Duration.DurationInput | undefined
+}
+
+const longestHandshake = Duration.seconds(10)
+
+interface Checked {
+  readonly tls: TransportConfig.TransportConfig
+  readonly handshakeTimeout: Duration.Duration
+}
+
+const check = (options: Options): Either.Either<Checked, InvalidConfigError> =>
+  Either.flatMap(
+    Either.mapLeft(
+      TransportConfig.make({
+        tlsMinVersion: options.tlsMinVersion,
+        tlsMaxVersion: options.tlsMaxVersion,
+        maxConnectionAge: options.maxConnectionAge,
+        connectTimeout: options.handshakeTimeout
+      }),
+      (error) =>
+        new InvalidConfigError({
+          config: "NodeSecureServer",
+          field: error.field === "connectTimeout" ? "handshakeTimeout" : error.field,
+          description: error.description
+        })
+    ),
+    (tls) =>
+      Duration.greaterThan(tls.connectTimeout, longestHandshake)
+        ? Either.left(
+            new InvalidConfigError({
+              config: "NodeSecureServer",
+              field: "handshakeTimeout",
+              description: `expected at most ${Duration.format(longestHandshake)}, got ${Duration.format(tls.connectTimeout)}`
+            })
+          )
+        : Either.right({ tls, handshakeTimeout: tls.connectTimeout })
+  )
+
+/** Takes new credentials into use: built whole on the side first, so that bad ones never reach the listener. */
+const install = (
+  server: Server,
+  context: X509Context,
+  tls: TransportConfig.TransportConfig
+): Effect.Effect<void, IdentityError> =>
+  Effect.flatMap(makeSecureContext(context, context.bundles.bundles.keys(), tls), () =>
+    Effect.sync(() => server.setSecureContext(contextOptions(context, context.bundles.bundles.keys(), tls)))
+  )
+
+/** Ends what is served: no new connections, requests in flight run out, stragglers are cut. */
+const drain = (server: Server, inbound: Inbound, timeout: Duration.Duration): Effect.Effect<void> =>
+  Effect.async<void>((resume) => {
+    server.close(() => resume(Effect.void))
+    inbound.retireAll("Shutdown")
+    server.closeIdleConnections()
+  }).pipe(Effect.timeout(timeout), Effect.ignore, Effect.zipRight(Effect.sync(() => server.closeAllConnections())))
+
+/**
+ * Starts listening in the scope. Handlers attached through the `HttpServer` run unchanged; who calls them is
+ * `PeerIdentity.caller`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: (
+  options: Options
+) => Effect.Effect<
+  Context.Context<HttpServer.HttpServer | PeerIdentity>,
+  ServeError | IdentityError | InvalidConfigError,
+  IdentityProvider | AuditLog | Scope.Scope
+> = Effect.fnUntraced(function* (options: Options) {
+  const { handshakeTimeout, tls } = yield* check(options)
+  const identity = yield* IdentityProvider
+  const audit = yield* AuditLog
+  const sweeper = yield* Sweeper.make
+  const random = new PCGRandom(yield* Random.nextInt)
+  const shutdownTimeout = Duration.decode(options.gracefulShutdownTimeout ?? "20 seconds")
+
+  let context = yield* identity.x509Context
+  yield* makeSecureContext(context, context.bundles.bundles.keys(), tls)
+
+  const inbound = new Inbound({
+    authorize: options.authorize,
+    verifier: PeerVerifier.make(),
+    sweeper,
+    record: audit.unsafeRecord,
+    context: () => context,
+    maxAgeMillis:
+      tls.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(tls.maxConnectionAge),
+    random: () => random.number()
+  })
+
+  const server = createServer({
+    ...contextOptions(context, context.bundles.bundles.keys(), tls),
+    requestCert: true,
+    rejectUnauthorized: true,
+    handshakeTimeout: Duration.toMillis(handshakeTimeout),
+    ALPNProtocols: ["http/1.1"],
+    keepAliveTimeout: Duration.toMillis(options.keepAliveTimeout ?? "65 seconds")
+  })
+  inbound.attach(server)
+
+  const inner = yield* NodeHttpServer.make(() => server, { port: options.port, host: options.host ?? "0.0.0.0" })
+
+  yield* identity.changes.pipe(
+    Stream.runForEach((next) =>
+      install(server, next, tls).pipe(
+        Effect.zipRight(
+          Effect.sync(() => {
+            context = next
+            inbound.reverify()
+          })
+        ),
+        Effect.catchAll((error) =>
+          Effect.logError("a rotated identity cannot be used, the last good one keeps serving", error)
+        )
+      )
+    ),
+    Effect.ignore,
+    Effect.forkScoped
+  )
+
+  const secure = HttpServer.make({
+    address: inner.address,
+    serve: (httpApp, middleware) =>
+      Effect.zipRight(
+        middleware === undefined ? inner.serve(httpApp) : inner.serve(httpApp, middleware),
+        // Added after the handler, so that it runs before the handler is taken away.
+        Effect.addFinalizer(() => drain(server, inbound, shutdownTimeout))
+      )
+  })
+  return Context.make(HttpServer.HttpServer, secure).pipe(
+    Context.add(PeerIdentity, {
+      of: (request) =>
+        Option.fromNullable(inbound.connections.get(NodeHttpServerRequest.toIncomingMessage(request).socket)?.peer)
+    })
+  )
+})
+
+/**
+ * A secure server as a layer: `HttpServer` for `HttpRouter`, `HttpApi` and `RpcServer` apps, `PeerIdentity` for their
+ * handlers, and the platform services `NodeHttpServer.layer` provides.
+ *
+ * - Every connection is mutual TLS; the client's SVID is verified and matched with `authorize` before the HTTP parser
+ *   sees a byte. A refused connection never reaches a handler.
+ * - A rotated SVID or bundle is used from the next handshake on. Live connections are verified again when a bundle
+ *   changes and end at the earliest notAfter on them.
+ * - When the scope closes, requests in flight are given `gracefulShutdownTimeout` to end.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: Options
+): Layer.Layer<
+  HttpServer.HttpServer | PeerIdentity | HttpPlatform.HttpPlatform | Etag.Generator | NodeContext.NodeContext,
+  ServeError | IdentityError | InvalidConfigError,
+  IdentityProvider | AuditLog
+> => Layer.merge(Layer.scopedContext(make(options)), NodeHttpServer.layerContext)

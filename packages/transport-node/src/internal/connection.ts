@@ -1,0 +1,213 @@
+import type { TLSSocket } from "node:tls"
+import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
+import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
+import type { CloseReason } from "@agentweave/transport/AuditEvent"
+import type { Connection, Exchange, RequestFailure } from "@agentweave/transport/Connector"
+import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import type { Effect } from "effect/Effect"
+import { Client } from "undici"
+import { certificateAlert } from "./errors.js"
+import { type Carrier, ExchangeHandler } from "./exchange.js"
+import { toUndici } from "./requestBody.js"
+import type { Sweeper, Timed } from "./sweeper.js"
+
+export interface ClosedReport {
+  readonly reason: CloseReason
+  readonly requests: number
+  readonly bytesRead: number
+  readonly bytesWritten: number
+}
+
+export interface ConnectionOptions {
+  readonly id: string
+  readonly socket: TLSSocket
+  readonly host: string
+  readonly port: number
+  readonly address: string
+  readonly peer: VerifiedPeer
+  readonly ownId: SpiffeId
+  readonly timeoutMillis: number
+  /** When the connection must end at the latest, milliseconds since the epoch. */
+  readonly expiresAt: number
+  /** Why it ends then. */
+  readonly expiryReason: CloseReason
+  readonly sweeper: Sweeper
+  readonly onClosed: (report: ClosedReport) => void
+}
+
+/** No request can be started any more. Its code is not undici's own: those make undici connect again for ever. */
+class ConnectionGone extends Error {
+  readonly code = "ERR_CONNECTION_GONE"
+}
+
+/**
+ * One verified socket under an undici `Client` that can never make another: the connect function hands the socket out
+ * once and fails from then on.
+ */
+export class NodeConnection implements Connection, Carrier, Timed {
+  readonly id: string
+  readonly address: string
+  readonly remoteAddress: string | undefined
+  readonly timeoutMillis: number
+  readonly ownId: SpiffeId
+  readonly peer: VerifiedPeer
+  deadline: number
+  private readonly socket: TLSSocket
+  private readonly client: Client
+  private readonly sweeper: Sweeper
+  private readonly onClosed: (report: ClosedReport) => void
+  private readonly expiresAt: number
+  private readonly expiryReason: CloseReason
+  private current: ExchangeHandler | undefined = undefined
+  private onSettled: (() => void) | undefined = undefined
+  private retired: CloseReason | undefined = undefined
+  private firstAlert: string | undefined = undefined
+  private broken = false
+  private closed = false
+  private requests = 0
+
+  constructor(options: ConnectionOptions) {
+    this.id = options.id
+    this.address = options.address
+    this.remoteAddress = options.socket.remoteAddress
+    this.timeoutMillis = options.timeoutMillis
+    this.ownId = options.ownId
+    this.peer = options.peer
+    this.socket = options.socket
+    this.sweeper = options.sweeper
+    this.onClosed = options.onClosed
+    this.expiresAt = options.expiresAt
+    this.expiryReason = options.expiryReason
+    this.deadline = options.expiresAt
+    const { socket } = options
+    let handedOut = false
+    this.client = new Client(
+      `https://${options.host.includes(":") ? `[${options.host}]` : options.host}:${options.port}`,
+      {
+        // Answered in a microtask: undici (7.30) is not done with asking when a synchronous answer comes, and hangs.
+        connect: (_options, callback) => {
+          queueMicrotask(() => {
+            if (handedOut || socket.destroyed) callback(new ConnectionGone("the connection is closed"), null)
+            else {
+              handedOut = true
+              callback(null, socket)
+            }
+          })
+        },
+        pipelining: 1,
+        headersTimeout: 0,
+        bodyTimeout: 0,
+        keepAliveTimeout: 2 ** 31 - 1,
+        keepAliveMaxTimeout: 2 ** 31 - 1,
+        allowH2: false
+      }
+    )
+    socket.on("error", (cause) => {
+      this.broken = true
+      this.firstAlert ??= certificateAlert(cause)
+    })
+    socket.once("close", () => this.end())
+    if (socket.closed) queueMicrotask(() => this.end())
+    this.sweeper.add(this)
+  }
+
+  isUsable(): boolean {
+    return this.current === undefined && this.retired === undefined && !this.closed && !this.socket.destroyed
+  }
+
+  unsafeStart(exchange: Exchange, resume: (result: Effect<HttpClientResponse, RequestFailure>) => void): () => void {
+    const handler = new ExchangeHandler(this, exchange, resume)
+    this.current = handler
+    this.onSettled = exchange.onSettled
+    this.requests++
+    this.setDeadline(this.sweeper.now() + this.timeoutMillis)
+    const { request } = exchange
+    this.client.dispatch(
+      {
+        path: exchange.path,
+        method: request.method,
+        headers: request.headers,
+        body: toUndici(request.body, exchange.fiber, (cause) => handler.onRequestBodyFailure(cause)),
+        // Fixed: undici would otherwise take it from a `Host` header set by the caller, and connect anew.
+        servername: "verified"
+      } as never,
+      handler
+    )
+    return () => handler.abort()
+  }
+
+  unsafeRetire(reason: CloseReason): void {
+    if (this.closed) return
+    this.retired ??= reason
+    if (this.current === undefined) this.destroy()
+  }
+
+  /** Ends at once, whatever is in flight. */
+  unsafeDestroy(reason: CloseReason): void {
+    this.retired ??= reason
+    this.destroy()
+  }
+
+  onDeadline(now: number): void {
+    if (now >= this.expiresAt) {
+      this.unsafeRetire(this.expiryReason)
+      // Nothing more to wait for than the request in flight.
+      this.deadline = this.exchangeDeadline
+      if (this.exchangeDeadline > now) return
+    }
+    this.current?.onTimeout()
+  }
+
+  private exchangeDeadline = Number.POSITIVE_INFINITY
+
+  setDeadline(deadline: number): void {
+    this.exchangeDeadline = deadline
+    const next = this.retired === undefined ? Math.min(deadline, this.expiresAt) : deadline
+    this.deadline = next
+    this.sweeper.touch(next)
+  }
+
+  now(): number {
+    return this.sweeper.now()
+  }
+
+  alert(): string | undefined {
+    return this.firstAlert
+  }
+
+  /**
+   * A whole response is reported from within undici's parser, before it has moved on to the next request and before it
+   * has acted on `Connection: close`: reuse waits for the microtask after. A broken exchange settles at once.
+   */
+  settled(whole: boolean): void {
+    if (whole) queueMicrotask(() => this.free())
+    else this.free()
+  }
+
+  private free(): void {
+    const { onSettled } = this
+    this.onSettled = undefined
+    this.current = undefined
+    this.setDeadline(Number.POSITIVE_INFINITY)
+    if (this.retired !== undefined) this.destroy()
+    onSettled?.()
+  }
+
+  destroy(): void {
+    this.socket.destroy()
+    this.client.destroy(null).catch(() => {})
+  }
+
+  private end(): void {
+    if (this.closed) return
+    this.closed = true
+    this.sweeper.remove(this)
+    this.client.destroy(null).catch(() => {})
+    this.onClosed({
+      reason: this.retired ?? (this.broken ? "Error" : "PeerClosed"),
+      requests: this.requests,
+      bytesRead: this.socket.bytesRead,
+      bytesWritten: this.socket.bytesWritten
+    })
+  }
+}

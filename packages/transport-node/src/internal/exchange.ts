@@ -1,0 +1,238 @@
+import type { Exchange, RequestFailure } from "@agentweave/transport/Connector"
+import * as ConnectorResponse from "@agentweave/transport/ConnectorResponse"
+import { type Outcome, TimeoutError, type TransportError } from "@agentweave/transport/TransportError"
+import * as Headers from "@effect/platform/Headers"
+import * as HttpClientError from "@effect/platform/HttpClientError"
+import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Dispatcher } from "undici"
+import { codeOf, fromExchange } from "./errors.js"
+
+/** What an exchange needs of the connection it runs on. */
+export interface Carrier {
+  readonly address: string
+  readonly remoteAddress: string | undefined
+  readonly timeoutMillis: number
+  /** The first certificate alert seen on the socket, if any. */
+  readonly alert: () => string | undefined
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  /** Moves the connection's deadline; `Infinity` while there is nothing to wait for. */
+  readonly setDeadline: (deadline: number) => void
+  /** The exchange is over; `whole` when the response was received to its end and the connection may be used again. */
+  readonly settled: (whole: boolean) => void
+  /** The connection is in an unknown state and goes away. */
+  readonly destroy: () => void
+}
+
+const latin1 = (bytes: Buffer | string): string => (typeof bytes === "string" ? bytes : bytes.toString("latin1"))
+
+const parseHeaders = (raw: ReadonlyArray<Buffer | string>): Headers.Headers => {
+  const headers: Record<string, string> = {}
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    const name = latin1(raw[i] ?? "").toLowerCase()
+    const value = latin1(raw[i + 1] ?? "")
+    const before = headers[name]
+    headers[name] = before === undefined ? value : `${before}, ${value}`
+  }
+  return Headers.unsafeFromRecord(headers)
+}
+
+const setCookies = (raw: ReadonlyArray<Buffer | string>): ReadonlyArray<string> => {
+  const values: Array<string> = []
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    if (latin1(raw[i] ?? "").toLowerCase() === "set-cookie") values.push(latin1(raw[i + 1] ?? ""))
+  }
+  return values
+}
+
+/** What undici refuses before it writes a byte: the caller's request is at fault. */
+const isRequestFault = (code: string): boolean =>
+  code === "UND_ERR_INVALID_ARG" || code === "UND_ERR_NOT_SUPPORTED" || code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH"
+
+/**
+ * One exchange, as undici's dispatch handler. It resumes the fiber once, with the response or the failure, settles the
+ * connection once, and drops its references when it is done.
+ */
+export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorResponse.Source {
+  private carrier: Carrier
+  private exchange: Exchange | undefined
+  private resumeFiber: ((result: Effect.Effect<HttpClientResponse, RequestFailure>) => void) | undefined
+  private sink: ConnectorResponse.ResponseSink | undefined = undefined
+  private resumeWire: (() => void) | undefined = undefined
+  private abortWire: ((cause?: Error) => void) | undefined = undefined
+  private written = false
+  private responseStarted = false
+  private aborted = false
+  private done = false
+
+  constructor(
+    carrier: Carrier,
+    exchange: Exchange,
+    resume: (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
+  ) {
+    this.carrier = carrier
+    this.exchange = exchange
+    this.resumeFiber = resume
+  }
+
+  /** undici is about to write the request. */
+  onConnect(abort: (cause?: Error) => void): void {
+    this.written = true
+    this.abortWire = abort
+    if (this.done || this.aborted) abort()
+  }
+
+  onResponseStarted(): void {
+    this.responseStarted = true
+  }
+
+  onHeaders(status: number, raw: Array<Buffer>, resume: () => void): boolean {
+    const exchange = this.exchange
+    if (status < 200 || exchange === undefined) return true
+    const sink = ConnectorResponse.makeSink(this)
+    this.sink = sink
+    this.resumeWire = resume
+    this.progress()
+    const request = exchange.request
+    const remoteAddress = this.carrier.remoteAddress
+    this.settleFiber(
+      Effect.sync(() =>
+        ConnectorResponse.makeResponse(sink, {
+          request,
+          status,
+          headers: () => parseHeaders(raw),
+          setCookie: () => setCookies(raw),
+          remoteAddress
+        })
+      )
+    )
+    return true
+  }
+
+  onData(chunk: Buffer): boolean {
+    const wanted = this.sink?.push(chunk) ?? true
+    if (wanted) this.progress()
+    else this.carrier.setDeadline(Number.POSITIVE_INFINITY)
+    return wanted
+  }
+
+  /** A piece of the request's body was written. */
+  onBodySent(): void {
+    this.progress()
+  }
+
+  onComplete(): void {
+    const sink = this.sink
+    this.finish(true)
+    sink?.end()
+  }
+
+  onError(cause: Error): void {
+    if (this.done || this.aborted) return
+    const exchange = this.exchange
+    const code = codeOf(cause)
+    if (exchange !== undefined && !this.responseStarted && isRequestFault(code)) {
+      const { request } = exchange
+      this.finish(true)
+      this.settleFiber(
+        Effect.fail(new HttpClientError.RequestError({ request, reason: "Encode", description: cause.message, cause }))
+      )
+      return
+    }
+    this.fail(
+      fromExchange(cause, {
+        address: this.carrier.address,
+        outcome: this.outcome,
+        alert: this.carrier.alert(),
+        responseStarted: this.responseStarted
+      })
+    )
+  }
+
+  /** The body of the request failed: its error is the request's. */
+  onRequestBodyFailure(cause: unknown): void {
+    const exchange = this.exchange
+    if (this.done || exchange === undefined) return
+    const { request } = exchange
+    this.abortExchange()
+    this.settleFiber(
+      Effect.fail(
+        new HttpClientError.RequestError({
+          request,
+          reason: "Encode",
+          description: "expected a request body that can be read to its end, it failed",
+          cause
+        })
+      )
+    )
+  }
+
+  /** No progress for as long as is allowed. */
+  onTimeout(): void {
+    if (this.done) return
+    const error = new TimeoutError({
+      phase: this.sink === undefined ? "Headers" : "Body",
+      outcome: this.outcome,
+      limit: Duration.millis(this.carrier.timeoutMillis),
+      target: this.carrier.address
+    })
+    const sink = this.sink
+    this.abortExchange()
+    sink?.fail(error)
+    this.settleFiber(Effect.fail(error))
+  }
+
+  /** The reader has room again. */
+  resume(): void {
+    this.progress()
+    this.resumeWire?.()
+  }
+
+  /** The reader or the fiber gave up. */
+  abort(): void {
+    this.resumeFiber = undefined
+    this.abortExchange()
+  }
+
+  private get outcome(): Outcome {
+    return this.written ? "Unknown" : "NotSent"
+  }
+
+  private progress(): void {
+    if (!this.done) this.carrier.setDeadline(this.carrier.now() + this.carrier.timeoutMillis)
+  }
+
+  private fail(error: TransportError): void {
+    const sink = this.sink
+    this.finish(false)
+    sink?.fail(error)
+    this.settleFiber(Effect.fail(error))
+  }
+
+  private abortExchange(): void {
+    const abortWire = this.abortWire
+    if (this.done) return
+    this.aborted = true
+    abortWire?.()
+    this.carrier.destroy()
+    this.finish(false)
+  }
+
+  private settleFiber(result: Effect.Effect<HttpClientResponse, RequestFailure>): void {
+    const resume = this.resumeFiber
+    this.resumeFiber = undefined
+    resume?.(result)
+  }
+
+  private finish(whole: boolean): void {
+    if (this.done) return
+    this.done = true
+    this.exchange = undefined
+    this.sink = undefined
+    this.resumeWire = undefined
+    this.abortWire = undefined
+    this.carrier.settled(whole)
+  }
+}

@@ -1,0 +1,128 @@
+import { isIP } from "node:net"
+import { type SecureContext, type TLSSocket, connect as tlsConnect } from "node:tls"
+import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
+import type { PeerVerifier, Purpose, VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
+import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
+import { ConnectionError } from "@agentweave/transport/TransportError"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import { presentedChain } from "./chain.js"
+import { fromHandshake } from "./errors.js"
+
+/** What the gate needs, on either side. */
+export interface Judge {
+  readonly verifier: PeerVerifier
+  readonly bundles: X509BundleSet
+  readonly matcher: PeerMatcher.PeerMatcher
+  readonly purpose: Purpose
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+}
+
+/**
+ * Judges a socket whose TLS handshake has just ended: an answer, never a throw, because a throw in this callback would
+ * end the process.
+ */
+export const judge = (socket: TLSSocket, by: Judge): Either.Either<VerifiedPeer, PeerVerificationError> => {
+  const refusal = (reason: PeerVerificationError["reason"], description: string, cause?: unknown) =>
+    new PeerVerificationError({
+      expectedId: PeerMatcher.describe(by.matcher),
+      actualId: null,
+      reason,
+      description,
+      ...(cause === undefined ? undefined : { cause })
+    })
+  const verify = (): Either.Either<VerifiedPeer, PeerVerificationError> => {
+    if (socket.isSessionReused()) {
+      return Either.left(refusal("SessionResumed", "expected a full handshake, the session was resumed"))
+    }
+    if (!socket.authorized) {
+      return Either.left(refusal("UntrustedChain", `expected a chain that TLS accepts: ${socket.authorizationError}`))
+    }
+    const chain = presentedChain(socket)
+    if (chain.length === 0) {
+      return Either.left(refusal("NoCertificate", "expected a certificate, the peer presented none"))
+    }
+    return by.verifier.verify({
+      chain,
+      bundles: by.bundles,
+      matcher: by.matcher,
+      purpose: by.purpose,
+      now: by.now()
+    })
+  }
+  return Either.flatMap(
+    Either.try({
+      try: verify,
+      catch: (cause) => refusal("VerifierFault", "expected the verifier to answer, it threw", cause)
+    }),
+    (answer) => answer
+  )
+}
+
+export type HandshakeError = PeerVerificationError | IdentityError | ConnectionError
+
+export interface HandshakeOptions extends Judge {
+  readonly host: string
+  readonly port: number
+  readonly address: string
+  readonly secureContext: SecureContext
+  /** Takes hold of the socket as soon as there is one: whoever fails or is interrupted later destroys it. */
+  readonly onSocket: (socket: TLSSocket) => void
+}
+
+/**
+ * TCP, TLS with both certificates, the gate. Succeeds with the peer, exactly once, and only then may the socket be
+ * used; every refusal destroys it. No session is ever offered or kept.
+ */
+export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer, HandshakeError> =>
+  Effect.async<VerifiedPeer, HandshakeError>((resume) => {
+    const socket = tlsConnect({
+      host: options.host,
+      port: options.port,
+      secureContext: options.secureContext,
+      // From the address we were told to call, never from a request's `Host` header. SNI takes no IP address.
+      servername: isIP(options.host) === 0 ? options.host : "",
+      rejectUnauthorized: true,
+      // SPIFFE names no hosts, and this callback is skipped for a resumed session: the gate decides who the peer is.
+      checkServerIdentity: () => undefined,
+      ALPNProtocols: ["http/1.1"]
+    })
+    options.onSocket(socket)
+    socket.setNoDelay(true)
+    let settled = false
+    const finish = (result: Effect.Effect<VerifiedPeer, HandshakeError>) => {
+      if (settled) return
+      settled = true
+      socket.off("close", onClose)
+      socket.off("secureConnect", onSecure)
+      resume(result)
+    }
+    const refuse = (error: HandshakeError) => {
+      socket.destroy()
+      finish(Effect.fail(error))
+    }
+    const onSecure = () =>
+      Either.match(judge(socket, options), { onLeft: refuse, onRight: (peer) => finish(Effect.succeed(peer)) })
+    const onClose = () =>
+      refuse(
+        new ConnectionError({
+          reason: "HandshakeReset",
+          outcome: "NotSent",
+          address: options.address,
+          description: "expected a TLS handshake, the peer closed the connection"
+        })
+      )
+    // Stays for the socket's life: an error without a listener would end the process.
+    socket.on("error", (cause) => {
+      if (!settled) refuse(fromHandshake(cause, options.matcher, options.address))
+    })
+    socket.once("secureConnect", onSecure)
+    socket.once("close", onClose)
+    return Effect.sync(() => {
+      settled = true
+      socket.destroy()
+    })
+  })

@@ -1,0 +1,62 @@
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+
+/** Something with at most one deadline at a time. `deadline` is read when the sweeper looks, so it may move freely. */
+export interface Timed {
+  /** Milliseconds since the epoch; `Infinity` when there is none. */
+  readonly deadline: number
+  readonly onDeadline: (now: number) => void
+}
+
+/**
+ * Timeouts for many connections at the price of one: a fiber sleeps until the earliest deadline, on Effect's Clock, and
+ * only while there is one. Setting a deadline is an assignment and a comparison.
+ */
+export interface Sweeper {
+  readonly add: (timed: Timed) => void
+  readonly remove: (timed: Timed) => void
+  /** To be called after a deadline was set that may be earlier than all others. */
+  readonly touch: (deadline: number) => void
+  readonly now: () => number
+}
+
+/** `setTimeout` overflows past 2^31 - 1 milliseconds; a longer sleep is made of several. */
+const longestSleep = 2 ** 31 - 1
+
+export const make: Effect.Effect<Sweeper, never, Scope.Scope> = Effect.gen(function* () {
+  const clock = yield* Effect.clock
+  const runFork = yield* FiberSet.makeRuntime<never>()
+  const all = new Set<Timed>()
+  let wakeAt = Number.POSITIVE_INFINITY
+
+  const touch = (deadline: number): void => {
+    if (deadline >= wakeAt) return
+    wakeAt = deadline
+    const wait = Math.min(Math.max(0, deadline - clock.unsafeCurrentTimeMillis()), longestSleep)
+    runFork(Effect.zipRight(Effect.sleep(wait), Effect.sync(sweep)))
+  }
+
+  const sweep = (): void => {
+    const now = clock.unsafeCurrentTimeMillis()
+    wakeAt = Number.POSITIVE_INFINITY
+    for (const timed of all) {
+      if (timed.deadline <= now) timed.onDeadline(now)
+    }
+    let next = Number.POSITIVE_INFINITY
+    for (const timed of all) next = Math.min(next, timed.deadline)
+    touch(next)
+  }
+
+  return {
+    add: (timed) => {
+      all.add(timed)
+      touch(timed.deadline)
+    },
+    remove: (timed) => {
+      all.delete(timed)
+    },
+    touch,
+    now: () => clock.unsafeCurrentTimeMillis()
+  }
+})
