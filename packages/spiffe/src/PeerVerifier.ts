@@ -5,10 +5,11 @@
  */
 import * as Either from "effect/Either"
 import { makeReader } from "./internal/anchors.js"
-import { bundleOf, chainKey, judge, type Rejection, sizeRefusal, type Verdict } from "./internal/gate.js"
+import { bundleOf, chainKey, judge, type Rejection, type Verdict } from "./internal/gate.js"
 import { describeRefusal } from "./internal/guard.js"
 import * as LruCache from "./internal/lruCache.js"
 import { makeCheck } from "./internal/signature.js"
+import { sizeRefusal } from "./internal/sizeGuards.js"
 import { describe, matches, type PeerMatcher } from "./PeerMatcher.js"
 import { PeerVerificationError } from "./PeerVerificationError.js"
 import type { SpiffeId } from "./SpiffeId.js"

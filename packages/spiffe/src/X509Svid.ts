@@ -13,6 +13,7 @@ import { sha256 } from "./internal/digest.js"
 import { describeRefusal, firstRefusal } from "./internal/guard.js"
 import { claimedId, leafGuards } from "./internal/leafGuards.js"
 import * as pem from "./internal/pem.js"
+import { sizeRefusal } from "./internal/sizeGuards.js"
 import { exactly } from "./PeerMatcher.js"
 import type { PeerVerificationReason } from "./PeerVerificationError.js"
 import type { PeerVerifier, Purpose } from "./PeerVerifier.js"
@@ -98,7 +99,7 @@ const build = (
   const chain = readChain(certificates)
   if (Either.isLeft(chain)) return Either.left(chain.left)
   const [leaf, ...intermediates] = chain.right
-  const refusal = firstRefusal(leafGuards, { certificate: leaf, purposes: [] })
+  const refusal = sizeRefusal(certificates) ?? firstRefusal(leafGuards, { certificate: leaf, purposes: [] })
   if (refusal !== undefined) return refuse("InvalidSvid", describeRefusal(refusal))
   const spiffeId = claimedId(leaf)
   if (spiffeId === undefined) return refuse("InvalidSvid", "expected exactly one SPIFFE ID, got none")
@@ -150,7 +151,7 @@ const keyFromDer = (bytes: Uint8Array): Either.Either<KeyObject, IdentityError> 
  * encrypted). Key blocks among the certificates are passed over, so that one file may hold both.
  *
  * Fails with `IdentityError`: `Malformed` when something cannot be read or the key is not the leaf's, `InvalidSvid` when
- * the leaf breaks the X.509-SVID profile. Dates and trust are judged later, by {@link validate}.
+ * the leaf breaks the X.509-SVID profile or the chain is larger than a peer reads. Dates and trust are judged later, by {@link validate}.
  *
  * @since 0.1.0
  * @category constructors

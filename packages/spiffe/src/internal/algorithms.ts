@@ -11,34 +11,54 @@ export interface SignatureScheme {
   readonly pssSaltLength?: number
 }
 
+/** An element of fewer than 128 bytes, all in hex. */
+const element = (tag: string, ...contents: ReadonlyArray<string>): string => {
+  const body = contents.join("")
+  return `${tag}${(body.length / 2).toString(16).padStart(2, "0")}${body}`
+}
+
+const sequence = (...contents: ReadonlyArray<string>): string => element("30", ...contents)
+
+const nullParameters = "0500"
+const noParameters = ""
+
+type Digest = NonNullable<SignatureScheme["digest"]>
+
+const digests: ReadonlyArray<{ readonly digest: Digest; readonly oid: string; readonly octets: number }> = [
+  { digest: "sha256", oid: "0609608648016503040201", octets: 32 },
+  { digest: "sha384", oid: "0609608648016503040202", octets: 48 },
+  { digest: "sha512", oid: "0609608648016503040203", octets: 64 }
+]
+
+/** RFC 4055 section 3.1: digest, MGF1 and salt of one size, and the one trailer there is, so that DER leaves it out. */
+const pss = (digest: string, octets: number): string =>
+  sequence(
+    "06092a864886f70d01010a",
+    sequence(
+      element("a0", digest),
+      element("a1", sequence("06092a864886f70d010108", digest)),
+      element("a2", element("02", octets.toString(16)))
+    )
+  )
+
 /**
  * Every acceptable AlgorithmIdentifier, as the hex of its whole DER: parameters are compared, never interpreted. RFC 4055
- * section 5 (RSA; NULL may be absent) and section 3.1 (PSS: digest, MGF1 and salt of one size), RFC 5758 section 3.2
- * (ECDSA), RFC 8410 section 3 (Ed25519).
+ * section 5 (RSA) and 2.1 (NULL parameters may be absent), RFC 5758 section 3.2 (ECDSA), RFC 8410 section 3 (Ed25519).
  */
 const signatureSchemes: ReadonlyMap<string, SignatureScheme> = new Map<string, SignatureScheme>([
-  ["300d06092a864886f70d01010b0500", { name: "sha256WithRSAEncryption", keyKind: "rsa", digest: "sha256" }],
-  ["300b06092a864886f70d01010b", { name: "sha256WithRSAEncryption", keyKind: "rsa", digest: "sha256" }],
-  ["300d06092a864886f70d01010c0500", { name: "sha384WithRSAEncryption", keyKind: "rsa", digest: "sha384" }],
-  ["300b06092a864886f70d01010c", { name: "sha384WithRSAEncryption", keyKind: "rsa", digest: "sha384" }],
-  ["300d06092a864886f70d01010d0500", { name: "sha512WithRSAEncryption", keyKind: "rsa", digest: "sha512" }],
-  ["300b06092a864886f70d01010d", { name: "sha512WithRSAEncryption", keyKind: "rsa", digest: "sha512" }],
-  [
-    "304106092a864886f70d01010a3034a00f300d06096086480165030402010500a11c301a06092a864886f70d010108300d06096086480165030402010500a203020120",
-    { name: "RSASSA-PSS with SHA-256", keyKind: "rsa", digest: "sha256", pssSaltLength: 32 }
-  ],
-  [
-    "304106092a864886f70d01010a3034a00f300d06096086480165030402020500a11c301a06092a864886f70d010108300d06096086480165030402020500a203020130",
-    { name: "RSASSA-PSS with SHA-384", keyKind: "rsa", digest: "sha384", pssSaltLength: 48 }
-  ],
-  [
-    "304106092a864886f70d01010a3034a00f300d06096086480165030402030500a11c301a06092a864886f70d010108300d06096086480165030402030500a203020140",
-    { name: "RSASSA-PSS with SHA-512", keyKind: "rsa", digest: "sha512", pssSaltLength: 64 }
-  ],
-  ["300a06082a8648ce3d040302", { name: "ecdsa-with-SHA256", keyKind: "ec", digest: "sha256" }],
-  ["300a06082a8648ce3d040303", { name: "ecdsa-with-SHA384", keyKind: "ec", digest: "sha384" }],
-  ["300a06082a8648ce3d040304", { name: "ecdsa-with-SHA512", keyKind: "ec", digest: "sha512" }],
-  ["300506032b6570", { name: "Ed25519", keyKind: "ed25519", digest: null }]
+  ...digests.flatMap(({ digest, octets, oid }, index): ReadonlyArray<readonly [string, SignatureScheme]> => {
+    const rsa = { name: `RSA PKCS#1 with ${digest}`, keyKind: "rsa", digest } as const
+    const rsaPss = { name: `RSASSA-PSS with ${digest}`, keyKind: "rsa", digest, pssSaltLength: octets } as const
+    const ecdsa = { name: `ECDSA with ${digest}`, keyKind: "ec", digest } as const
+    return [
+      [sequence(`06092a864886f70d01010${(11 + index).toString(16)}`, nullParameters), rsa],
+      [sequence(`06092a864886f70d01010${(11 + index).toString(16)}`, noParameters), rsa],
+      [pss(sequence(oid, nullParameters), octets), rsaPss],
+      [pss(sequence(oid, noParameters), octets), rsaPss],
+      [sequence(`06082a8648ce3d04030${2 + index}`), ecdsa]
+    ]
+  }),
+  [sequence("06032b6570"), { name: "Ed25519", keyKind: "ed25519", digest: null }]
 ])
 
 export const minRsaBits = 2048

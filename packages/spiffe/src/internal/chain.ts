@@ -75,7 +75,7 @@ export const findPath = (input: {
   readonly now: number
   readonly isSignedBy: SignatureCheck
 }): Search => {
-  const { anchors, isSignedBy, leaf, now, trustDomain } = input
+  const { anchors, candidates, isSignedBy, leaf, now, trustDomain } = input
   let signatureChecks = 0
   let nearest: Refusal | undefined
 
@@ -97,6 +97,14 @@ export const findPath = (input: {
     return isSignedBy(child, issuer)
   }
 
+  /** Whether the names alone lead on to an anchor: what tells a path that is too deep from one that goes nowhere. */
+  const leadsToAnchor = (certificate: Certificate, seen: Set<string>): boolean => {
+    if (anchors.bySubject.has(certificate.issuer)) return true
+    if (seen.has(certificate.issuer)) return false
+    seen.add(certificate.issuer)
+    return candidates.some((issuer) => issuer.subject === certificate.issuer && leadsToAnchor(issuer, seen))
+  }
+
   const explore = (path: Path): Path | undefined => {
     const child = path.at(-1) ?? leaf
     for (const anchor of possibleIssuers(child, anchors.bySubject.get(child.issuer) ?? [])) {
@@ -106,11 +114,11 @@ export const findPath = (input: {
       if (refusal === undefined) return complete
       note(refusal)
     }
-    const named = input.candidates.filter((candidate) => candidate.subject === child.issuer)
+    const named = candidates.filter((candidate) => candidate.subject === child.issuer)
     for (const candidate of possibleIssuers(child, named)) {
       if (path.some((member) => isSameAuthority(member, candidate))) continue
       if (path.length === maxDepth) {
-        note(tooDeep)
+        if (leadsToAnchor(candidate, new Set())) note(tooDeep)
         continue
       }
       if (!isLinked(child, candidate)) continue

@@ -8,12 +8,9 @@ import type { Anchors } from "./anchors.js"
 import { type Certificate, readCertificate } from "./certificate.js"
 import { findPath } from "./chain.js"
 import { sha256 } from "./digest.js"
-import { firstRefusal, type Guard, type Refusal } from "./guard.js"
+import { firstRefusal, type Refusal } from "./guard.js"
 import { claimedId, leafGuards, namesLimit, type Purpose } from "./leafGuards.js"
 import type { SignatureCheck } from "./signature.js"
-
-export const maxCertificates = 10
-export const maxChainBytes = 64 * 1024
 
 /** What a chain is judged by; the matcher is not part of it. */
 export interface GateInput {
@@ -43,37 +40,6 @@ export interface Rejection {
   readonly refusal: Refusal
   readonly claimed: SpiffeId.SpiffeId | null
 }
-
-const byteCount = (chain: ReadonlyArray<Uint8Array>): number =>
-  chain.reduce((total, certificate) => total + certificate.length, 0)
-
-/** What is judged before anything is read. */
-const sizeGuards: ReadonlyArray<Guard<ReadonlyArray<Uint8Array>>> = [
-  {
-    rule: "certificate-present",
-    reason: "NoCertificate",
-    expected: () => "a certificate",
-    holds: (chain) => chain.length > 0,
-    seen: (chain) => `${chain.length}`
-  },
-  {
-    rule: "certificates-limit",
-    reason: "LimitExceeded",
-    expected: () => `at most ${maxCertificates} certificates`,
-    holds: (chain) => chain.length <= maxCertificates,
-    seen: (chain) => `${chain.length}`
-  },
-  {
-    rule: "bytes-limit",
-    reason: "LimitExceeded",
-    expected: () => `at most ${maxChainBytes} bytes of certificates`,
-    holds: (chain) => byteCount(chain) <= maxChainBytes,
-    seen: (chain) => `${byteCount(chain)}`
-  }
-]
-
-/** Refuses a chain by its size alone. */
-export const sizeRefusal = (chain: ReadonlyArray<Uint8Array>): Refusal | undefined => firstRefusal(sizeGuards, chain)
 
 /** A digest of all that a peer sent, each certificate told apart from its neighbours, and of what it was sent for. */
 export const chainKey = (chain: ReadonlyArray<Uint8Array>, purpose: Purpose): string => {
