@@ -1,0 +1,126 @@
+// `npm run check`: every rule of the project that a machine can hold. Stops at the first step that fails.
+import { spawnSync } from "node:child_process"
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+
+const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit"]
+/** An arrow may only point down. */
+const floors = {
+  spiffe: 0,
+  transport: 1,
+  "transport-node": 2,
+  "workload-api": 2,
+  testkit: 3,
+  cli: 4,
+  interop: 4,
+  examples: 4,
+  benchmarks: 4
+}
+
+const fail = (message) => {
+  console.error(`\ncheck failed: ${message}`)
+  process.exit(1)
+}
+
+const run = (title, command, args, options = {}) => {
+  const started = performance.now()
+  const done = spawnSync(command, args, { stdio: "inherit", ...options })
+  if (done.status !== 0) fail(`${title} (${command} ${args.join(" ")})`)
+  console.log(`ok ${title} (${((performance.now() - started) / 1000).toFixed(1)} s)`)
+}
+
+const checkFloors = () => {
+  for (const name of readdirSync("packages")) {
+    if (!(name in floors)) fail(`packages/${name} has no floor: add it to .ci/check.mjs`)
+    const manifest = JSON.parse(readFileSync(`packages/${name}/package.json`, "utf8"))
+    const imports = { ...manifest.dependencies, ...manifest.peerDependencies }
+    for (const dependency of Object.keys(imports)) {
+      const target = dependency.startsWith("@agentweave/") ? dependency.slice("@agentweave/".length) : undefined
+      if (target !== undefined && floors[target] >= floors[name]) {
+        fail(
+          `packages/${name} (floor ${floors[name]}) depends on ${dependency} (floor ${floors[target]}): an arrow may only point down`
+        )
+      }
+    }
+  }
+  console.log("ok package floors")
+}
+
+/** Every public module of every built package, resolved as a consumer of the packages would: types and values. */
+const checkConsumer = () => {
+  const modules = published.flatMap((name) => [
+    `@agentweave/${name}`,
+    ...readdirSync(`packages/${name}/dist`)
+      .filter((file) => file.endsWith(".js") && file !== "index.js")
+      .map((file) => `@agentweave/${name}/${file.slice(0, -3)}`)
+  ])
+  const folder = mkdtempSync(join("packages", ".consumer-"))
+  try {
+    const source = modules.map((module, i) => `import * as m${i} from "${module}"`)
+    source.push(
+      `for (const m of [${modules.map((_, i) => `m${i}`).join(", ")}]) if (Object.keys(m).length === 0) throw m`
+    )
+    writeFileSync(join(folder, "index.mts"), `${source.join("\n")}\n`)
+    writeFileSync(
+      join(folder, "tsconfig.json"),
+      JSON.stringify({
+        extends: "../../tsconfig.json",
+        compilerOptions: {
+          customConditions: [],
+          noEmit: false,
+          outDir: ".",
+          declaration: false,
+          declarationMap: false,
+          sourceMap: false
+        },
+        include: ["index.mts"]
+      })
+    )
+    run("types of the built packages", "npx", ["tsc", "-p", folder])
+    run(`imports of ${modules.length} built modules`, process.execPath, [join(folder, "index.mjs")])
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** Every TypeScript example in a doc comment or a README, type-checked against the sources. */
+const checkExamples = () => {
+  const files = ["README.md"]
+  for (const name of published) {
+    files.push(`packages/${name}/README.md`)
+    for (const file of readdirSync(`packages/${name}/src`)) {
+      if (file.endsWith(".ts")) files.push(`packages/${name}/src/${file}`)
+    }
+  }
+  const folder = mkdtempSync(join("packages", ".examples-"))
+  try {
+    let count = 0
+    for (const file of files) {
+      const text = readFileSync(file, "utf8")
+      const lines = file.endsWith(".ts") ? text.replace(/^[ \t]*\* ?/gm, "") : text
+      for (const [, code] of lines.matchAll(/^```ts\n([\s\S]*?)^```$/gm)) {
+        writeFileSync(join(folder, `${String(++count).padStart(3, "0")}-${file.replaceAll("/", "-")}.mts`), code)
+      }
+    }
+    writeFileSync(
+      join(folder, "tsconfig.json"),
+      JSON.stringify({
+        extends: "../../tsconfig.json",
+        compilerOptions: { noUnusedLocals: false },
+        include: ["*.mts"]
+      })
+    )
+    run(`types of ${count} examples in doc comments and READMEs`, "npx", ["tsc", "-p", folder])
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+run("types, tests and examples included", "npx", ["tsc", "-p", "tsconfig.json"])
+run("lint, format, imports between floors, import cycles", "npx", ["biome", "ci", "."])
+checkFloors()
+checkExamples()
+run("build", "npm", ["run", "--silent", "build"])
+for (const name of published)
+  run(`publint ${name}`, "npx", ["publint", "--strict", "--pack", "false", `packages/${name}`])
+checkConsumer()
