@@ -1,0 +1,189 @@
+/**
+ * This workload's identity from the SPIFFE Workload API.
+ *
+ * @since 0.1.0
+ */
+import { IdentityProvider, type SpiffeId } from "@agentweave/spiffe"
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as ConfigErrors from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import type { InvalidEndpointError } from "./InvalidEndpointError.js"
+import * as provider from "./internal/provider.js"
+import * as WorkloadApiClient from "./WorkloadApiClient.js"
+import type { WorkloadApiError } from "./WorkloadApiError.js"
+import type { WorkloadApiEvent } from "./WorkloadApiEvent.js"
+import * as WorkloadEndpoint from "./WorkloadEndpoint.js"
+import { defaultLimits } from "./WorkloadMessage.js"
+
+/**
+ * - `Fresh`: a valid identity; the agent's stream is up and its last update was good.
+ * - `Stale`: a valid identity, but the agent is away or its last update was discarded.
+ * - `Expired`: the last identity is past its notAfter, and no successor came.
+ * - `None`: no identity: none received yet, withdrawn, or not valid yet.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Freshness = "Fresh" | "Stale" | "Expired" | "None"
+
+/**
+ * An identity source with its state of health. {@link layer} provides it together with `IdentityProvider`, of which it is
+ * the same instance.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class WorkloadApi extends Context.Tag("@agentweave/workload-api/WorkloadApi")<
+  WorkloadApi,
+  Context.Tag.Service<IdentityProvider.IdentityProvider> & {
+    readonly freshness: Effect.Effect<Freshness>
+  }
+>() {}
+
+/**
+ * Which of several SVIDs is this program's: the one with a hint, or the one with a SPIFFE ID. Of several that match it is
+ * the first.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ProviderOptions {
+  /**
+   * The SVID to use. Default: the agent's first. An update that is good but lacks the one selected withdraws the
+   * identity: another one is never taken in its place.
+   */
+  readonly select?: Selection | undefined
+  /**
+   * How long callers wait for the first identity; after it they are told `IdentityError` `Unavailable`, and the agent is
+   * still being asked. Default 30 seconds.
+   */
+  readonly initialTimeout?: Duration.DurationInput | undefined
+  /**
+   * When to call the agent again after a stream ended; it begins anew with every good update. Default
+   * {@link reconnectSchedule}.
+   */
+  readonly reconnectSchedule?: Schedule.Schedule<unknown, WorkloadApiError> | undefined
+  /**
+   * Told of everything that becomes of the identity, in order, before the next message is read: it should not take long.
+   * What it fails with is logged and changes nothing. Every event is logged besides.
+   */
+  readonly onEvent?: ((event: WorkloadApiEvent) => Effect.Effect<void>) | undefined
+  /** Most SVIDs an update may have. Default 100. */
+  readonly maxSvids?: number | undefined
+  /** Most federated bundles an update may have. Default 1,000. */
+  readonly maxBundles?: number | undefined
+  /** Most authorities a bundle may have. Default 100. */
+  readonly maxAuthorities?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends ProviderOptions, WorkloadApiClient.Options {
+  /** Where the agent is. Default: what `SPIFFE_ENDPOINT_SOCKET` says, read with Effect's `Config`. */
+  readonly endpoint?: string | undefined
+}
+
+/**
+ * The delay before attempt n (from 0) is 100 ms doubled n times and at most 30 seconds, of which a random half to the
+ * whole is waited. It never ends.
+ *
+ * @since 0.1.0
+ * @category schedules
+ */
+export const reconnectSchedule: Schedule.Schedule<number> = Schedule.forever.pipe(
+  Schedule.addDelay((attempt) => Duration.millis(Math.min(100 * 2 ** Math.min(attempt, 20), 30_000))),
+  Schedule.jitteredWith({ min: 0.5, max: 1 })
+)
+
+const settings = (options: ProviderOptions): provider.Settings => ({
+  select: options.select,
+  initialTimeout: Duration.decode(options.initialTimeout ?? "30 seconds"),
+  reconnectSchedule: options.reconnectSchedule ?? reconnectSchedule,
+  onEvent: options.onEvent ?? (() => Effect.void),
+  limits: {
+    maxSvids: options.maxSvids ?? defaultLimits.maxSvids,
+    maxBundles: options.maxBundles ?? defaultLimits.maxBundles,
+    maxAuthorities: options.maxAuthorities ?? 100
+  }
+})
+
+/**
+ * The identity from a client that is given: the layer under {@link layer}, for another transport or a test.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerClient = (
+  options: ProviderOptions = {}
+): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, never, WorkloadApiClient.WorkloadApiClient> =>
+  Layer.scopedContext(
+    Effect.map(provider.make(settings(options)), (made) =>
+      Context.make(WorkloadApi, made).pipe(Context.add(IdentityProvider.IdentityProvider, made))
+    )
+  )
+
+/** An address from `Config`; that there is none, or that it cannot be had, is said as a broken rule too. */
+const fromEnvironment: Effect.Effect<WorkloadEndpoint.WorkloadEndpoint, InvalidEndpointError> = Config.string(
+  WorkloadEndpoint.variable
+).pipe(
+  Effect.catchAll((error) => (ConfigErrors.isMissingDataOnly(error) ? Effect.succeed("") : Effect.die(error))),
+  Effect.flatMap(WorkloadEndpoint.parse)
+)
+
+/**
+ * The identity the SPIFFE Workload API gives to this workload, kept up to date.
+ *
+ * The layer itself fails only when the address is invalid; it does not wait for the agent. `x509Context` does, for at
+ * most `initialTimeout`; later it answers at once: the newest snapshot, or an `IdentityError` `Unavailable`, `Withdrawn`,
+ * `Expired` or `NotYetValid`. `changes` fails with the same error when the identity is lost; subscribed again, it begins
+ * with the answer `x509Context` has then.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { IdentityProvider } from "@agentweave/spiffe"
+ * import { WorkloadApi } from "@agentweave/workload-api"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const identity = yield* IdentityProvider.IdentityProvider
+ *   const { svid } = yield* identity.x509Context
+ *   yield* Effect.log(`I am ${svid.spiffeId}`)
+ * }).pipe(Effect.provide(WorkloadApi.layer({ endpoint: "unix:///run/spire/agent.sock" })))
+ * ```
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, InvalidEndpointError> =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const endpoint =
+        options.endpoint === undefined ? yield* fromEnvironment : yield* WorkloadEndpoint.parse(options.endpoint)
+      return Layer.provide(layerClient(options), WorkloadApiClient.layer(endpoint, options))
+    })
+  )
+
+/**
+ * {@link layer} with its options from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  options: Config.Config.Wrap<Options>
+): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, InvalidEndpointError | ConfigError> =>
+  Layer.unwrapEffect(Effect.map(Config.unwrap(options), layer))

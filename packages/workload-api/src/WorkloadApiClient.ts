@@ -1,0 +1,163 @@
+/**
+ * The wire: calls to a Workload API, as streams of the messages they bring.
+ *
+ * @since 0.1.0
+ */
+import {
+  Client,
+  type ClientReadableStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status as Status
+} from "@grpc/grpc-js"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import * as methods from "./internal/methods.js"
+import { WorkloadApiError, type WorkloadApiErrorReason } from "./WorkloadApiError.js"
+import type { WorkloadEndpoint } from "./WorkloadEndpoint.js"
+
+/**
+ * One call each time a stream is run. A message is the bytes as they came, redacted for the keys in it; a stream fails
+ * when the call ends with an error, and ends when the endpoint ends the call. All that is done with messages rests on
+ * this seam, so that a test can put its own streams here.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class WorkloadApiClient extends Context.Tag("@agentweave/workload-api/WorkloadApiClient")<
+  WorkloadApiClient,
+  {
+    /** The answers of `FetchX509SVID`. */
+    readonly x509Svids: Stream.Stream<Redacted.Redacted<Uint8Array>, WorkloadApiError>
+    /** The answers of `FetchX509Bundles`. */
+    readonly x509Bundles: Stream.Stream<Redacted.Redacted<Uint8Array>, WorkloadApiError>
+  }
+>() {}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** The largest message to take, in bytes. Default 4 MiB. */
+  readonly maxMessageBytes?: number | undefined
+}
+
+/** The resolver schemes that take an address as it is: nothing is looked up. */
+const target = (endpoint: WorkloadEndpoint): string => {
+  if (endpoint._tag === "Unix") return `unix:${endpoint.path}`
+  return endpoint.host.includes(":")
+    ? `ipv6:[${endpoint.host}]:${endpoint.port}`
+    : `ipv4:${endpoint.host}:${endpoint.port}`
+}
+
+const reasons: { readonly [code: number]: WorkloadApiErrorReason } = {
+  [Status.INVALID_ARGUMENT]: "InvalidArgument",
+  [Status.PERMISSION_DENIED]: "PermissionDenied",
+  [Status.UNAVAILABLE]: "Unavailable",
+  [Status.UNIMPLEMENTED]: "Unimplemented",
+  [Status.RESOURCE_EXHAUSTED]: "LimitExceeded",
+  [Status.CANCELLED]: "Ended"
+}
+
+const fromStatus = ({ code, details }: Pick<ServiceError, "code" | "details">): WorkloadApiError =>
+  new WorkloadApiError({
+    reason: reasons[code] ?? "Failed",
+    description: `status ${Status[code] ?? code}: ${details}`
+  })
+
+/** SPIFFE_Workload_Endpoint section 3: on every request, against forged ones. */
+const metadata = (): Metadata => {
+  const header = new Metadata()
+  header.set(methods.securityHeader, methods.securityValue)
+  return header
+}
+
+interface Call {
+  readonly client: Client
+  readonly stream: ClientReadableStream<Redacted.Redacted<Uint8Array>>
+}
+
+/**
+ * A channel for one call. gRPC's own reconnecting, retrying, name resolution and proxies stay out of it: when to try
+ * again is decided above, and a proxy from the environment must never see a key.
+ */
+const open = (endpoint: WorkloadEndpoint, method: string, maxMessageBytes: number): Call => {
+  const client = new Client(target(endpoint), credentials.createInsecure(), {
+    "grpc.max_receive_message_length": maxMessageBytes,
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.enable_retries": 0,
+    "grpc.enable_http_proxy": 0,
+    "grpc.enable_channelz": 0,
+    "grpc.service_config_disable_resolution": 1
+  })
+  const stream = client.makeServerStreamRequest(
+    method,
+    () => Buffer.alloc(0),
+    (bytes) => Redacted.make<Uint8Array>(bytes),
+    undefined,
+    metadata()
+  )
+  return { client, stream }
+}
+
+/** The cancelled call still reports that it was cancelled: its listeners stay, and do nothing any more. */
+const close = ({ client, stream }: Call): Effect.Effect<void> =>
+  Effect.sync(() => {
+    stream.cancel()
+    client.close()
+  })
+
+/**
+ * The seam to gRPC's callbacks. Every message is the whole truth, so when nobody reads for a while the oldest are
+ * dropped.
+ */
+const messages = (
+  endpoint: WorkloadEndpoint,
+  method: string,
+  maxMessageBytes: number
+): Stream.Stream<Redacted.Redacted<Uint8Array>, WorkloadApiError> =>
+  Stream.asyncPush(
+    (emit) =>
+      Effect.acquireRelease(
+        Effect.try({
+          try: () => open(endpoint, method, maxMessageBytes),
+          catch: (cause) => new WorkloadApiError({ reason: "Failed", description: String(cause) })
+        }),
+        close
+      ).pipe(
+        Effect.map(({ stream }) =>
+          stream
+            .on("data", emit.single)
+            .on("end", () => emit.end())
+            .on("error", (error: ServiceError) => emit.fail(fromStatus(error)))
+        )
+      ),
+    { bufferSize: 16, strategy: "sliding" }
+  )
+
+/**
+ * A client over gRPC. The endpoint is local and offers no TLS, as the standard has it (SPIFFE_Workload_Endpoint section
+ * 3.1).
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (endpoint: WorkloadEndpoint, options: Options = {}): Context.Tag.Service<WorkloadApiClient> => {
+  const { maxMessageBytes = 4 * 1024 * 1024 } = options
+  return {
+    x509Svids: messages(endpoint, methods.paths.fetchX509Svid, maxMessageBytes),
+    x509Bundles: messages(endpoint, methods.paths.fetchX509Bundles, maxMessageBytes)
+  }
+}
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (endpoint: WorkloadEndpoint, options?: Options): Layer.Layer<WorkloadApiClient> =>
+  Layer.succeed(WorkloadApiClient, make(endpoint, options))

@@ -1,0 +1,154 @@
+/**
+ * What becomes of the identity the agent provides, as values for an audit trail: each has a stable JSON form, and none
+ * holds key material.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { WorkloadApiErrorReason } from "./WorkloadApiError.js"
+
+/**
+ * Why an update was discarded.
+ *
+ * - `Malformed`: the bytes are not the message they should be.
+ * - `LimitExceeded`: more SVIDs, bundles or certificates than allowed.
+ * - `MissingField`: a mandatory field has its default value (SPIFFE_Workload_API section 4.5); no SVID at all.
+ * - `InvalidSpiffeId`: a SPIFFE ID of an SVID or trust domain that breaks the grammar.
+ * - `InvalidSvid`: a certificate or key that cannot be read, that do not belong together, or a leaf that breaks the
+ *   X.509-SVID profile, such as one that is a CA.
+ * - `SpiffeIdMismatch`: the field `spiffe_id` is not what the certificate says.
+ * - `Expired`: an SVID that is past its notAfter.
+ * - `InvalidBundle`: a bundle with a certificate that cannot be read or is no CA.
+ * - `ConflictingBundles`: two different bundles for one trust domain; bundles are never merged.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const DiscardReason = Schema.Literal(
+  "Malformed",
+  "LimitExceeded",
+  "MissingField",
+  "InvalidSpiffeId",
+  "InvalidSvid",
+  "SpiffeIdMismatch",
+  "Expired",
+  "InvalidBundle",
+  "ConflictingBundles"
+)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type DiscardReason = typeof DiscardReason.Type
+
+const common = {
+  /** Milliseconds since the epoch, from Effect's Clock. */
+  time: Schema.Number
+}
+
+const svid = {
+  spiffeId: Schema.String,
+  serialNumber: Schema.String,
+  fingerprint: Schema.String,
+  /** Milliseconds since the epoch. */
+  notAfter: Schema.Number
+}
+
+/**
+ * A usable update came: it serves from now on, or from its SVID's notBefore.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Updated = Schema.TaggedStruct("Updated", {
+  ...common,
+  ...svid,
+  /** Milliseconds since the epoch. */
+  notBefore: Schema.Number,
+  /** The trust domains that have a bundle now. */
+  trustDomains: Schema.Array(Schema.String),
+  bundleGeneration: Schema.String
+})
+
+/**
+ * An update cannot be used; the last good one goes on serving.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const UpdateDiscarded = Schema.TaggedStruct("UpdateDiscarded", {
+  ...common,
+  reason: DiscardReason,
+  description: Schema.String
+})
+
+/**
+ * The stream ended; it will be opened again after a backoff.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Disconnected = Schema.TaggedStruct("Disconnected", {
+  ...common,
+  reason: WorkloadApiErrorReason,
+  description: Schema.String
+})
+
+/**
+ * The agent took the identity back: it serves no longer.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Withdrawn = Schema.TaggedStruct("Withdrawn", { ...common, description: Schema.String })
+
+/**
+ * The SVID is past its notAfter, and no successor came.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Expired = Schema.TaggedStruct("Expired", { ...common, ...svid })
+
+/**
+ * No identity came within the initial wait. The agent is still being asked.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const InitialWaitOver = Schema.TaggedStruct("InitialWaitOver", { ...common, description: Schema.String })
+
+/**
+ * The agent is not asked any more: it refused the call as invalid, or the reconnect schedule has ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Stopped = Schema.TaggedStruct("Stopped", {
+  ...common,
+  reason: WorkloadApiErrorReason,
+  description: Schema.String
+})
+
+/**
+ * Every event there is.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const WorkloadApiEvent = Schema.Union(
+  Updated,
+  UpdateDiscarded,
+  Disconnected,
+  Withdrawn,
+  Expired,
+  InitialWaitOver,
+  Stopped
+)
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type WorkloadApiEvent = typeof WorkloadApiEvent.Type

@@ -1,0 +1,247 @@
+/** The Effect around {@link IdentityState}: the stream of updates, the clock, and those who listen. */
+import {
+  IdentityError,
+  type IdentityProvider,
+  PeerVerifier,
+  type SpiffeId,
+  X509Context,
+  type X509Svid
+} from "@agentweave/spiffe"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FiberHandle from "effect/FiberHandle"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import type * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { WorkloadApiClient } from "../WorkloadApiClient.js"
+import { WorkloadApiError } from "../WorkloadApiError.js"
+import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
+import * as State from "./identityState.js"
+import { type Delivered, read, type UpdateLimits } from "./update.js"
+
+export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
+
+export interface Settings {
+  readonly select: Selection | undefined
+  readonly initialTimeout: Duration.Duration
+  readonly reconnectSchedule: Schedule.Schedule<unknown, WorkloadApiError>
+  readonly onEvent: (event: WorkloadApiEvent) => Effect.Effect<void>
+  readonly limits: UpdateLimits
+}
+
+export interface Provider extends Context.Tag.Service<IdentityProvider.IdentityProvider> {
+  readonly freshness: Effect.Effect<"Fresh" | "Stale" | "Expired" | "None">
+}
+
+type WithoutTime<A> = A extends unknown ? Omit<A, "time"> : never
+
+/** The SVID the program asked for, else the agent's first (SPIFFE_Workload_API section 8). */
+const choose = ({ svids }: Delivered, select: Selection | undefined): X509Svid.X509Svid | undefined => {
+  if (select === undefined) return svids[0]
+  return svids.find((svid) => ("hint" in select ? svid.hint === select.hint : svid.spiffeId === select.spiffeId))
+}
+
+const describeSelection = (select: Selection | undefined): string =>
+  select === undefined ? "the default SVID" : "hint" in select ? `hint ${JSON.stringify(select.hint)}` : select.spiffeId
+
+const sameSvids = (self: X509Context.X509Context, that: X509Context.X509Context): boolean =>
+  self.svids.length === that.svids.length &&
+  self.svids.every((svid, index) => {
+    const other = that.svids[index]
+    return svid.fingerprint === other?.fingerprint && svid.hint === other.hint
+  })
+
+/** After a reconnect the agent repeats itself: what did not change is no rotation. */
+const keepIfSame = (
+  known: X509Context.X509Context | undefined,
+  next: X509Context.X509Context
+): X509Context.X509Context =>
+  known !== undefined && known.bundles.generation === next.bundles.generation && sameSvids(known, next) ? known : next
+
+const noSuccessor = new WorkloadApiError({
+  reason: "Stalled",
+  description: "the SVID expired while the stream was open and brought no successor"
+})
+
+const goesOn = { while: (more: boolean) => more }
+
+/** Timers of the platform are bound to 31 bits of milliseconds, so a longer sleep is taken in pieces. */
+const longestSleep = Duration.toMillis("1 day")
+
+export const make = Effect.fnUntraced(function* (
+  settings: Settings
+): Effect.fn.Return<Provider, never, WorkloadApiClient | Scope.Scope> {
+  const { select } = settings
+  const client = yield* WorkloadApiClient
+  const verifier = PeerVerifier.make({ cacheSize: 16 })
+  const state = yield* SubscriptionRef.make(State.initial)
+  const timer = yield* FiberHandle.make()
+  const stalled = yield* Queue.dropping<void>(1)
+  const reconnect = yield* Schedule.driver(settings.reconnectSchedule)
+
+  const change = (f: (state: State.IdentityState) => State.IdentityState): Effect.Effect<State.IdentityState> =>
+    SubscriptionRef.updateAndGet(state, f)
+
+  /** An event must neither be lost nor be able to end the provider: whatever the hook does is caught. */
+  const emit = Effect.fnUntraced(function* (fields: WithoutTime<WorkloadApiEvent>) {
+    const event: WorkloadApiEvent = { ...fields, time: yield* Clock.currentTimeMillis }
+    const { _tag, ...annotations } = event
+    const log =
+      _tag === "Updated" ? Effect.logDebug(`workload API: ${_tag}`) : Effect.logWarning(`workload API: ${_tag}`)
+    yield* Effect.annotateLogs(log, annotations)
+    yield* Effect.catchAllCause(
+      Effect.suspend(() => settings.onEvent(event)),
+      (cause) => Effect.logError("workload API: the event hook failed", cause)
+    )
+  })
+
+  const svidFields = (svid: X509Svid.X509Svid) => ({
+    spiffeId: svid.spiffeId,
+    serialNumber: svid.serialNumber,
+    fingerprint: svid.fingerprint,
+    notAfter: svid.notAfter
+  })
+
+  const advance = Effect.fnUntraced(function* (now: number) {
+    const before = yield* SubscriptionRef.get(state)
+    const after = yield* change((state) => State.advanced(state, now))
+    if (before.expired || !after.expired || after.serving === undefined) return
+    yield* emit({ _tag: "Expired", ...svidFields(after.serving.svid) })
+    yield* Queue.offer(stalled, undefined)
+  }, Effect.uninterruptible)
+
+  /** Sleeps until the state has to change by itself, and lets it; false when it never has to. */
+  const clockStep: Effect.Effect<boolean> = Effect.gen(function* () {
+    const due = State.nextChange(yield* SubscriptionRef.get(state))
+    if (due === undefined) return false
+    const now = yield* Clock.currentTimeMillis
+    yield* now < due ? Effect.sleep(Math.min(due - now, longestSleep)) : advance(now)
+    return true
+  })
+  const watchClock: Effect.Effect<boolean> = Effect.repeat(clockStep, goesOn)
+
+  const withdraw = Effect.fnUntraced(function* (description: string) {
+    const before = yield* SubscriptionRef.get(state)
+    const after = yield* change((state) => State.withdrawn(state, description))
+    if (before.serving !== after.serving || before.upcoming !== after.upcoming) {
+      yield* emit({ _tag: "Withdrawn", description })
+    }
+  })
+
+  const accept = Effect.fnUntraced(function* (delivered: Delivered) {
+    const svid = choose(delivered, select)
+    if (svid === undefined) {
+      return yield* withdraw(`expected an SVID for ${describeSelection(select)}, got none of ${delivered.svids.length}`)
+    }
+    const others = delivered.svids.filter((other) => other !== svid)
+    const context = X509Context.make({ svid, others, bundles: delivered.bundles })
+    const now = yield* Clock.currentTimeMillis
+    const before = yield* SubscriptionRef.get(state)
+    const next = keepIfSame(before.upcoming, keepIfSame(before.serving, context))
+    yield* change((state) => State.received(state, next, now))
+    if (next !== context) return
+    yield* emit({
+      _tag: "Updated",
+      ...svidFields(svid),
+      notBefore: svid.notBefore,
+      trustDomains: Array.from(context.bundles.bundles.keys()),
+      bundleGeneration: context.bundles.generation
+    })
+    yield* FiberHandle.run(timer, watchClock)
+  })
+
+  const onMessage = Effect.fnUntraced(function* (message: Redacted.Redacted<Uint8Array>) {
+    const now = yield* Clock.currentTimeMillis
+    const delivered = read(message, { limits: settings.limits, verifier, now })
+    if (Either.isLeft(delivered)) {
+      yield* change((state) => State.faulty(state, delivered.left.description))
+      yield* emit({ _tag: "UpdateDiscarded", ...delivered.left })
+      return
+    }
+    yield* reconnect.reset
+    yield* accept(delivered.right)
+  }, Effect.uninterruptible)
+
+  /** One call from its beginning to its end; it never ends well. A defect is a reason to try again like any other. */
+  const session: Effect.Effect<never, WorkloadApiError> = Queue.takeAll(stalled).pipe(
+    Effect.zipRight(Stream.runForEach(client.x509Svids, onMessage)),
+    Effect.zipRight(new WorkloadApiError({ reason: "Ended", description: "the agent ended the stream" })),
+    Effect.raceFirst(Effect.zipRight(Queue.take(stalled), noSuccessor)),
+    Effect.catchAllDefect((defect) =>
+      Effect.zipRight(
+        Effect.logError("workload API: the call failed", Cause.die(defect)),
+        new WorkloadApiError({ reason: "Failed", description: "the call failed unexpectedly" })
+      )
+    )
+  )
+
+  const stop = Effect.fnUntraced(function* ({ description, reason }: WorkloadApiError) {
+    yield* change((state) => State.waitOver(State.faulty(state, description)))
+    yield* emit({ _tag: "Stopped", reason, description })
+    return false
+  })
+
+  /** Whether to try again, and when: it returns once the backoff has passed. */
+  const afterwards = Effect.fnUntraced(function* (error: WorkloadApiError) {
+    if (!error.isRetryable) return yield* stop(error)
+    const { description, message, reason } = error
+    yield* change((state) => State.faulty(state, message))
+    if (reason === "PermissionDenied") yield* withdraw(message)
+    yield* emit({ _tag: "Disconnected", reason, description })
+    const next = yield* Effect.either(reconnect.next(error))
+    return Either.isRight(next) ? true : yield* stop(error)
+  })
+
+  const attempt: Effect.Effect<boolean> = Effect.catchAll(session, afterwards)
+
+  const endWait = Effect.gen(function* () {
+    yield* Effect.sleep(settings.initialTimeout)
+    const { absence, waiting } = yield* SubscriptionRef.get(state)
+    if (!waiting) return
+    yield* change(State.waitOver)
+    yield* emit({ _tag: "InitialWaitOver", description: absence.description })
+  })
+
+  const closed = yield* Deferred.make<void>()
+  yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))
+  yield* Effect.forkScoped(Effect.repeat(attempt, goesOn))
+  yield* Effect.forkScoped(endWait)
+
+  const changes = state.changes.pipe(
+    Stream.mapEffect((state) => Effect.map(Clock.currentTimeMillis, (now) => State.read(state, now))),
+    Stream.filter((identity) => identity !== undefined),
+    Stream.changes,
+    Stream.mapEffect((identity) => identity),
+    Stream.haltWhenDeferred(closed)
+  )
+
+  /** The first answer there is, good or bad. */
+  const first: Effect.Effect<X509Context.X509Context, IdentityError.IdentityError> = Effect.flatMap(
+    Stream.runHead(changes),
+    Option.match({
+      onNone: () =>
+        new IdentityError.IdentityError({ reason: "Unavailable", description: "the identity provider is closed" }),
+      onSome: Effect.succeed
+    })
+  )
+
+  return {
+    x509Context: Effect.gen(function* () {
+      const identity = State.read(yield* SubscriptionRef.get(state), yield* Clock.currentTimeMillis)
+      return identity === undefined ? yield* first : yield* identity
+    }),
+    changes,
+    freshness: Effect.gen(function* () {
+      return State.freshness(yield* SubscriptionRef.get(state), yield* Clock.currentTimeMillis)
+    })
+  }
+})

@@ -1,0 +1,173 @@
+/** From the bytes of an update to what it delivers, or to the reason why it is discarded. */
+import { X509Certificate } from "node:crypto"
+import {
+  type IdentityError,
+  type PeerVerifier,
+  SpiffeId,
+  TrustDomain,
+  X509Bundle,
+  X509BundleSet,
+  X509Svid
+} from "@agentweave/spiffe"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import type { DiscardReason } from "../WorkloadApiEvent.js"
+import { decodeX509SvidResponse, type Limits, type X509SvidMessage, type X509SvidResponse } from "../WorkloadMessage.js"
+
+/** A whole update, checked: SVIDs in the agent's order, and every bundle it named. */
+export interface Delivered {
+  readonly svids: readonly [X509Svid.X509Svid, ...ReadonlyArray<X509Svid.X509Svid>]
+  readonly bundles: X509BundleSet.X509BundleSet
+}
+
+export interface Refusal {
+  readonly reason: DiscardReason
+  readonly description: string
+}
+
+export interface UpdateLimits extends Limits {
+  readonly maxAuthorities: number
+}
+
+export interface Rules {
+  readonly limits: UpdateLimits
+  readonly verifier: PeerVerifier.PeerVerifier
+  /** Milliseconds since the epoch. */
+  readonly now: number
+}
+
+const refuse = (reason: DiscardReason, description: string): Either.Either<never, Refusal> =>
+  Either.left({ reason, description })
+
+const quote = (text: string): string => JSON.stringify(text.slice(0, 256))
+
+type Bundles = Map<TrustDomain.TrustDomain, X509Bundle.X509Bundle>
+
+/** One bundle a trust domain: the same one may come with several SVIDs, another one is a conflict. */
+const addBundle = (bundles: Bundles, bundle: X509Bundle.X509Bundle): Either.Either<void, Refusal> => {
+  const known = bundles.get(bundle.trustDomain)
+  if (known !== undefined && known.generation !== bundle.generation) {
+    return refuse("ConflictingBundles", `expected one bundle for ${bundle.trustDomain}, got two different ones`)
+  }
+  bundles.set(bundle.trustDomain, bundle)
+  return Either.right(undefined)
+}
+
+const readBundle = (
+  trustDomain: TrustDomain.TrustDomain,
+  der: Uint8Array,
+  { limits }: Rules
+): Either.Either<X509Bundle.X509Bundle, Refusal> => {
+  const bundle = X509Bundle.fromDer(trustDomain, der)
+  if (Either.isLeft(bundle)) return refuse("InvalidBundle", bundle.left.description)
+  const { authorities } = bundle.right
+  if (authorities.length > limits.maxAuthorities) {
+    return refuse(
+      "LimitExceeded",
+      `bundle of ${trustDomain}: expected at most ${limits.maxAuthorities} certificates, got ${authorities.length}`
+    )
+  }
+  const noAuthority = authorities.findIndex((authority) => !new X509Certificate(authority).ca)
+  if (noAuthority >= 0) {
+    return refuse(
+      "InvalidBundle",
+      `bundle of ${trustDomain}: expected authorities, got certificate ${noAuthority + 1} that is no CA`
+    )
+  }
+  return Either.right(bundle.right)
+}
+
+const scheme = "spiffe://"
+
+/** Federated bundles are keyed by the SPIFFE ID of their trust domain; an empty one trusts nobody. */
+const readFederated = (id: string, der: Uint8Array, rules: Rules): Either.Either<X509Bundle.X509Bundle, Refusal> => {
+  const trustDomain = TrustDomain.parse(id.startsWith(scheme) ? id.slice(scheme.length) : "")
+  if (Either.isLeft(trustDomain)) {
+    return refuse("InvalidSpiffeId", `federated bundle: expected the SPIFFE ID of a trust domain, got ${quote(id)}`)
+  }
+  return der.length === 0
+    ? Either.right(X509Bundle.empty(trustDomain.right))
+    : readBundle(trustDomain.right, der, rules)
+}
+
+/** What a peer is willing to read: the gate refuses longer chains, and no more than this is parsed for it. */
+const maxChainBytes = 65_536
+
+const missingField = (message: X509SvidMessage): string | undefined => {
+  if (message.spiffeId === "") return "spiffe_id"
+  if (message.x509Svid.length === 0) return "x509_svid"
+  if (Redacted.value(message.x509SvidKey).length === 0) return "x509_svid_key"
+  return message.bundle.length === 0 ? "bundle" : undefined
+}
+
+const readSvid = (
+  message: X509SvidMessage,
+  position: number,
+  rules: Rules
+): Either.Either<{ readonly svid: X509Svid.X509Svid; readonly bundle: X509Bundle.X509Bundle }, Refusal> => {
+  const missing = missingField(message)
+  if (missing !== undefined) return refuse("MissingField", `SVID ${position}: expected ${missing}, got none`)
+  const id = SpiffeId.parse(message.spiffeId)
+  if (Either.isLeft(id)) return refuse("InvalidSpiffeId", `SVID ${position}: ${id.left.message}`)
+  if (message.x509Svid.length > maxChainBytes) {
+    return refuse(
+      "LimitExceeded",
+      `SVID ${position}: expected at most ${maxChainBytes} bytes of certificates, got more`
+    )
+  }
+  const svid = X509Svid.fromDer({
+    certificates: message.x509Svid,
+    privateKey: message.x509SvidKey,
+    hint: message.hint === "" ? undefined : message.hint
+  })
+  if (Either.isLeft(svid)) return refuse("InvalidSvid", `SVID ${position}: ${svid.left.description}`)
+  if (svid.right.spiffeId !== id.right) {
+    return refuse(
+      "SpiffeIdMismatch",
+      `SVID ${position}: expected a certificate for ${id.right}, got one for ${svid.right.spiffeId}`
+    )
+  }
+  const bundle = readBundle(SpiffeId.trustDomain(id.right), message.bundle, rules)
+  return Either.map(bundle, (bundle) => ({ svid: svid.right, bundle }))
+}
+
+const ownRefusal = (error: IdentityError.IdentityError): Refusal => ({
+  reason: error.reason === "Expired" ? "Expired" : "InvalidSvid",
+  description: error.description
+})
+
+/** Our own SVID passes what every peer will put it through; one that begins later is judged as of then. */
+const validate = (svid: X509Svid.X509Svid, bundles: X509BundleSet.X509BundleSet, rules: Rules) =>
+  Either.mapLeft(
+    X509Svid.validate(svid, { bundles, verifier: rules.verifier, now: Math.max(rules.now, svid.notBefore) }),
+    ownRefusal
+  )
+
+const check = (message: X509SvidResponse, rules: Rules): Either.Either<Delivered, Refusal> =>
+  Either.gen(function* () {
+    const found: Bundles = new Map()
+    const svids: Array<X509Svid.X509Svid> = []
+    for (const [index, entry] of message.svids.entries()) {
+      const { bundle, svid } = yield* readSvid(entry, index + 1, rules)
+      yield* addBundle(found, bundle)
+      svids.push(svid)
+    }
+    for (const [id, der] of message.federatedBundles) {
+      yield* addBundle(found, yield* readFederated(id, der, rules))
+    }
+    const [first, ...others] = svids
+    if (first === undefined) return yield* refuse("MissingField", "expected at least one SVID, got none")
+    const bundles = yield* Either.mapLeft(X509BundleSet.make(found.values()), ownRefusal)
+    for (const svid of svids) yield* validate(svid, bundles, rules)
+    return { svids: [first, ...others], bundles }
+  })
+
+/**
+ * Reads an update. It is taken whole or not at all: what is wrong with one entry is a fault of the agent, and half of its
+ * answer would be neither the old state nor the new one.
+ */
+export const read = (bytes: Redacted.Redacted<Uint8Array>, rules: Rules): Either.Either<Delivered, Refusal> =>
+  decodeX509SvidResponse(Redacted.value(bytes), rules.limits).pipe(
+    Either.mapLeft(({ description, reason }): Refusal => ({ reason, description })),
+    Either.flatMap((message) => check(message, rules))
+  )
