@@ -117,15 +117,163 @@ export const ConnectionClosed = Schema.TaggedStruct("ConnectionClosed", {
 })
 
 /**
+ * A request was handed to its connection (client), or arrived on one (server). The path is without its query.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const RequestStarted = Schema.TaggedStruct("RequestStarted", {
+  ...common,
+  /** Unique within the process. */
+  requestId: Schema.String,
+  /** The trace the request belongs to, where there is one. */
+  traceId: Schema.optional(Schema.String),
+  peerId: Schema.String,
+  method: Schema.String,
+  path: Schema.String,
+  /** 1 for the first attempt; counts up with a retry policy. */
+  attempt: Schema.Number
+})
+
+/**
+ * A request ended: its response was received (client) or sent (server) whole, or it failed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const RequestEnded = Schema.TaggedStruct("RequestEnded", {
+  ...common,
+  requestId: Schema.String,
+  traceId: Schema.optional(Schema.String),
+  peerId: Schema.String,
+  method: Schema.String,
+  path: Schema.String,
+  attempt: Schema.Number,
+  /** Absent when no response came. */
+  status: Schema.optional(Schema.Number),
+  /** Tag of the typed error, or `"Interrupted"`; absent when the exchange ran to its end. */
+  error: Schema.optional(Schema.String),
+  durationMillis: Schema.Number
+})
+
+const identity = {
+  /** Milliseconds since the epoch, from Effect's Clock. */
+  time: Schema.Number
+}
+
+/**
+ * A new SVID is in use.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const SvidRotated = Schema.TaggedStruct("SvidRotated", {
+  ...identity,
+  ownId: Schema.String,
+  serialNumber: Schema.String,
+  fingerprint: Schema.String,
+  /** Milliseconds since the epoch. */
+  notAfter: Schema.Number
+})
+
+/**
+ * A trust domain's bundle was added, changed or (with `generation` absent) removed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const BundleRotated = Schema.TaggedStruct("BundleRotated", {
+  ...identity,
+  trustDomain: Schema.String,
+  generation: Schema.optional(Schema.String),
+  authorities: Schema.Number
+})
+
+/**
+ * What the identity source delivered cannot be used: discarded while the last good identity serves, withdrawn by the
+ * source, or stale because the source is silent.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const IdentityProblem = Schema.TaggedStruct("IdentityProblem", {
+  ...identity,
+  problem: Schema.Literal("Discarded", "Withdrawn", "Stale", "Expired"),
+  description: Schema.String
+})
+
+/**
+ * The pool refused a lease.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const PoolExhausted = Schema.TaggedStruct("PoolExhausted", {
+  ...identity,
+  targetId: Schema.String,
+  limit: Schema.Literal("Target", "Total", "Waiting"),
+  maxConnections: Schema.Number
+})
+
+/**
+ * A lease is held longer than the pool's leak threshold.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const LeaseLeaked = Schema.TaggedStruct("LeaseLeaked", {
+  ...identity,
+  targetId: Schema.String,
+  heldMillis: Schema.Number,
+  /** Where it was taken. */
+  origin: Schema.String
+})
+
+/**
+ * A circuit breaker changed its state.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const CircuitStateChanged = Schema.TaggedStruct("CircuitStateChanged", {
+  ...identity,
+  target: Schema.String,
+  from: Schema.String,
+  to: Schema.String
+})
+
+/**
  * Every event there is.
  *
  * @since 0.1.0
  * @category models
  */
-export const AuditEvent = Schema.Union(ConnectionAttempted, ConnectionEstablished, ConnectionRefused, ConnectionClosed)
+export const AuditEvent = Schema.Union(
+  ConnectionAttempted,
+  ConnectionEstablished,
+  ConnectionRefused,
+  ConnectionClosed,
+  RequestStarted,
+  RequestEnded,
+  SvidRotated,
+  BundleRotated,
+  IdentityProblem,
+  PoolExhausted,
+  LeaseLeaked,
+  CircuitStateChanged
+)
 
 /**
  * @since 0.1.0
  * @category models
  */
 export type AuditEvent = typeof AuditEvent.Type
+
+/**
+ * What an event is about: a sink may treat requests, which are many, otherwise than the rest.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const isRequest = (event: AuditEvent): boolean =>
+  event._tag === "RequestStarted" || event._tag === "RequestEnded"

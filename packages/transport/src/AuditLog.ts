@@ -5,11 +5,13 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
 import * as Layer from "effect/Layer"
 import * as LogLevel from "effect/LogLevel"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
-import type { AuditEvent } from "./AuditEvent.js"
+import { type AuditEvent, isRequest } from "./AuditEvent.js"
 
 /**
  * An event could not be recorded, so what it would have recorded does not happen.
@@ -60,12 +62,19 @@ export const record = (event: AuditEvent): Effect.Effect<void, AuditError, Audit
     return error === undefined ? Effect.void : Effect.fail(error)
   })
 
+const warnings: ReadonlySet<AuditEvent["_tag"]> = new Set([
+  "ConnectionRefused",
+  "IdentityProblem",
+  "PoolExhausted",
+  "LeaseLeaked"
+])
+
 const level = (event: AuditEvent): LogLevel.LogLevel =>
-  event._tag === "ConnectionRefused" ? LogLevel.Warning : LogLevel.Info
+  isRequest(event) ? LogLevel.Debug : warnings.has(event._tag) ? LogLevel.Warning : LogLevel.Info
 
 /**
  * Events as structured log entries of Effect's logger: the message is the event's tag, its fields are annotations.
- * Refusals are warnings, the rest informational. It also serves where a sink is needed and nothing else is configured.
+ * Refusals and problems are warnings, requests are debug entries, the rest is informational. It never fails.
  *
  * @since 0.1.0
  * @category layers
@@ -74,10 +83,13 @@ export const layerLogger: Layer.Layer<AuditLog> = Layer.effect(
   AuditLog,
   Effect.map(Effect.runtime<never>(), (runtime) => {
     const runFork = Runtime.runFork(runtime)
+    const minimum = FiberRefs.getOrDefault(runtime.fiberRefs, FiberRef.currentMinimumLogLevel)
     return {
-      unsafeRecord: (event: AuditEvent) => {
+      unsafeRecord: (event) => {
+        const eventLevel = level(event)
+        if (LogLevel.greaterThan(minimum, eventLevel)) return undefined
         const { _tag, ...fields } = event
-        runFork(Effect.annotateLogs(Effect.logWithLevel(level(event), _tag), fields))
+        runFork(Effect.annotateLogs(Effect.logWithLevel(eventLevel, _tag), fields))
         return undefined
       }
     }
@@ -97,3 +109,28 @@ export const layerMemory = (events: Array<AuditEvent>): Layer.Layer<AuditLog> =>
       return undefined
     }
   })
+
+/**
+ * Every event to both sinks. An event is taken when both have taken it; the first one's error comes first.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerTee = <E1, R1, E2, R2>(
+  left: Layer.Layer<AuditLog, E1, R1>,
+  right: Layer.Layer<AuditLog, E2, R2>
+): Layer.Layer<AuditLog, E1 | E2, R1 | R2> =>
+  Layer.scoped(
+    AuditLog,
+    Effect.gen(function* () {
+      const first = Context.get(yield* Layer.build(Layer.fresh(left)), AuditLog)
+      const second = Context.get(yield* Layer.build(Layer.fresh(right)), AuditLog)
+      return {
+        unsafeRecord: (event) => {
+          const error = first.unsafeRecord(event)
+          const other = second.unsafeRecord(event)
+          return error ?? other
+        }
+      }
+    })
+  )

@@ -62,7 +62,7 @@ it.live("two workloads talk", () =>
       expect(response.headers["content-type"]).toBe("application/json")
     }
     expect(connection.isUsable()).toBe(true)
-    expect(events.map((event) => `${event.side} ${event._tag}`).sort()).toEqual([
+    expect(events.map((event) => ("side" in event ? `${event.side} ${event._tag}` : event._tag)).sort()).toEqual([
       "Client ConnectionAttempted",
       "Client ConnectionEstablished",
       "Server ConnectionAttempted",
