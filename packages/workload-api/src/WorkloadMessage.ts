@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { SpiffeId, type X509Bundle, type X509Context } from "@agentweave/spiffe"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -66,6 +67,45 @@ export interface Limits {
  * @category constructors
  */
 export const defaultLimits: Limits = { maxSvids: 100, maxBundles: 1000 }
+
+const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => Buffer.concat(parts)
+
+const scheme = "spiffe://"
+
+const byId = (bundles: Iterable<X509Bundle.X509Bundle>): ReadonlyMap<string, Uint8Array> =>
+  new Map(Array.from(bundles, (bundle) => [`${scheme}${bundle.trustDomain}`, concat(bundle.authorities)]))
+
+/**
+ * The answer of `FetchX509SVID` that delivers a snapshot: every SVID with its own trust domain's bundle, and the other
+ * bundles as federated ones.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const toX509SvidResponse = (context: X509Context.X509Context): X509SvidResponse => {
+  const { bundles } = context.bundles
+  const own = new Set(context.svids.map((svid) => SpiffeId.trustDomain(svid.spiffeId)))
+  return {
+    svids: context.svids.map((svid) => ({
+      spiffeId: svid.spiffeId,
+      x509Svid: concat(svid.certificates),
+      x509SvidKey: Redacted.make<Uint8Array>(Redacted.value(svid.privateKey).export({ format: "der", type: "pkcs8" })),
+      bundle: concat(bundles.get(SpiffeId.trustDomain(svid.spiffeId))?.authorities ?? []),
+      hint: svid.hint ?? ""
+    })),
+    federatedBundles: byId(Array.from(bundles.values()).filter((bundle) => !own.has(bundle.trustDomain)))
+  }
+}
+
+/**
+ * The answer of `FetchX509Bundles` that delivers a snapshot's bundles.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const toX509BundlesResponse = ({ bundles }: X509Context.X509Context): X509BundlesResponse => ({
+  bundles: byId(bundles.bundles.values())
+})
 
 /**
  * Bytes that are not the message they should be, or one with more entries than the limits allow.

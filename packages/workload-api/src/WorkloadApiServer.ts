@@ -1,0 +1,138 @@
+/**
+ * Publishes an identity source as a SPIFFE Workload API on a Unix domain socket, for development and tests: programs in
+ * any language take their identity from it as they would from an agent.
+ *
+ * @since 0.1.0
+ */
+import { type IdentityError, IdentityProvider } from "@agentweave/spiffe"
+import { ServerCredentials } from "@grpc/grpc-js"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { makeServer } from "./internal/grpcServer.js"
+import { listen } from "./internal/unixSocket.js"
+import { WorkloadApiError } from "./WorkloadApiError.js"
+import type { WorkloadApiServerError } from "./WorkloadApiServerError.js"
+import * as WorkloadEndpoint from "./WorkloadEndpoint.js"
+import * as WorkloadMessage from "./WorkloadMessage.js"
+
+/**
+ * A Workload API that is being served.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface WorkloadApiServer {
+  /** What a client puts into `SPIFFE_ENDPOINT_SOCKET`. */
+  readonly endpoint: string
+  /** Open connections. */
+  readonly connections: Effect.Effect<number>
+  /** Cuts every connection; clients may come back. */
+  readonly disconnectAll: Effect.Effect<void>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface SocketOptions {
+  /** Absolute path of the socket. One that a dead process left behind is replaced; anything else there is an error. */
+  readonly socketPath: string
+  /**
+   * Permissions of the socket. Private keys pass through it, and whoever may open it is given them: default `0o600`, this
+   * user alone.
+   */
+  readonly mode?: number | undefined
+}
+
+/**
+ * What a call is answered with: one stream run a call, which begins with the present state. It fails with the error the
+ * call is to end with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Answers {
+  /** Encoded answers of `FetchX509SVID`. */
+  readonly x509Svids: Stream.Stream<Redacted.Redacted<Uint8Array>, WorkloadApiError>
+  /** Encoded answers of `FetchX509Bundles`. */
+  readonly x509Bundles: Stream.Stream<Uint8Array, WorkloadApiError>
+}
+
+/**
+ * Serves answers that are given: what {@link make} rests on, for a server that says other things than the truth.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeAnswers = Effect.fnUntraced(function* (
+  options: SocketOptions & { readonly answers: Answers }
+): Effect.fn.Return<WorkloadApiServer, WorkloadApiServerError, Scope.Scope> {
+  const { answers, mode = 0o600, socketPath } = options
+  const run = yield* FiberSet.makeRuntime<never, void, never>()
+  const server = yield* Effect.acquireRelease(
+    Effect.sync(() => makeServer(run, answers)),
+    (server) => Effect.sync(() => server.forceShutdown())
+  )
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const listener = yield* listen({
+    socketPath,
+    mode,
+    onConnection: (socket) => injector.injectConnection(socket)
+  })
+  return { endpoint: WorkloadEndpoint.format(WorkloadEndpoint.unix(socketPath)), ...listener }
+})
+
+/** SPIFFE_Workload_Endpoint section 6: no identity for the caller, or none at the moment. */
+const toWorkloadApiError = ({ message, reason }: IdentityError.IdentityError): WorkloadApiError =>
+  new WorkloadApiError({ reason: reason === "Withdrawn" ? "PermissionDenied" : "Unavailable", description: message })
+
+const answersOf = (source: Context.Tag.Service<IdentityProvider.IdentityProvider>): Answers => {
+  const changes = Stream.mapError(source.changes, toWorkloadApiError)
+  return {
+    x509Svids: Stream.map(changes, (context) =>
+      WorkloadMessage.encodeX509SvidResponse(WorkloadMessage.toX509SvidResponse(context))
+    ),
+    x509Bundles: Stream.map(changes, (context) =>
+      WorkloadMessage.encodeX509BundlesResponse(WorkloadMessage.toX509BundlesResponse(context))
+    )
+  }
+}
+
+/**
+ * Publishes a source until the scope closes: every caller is sent the present snapshot at once, and every change. A call
+ * without the security header ends with `InvalidArgument`, a withdrawn identity with `PermissionDenied`, any other lack
+ * of one with `Unavailable`; the JWT and WIT profiles are `Unimplemented`. Whoever can open the socket is the workload.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  options: SocketOptions & { readonly source: Context.Tag.Service<IdentityProvider.IdentityProvider> }
+): Effect.Effect<WorkloadApiServer, WorkloadApiServerError, Scope.Scope> =>
+  makeAnswers({ ...options, answers: answersOf(options.source) })
+
+/**
+ * {@link make}, for as long as the layer lives.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: SocketOptions & { readonly source: Context.Tag.Service<IdentityProvider.IdentityProvider> }
+): Layer.Layer<never, WorkloadApiServerError> => Layer.scopedDiscard(make(options))
+
+/**
+ * Publishes the program's own identity.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerIdentityProvider = (
+  options: SocketOptions
+): Layer.Layer<never, WorkloadApiServerError, IdentityProvider.IdentityProvider> =>
+  Layer.scopedDiscard(Effect.flatMap(IdentityProvider.IdentityProvider, (source) => make({ ...options, source })))
