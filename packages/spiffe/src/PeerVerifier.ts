@@ -8,7 +8,7 @@ import { makeReader } from "./internal/anchors.js"
 import { bundleOf, chainKey, judge, type Rejection, type Verdict } from "./internal/gate.js"
 import { describeRefusal } from "./internal/guard.js"
 import * as LruCache from "./internal/lruCache.js"
-import { makeCheck } from "./internal/signature.js"
+import { makeCheck, type SignatureCheck } from "./internal/signature.js"
 import { sizeRefusal } from "./internal/sizeGuards.js"
 import { describe, matches, type PeerMatcher } from "./PeerMatcher.js"
 import { PeerVerificationError } from "./PeerVerificationError.js"
@@ -81,37 +81,10 @@ const refuse = (input: VerifyInput, { claimed, refusal }: Rejection): PeerVerifi
     description: describeRefusal(refusal)
   })
 
-/**
- * The gate. A peer passes when the chain it sent is small enough to read, its leaf keeps the X.509-SVID profile, a path
- * of verified signatures leads from the leaf to an authority in the bundle of the leaf's own trust domain, every
- * certificate of the path keeps RFC 5280 and is within its dates, and the matcher accepts the SPIFFE ID. It stands on
- * top of the TLS stack's own verification, not in its place.
- *
- * Chains that passed are remembered by their digest, tied to the authorities, the purpose and the dates of the path; the
- * matcher is asked every time, and no refusal is remembered. `cacheSize` bounds how many: 1024 unless told, 0 for none.
- *
- * @since 0.1.0
- * @category constructors
- * @example
- * ```ts
- * import { PeerMatcher, PeerVerifier, SpiffeId, X509BundleSet } from "@agentweave/spiffe"
- * import { Either } from "effect"
- *
- * const verifier = PeerVerifier.make()
- * const result = verifier.verify({
- *   chain: [],
- *   bundles: X509BundleSet.empty,
- *   matcher: PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/api")),
- *   purpose: "ServerAuth",
- *   now: 0
- * })
- * console.log(Either.isLeft(result)) // true: reason NoCertificate
- * ```
- */
-export const make = (options?: { readonly cacheSize?: number | undefined }): PeerVerifier => {
+/** @internal */
+export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVerifier => {
   const anchorsOf = makeReader()
-  const isSignedBy = makeCheck()
-  const successes = LruCache.make<Verdict>(options?.cacheSize ?? 1024)
+  const successes = LruCache.make<Verdict>(cacheSize)
 
   /** A remembered success, if the same authorities stand today and the path is within its dates. */
   const recall = (input: VerifyInput, key: string): Verdict | undefined => {
@@ -168,3 +141,33 @@ export const make = (options?: { readonly cacheSize?: number | undefined }): Pee
       )
   }
 }
+
+/**
+ * The gate. A peer passes when the chain it sent is small enough to read, its leaf keeps the X.509-SVID profile, a path
+ * of verified signatures leads from the leaf to an authority in the bundle of the leaf's own trust domain, every
+ * certificate of the path keeps RFC 5280 and is within its dates, and the matcher accepts the SPIFFE ID. It stands on
+ * top of the TLS stack's own verification, not in its place.
+ *
+ * Chains that passed are remembered by their digest, tied to the authorities, the purpose and the dates of the path; the
+ * matcher is asked every time, and no refusal is remembered. `cacheSize` bounds how many: 1024 unless told, 0 for none.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, PeerVerifier, SpiffeId, X509BundleSet } from "@agentweave/spiffe"
+ * import { Either } from "effect"
+ *
+ * const verifier = PeerVerifier.make()
+ * const result = verifier.verify({
+ *   chain: [],
+ *   bundles: X509BundleSet.empty,
+ *   matcher: PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/api")),
+ *   purpose: "ServerAuth",
+ *   now: 0
+ * })
+ * console.log(Either.isLeft(result)) // true: reason NoCertificate
+ * ```
+ */
+export const make = (options?: { readonly cacheSize?: number | undefined }): PeerVerifier =>
+  makeWith(options?.cacheSize ?? 1024, makeCheck())

@@ -1,4 +1,3 @@
-import type { Certificate } from "./certificate.js"
 import type { GeneralName, NameConstraints, NameForm } from "./extensions.js"
 
 /*
@@ -60,7 +59,13 @@ const processed: ReadonlyMap<NameForm, ProcessedForm> = new Map<NameForm, Proces
 const emailAddressOid = Buffer.from("06092a864886f70d010901", "hex").toString("latin1")
 const emptyName = "\x30\x00"
 
-const hasName = (certificate: Certificate, form: NameForm): boolean =>
+/** What of a certificate is constrained: its alternative names, and its subject where a name form can be in it. */
+export interface Named {
+  readonly subject: string
+  readonly extensions: { readonly subjectAltNames: ReadonlyArray<GeneralName> }
+}
+
+const hasName = (certificate: Named, form: NameForm): boolean =>
   certificate.extensions.subjectAltNames.some((name) => name.form === form) ||
   (form === "directoryName" && certificate.subject !== emptyName) ||
   (form === "rfc822Name" && certificate.subject.includes(emailAddressOid))
@@ -85,7 +90,7 @@ const bases = (subtrees: ReadonlyArray<GeneralName>, form: NameForm): ReadonlyAr
   subtrees.filter((base) => base.form === form).map((base) => base.value.toLowerCase())
 
 /** The first name of a certificate that constraints above it do not allow, for a message. */
-export const findViolation = (constraints: NameConstraints, certificate: Certificate): string | undefined => {
+export const findViolation = (constraints: NameConstraints, certificate: Named): string | undefined => {
   const forms = new Set([...constraints.permitted, ...constraints.excluded].map((base) => base.form))
   for (const form of forms) {
     const rules = processed.get(form)

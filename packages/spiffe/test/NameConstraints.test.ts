@@ -1,0 +1,151 @@
+import { Buffer } from "node:buffer"
+import { assert, describe, it } from "@effect/vitest"
+import type { NameForm } from "../src/internal/extensions.js"
+import { findViolation } from "../src/internal/nameConstraints.js"
+
+const names = (form: NameForm, values: ReadonlyArray<string> = []) => values.map((value) => ({ form, value }))
+
+/** Whether a certificate with one name of this form is refused by these subtrees of the same form. */
+const isRefused = (
+  form: NameForm,
+  name: string,
+  subtrees: { readonly permitted?: ReadonlyArray<string>; readonly excluded?: ReadonlyArray<string> }
+): boolean =>
+  findViolation(
+    { permitted: names(form, subtrees.permitted), excluded: names(form, subtrees.excluded) },
+    { subject: "0\0", extensions: { subjectAltNames: names(form, [name]) } }
+  ) !== undefined
+
+const uri = "uniformResourceIdentifier"
+const dns = "dNSName"
+
+/** name, base of a subtree, refused when it is the only one permitted, refused when it is excluded. */
+type Row = readonly [name: string, base: string, permitted: "in" | "out", excluded: "in" | "out"]
+
+const check = (form: NameForm, rows: ReadonlyArray<Row>) => {
+  for (const [name, base, permitted, excluded] of rows) {
+    it(`${JSON.stringify(name)} and ${JSON.stringify(base)}: permitted ${permitted}, excluded ${excluded}`, () => {
+      assert.strictEqual(isRefused(form, name, { permitted: [base] }), permitted === "out", "permitted")
+      assert.strictEqual(isRefused(form, name, { excluded: [base] }), excluded === "out", "excluded")
+    })
+  }
+}
+
+describe("URI constraints are about the host", () => {
+  check(uri, [
+    ["spiffe://example.org/x", "example.org", "in", "out"],
+    ["spiffe://example.org/x", "EXAMPLE.org", "in", "out"],
+    ["spiffe://example.org", "example.org", "in", "out"],
+    ["https://Example.ORG/x", "example.org", "in", "out"],
+    ["spiffe://a.example.org/x", "example.org", "out", "in"],
+    ["spiffe://a.example.org/x", ".example.org", "in", "out"],
+    ["spiffe://a.b.example.org/x", ".example.org", "in", "out"],
+    ["spiffe://example.org/x", ".example.org", "out", "in"],
+    ["spiffe://evilexample.org/x", ".example.org", "out", "in"],
+    ["spiffe://evil.test/example.org", "example.org", "out", "in"],
+    ["spiffe://example.org.evil.test/x", "example.org", "out", "in"]
+  ])
+})
+
+describe("URIs and constraints that cannot be judged are refused both ways", () => {
+  check(uri, [
+    ["spiffe://user@example.org/x", "example.org", "out", "out"],
+    ["spiffe://example.org:443/x", "example.org", "out", "out"],
+    ["spiffe://[::1]/x", "example.org", "out", "out"],
+    ["spiffe://ex%61mple.org/x", "example.org", "out", "out"],
+    ["spiffe://example.org./x", "example.org", "out", "out"],
+    ["spiffe:///x", "example.org", "out", "out"],
+    ["urn:example.org", "example.org", "out", "out"],
+    ["spiffe://example.org/x", "", "out", "out"],
+    ["spiffe://example.org/x", ".", "out", "out"],
+    ["spiffe://example.org/x", "spiffe://example.org", "out", "out"],
+    ["spiffe://example.org/x", "*.org", "out", "out"]
+  ])
+})
+
+describe("DNS constraints hold for a name and all below it", () => {
+  check(dns, [
+    ["example.org", "example.org", "in", "out"],
+    ["A.Example.org", "example.ORG", "in", "out"],
+    ["a.b.example.org", "example.org", "in", "out"],
+    ["evilexample.org", "example.org", "out", "in"],
+    ["a.example.org", ".example.org", "in", "out"],
+    ["example.org", ".example.org", "out", "in"],
+    ["anything.test", "", "in", "out"],
+    ["*.example.org", "example.org", "in", "out"],
+    // A wildcard stands for names inside the subtree and for others: neither permitted nor free of what is excluded.
+    ["*.example.org", "a.example.org", "out", "out"],
+    ["*.example.org", "other.test", "out", "in"]
+  ])
+})
+
+describe("DNS names and constraints that cannot be judged are refused both ways", () => {
+  check(dns, [
+    ["example.org.", "example.org", "out", "out"],
+    ["", "example.org", "out", "out"],
+    ["a..example.org", "example.org", "out", "out"],
+    ["a b.example.org", "example.org", "out", "out"],
+    ["example.org\0.evil.test", "example.org", "out", "out"],
+    ["example.org", "example.org.", "out", "out"],
+    ["example.org", "exa mple.org", "out", "out"]
+  ])
+})
+
+describe("subtrees together", () => {
+  it("one permitted subtree is enough, one excluded subtree is too much", () => {
+    const name = "spiffe://example.org/x"
+    assert.isFalse(isRefused(uri, name, { permitted: ["other.test", "example.org"] }))
+    assert.isTrue(isRefused(uri, name, { excluded: ["other.test", "example.org"] }))
+    assert.isTrue(isRefused(uri, name, { permitted: ["example.org"], excluded: ["example.org"] }))
+    assert.isFalse(isRefused(uri, name, { permitted: ["example.org"], excluded: ["other.test"] }))
+  })
+
+  it("a subtree constrains names of its own form only", () => {
+    const subjectAltNames = names(uri, ["spiffe://example.org/x"])
+    const constraints = { permitted: names(dns, ["other.test"]), excluded: [] }
+    assert.isUndefined(findViolation(constraints, { subject: "0\0", extensions: { subjectAltNames } }))
+  })
+
+  it("every name of a form is judged, not the first alone", () => {
+    const subjectAltNames = names(dns, ["a.example.org", "b.evil.test"])
+    const constraints = { permitted: names(dns, ["example.org"]), excluded: [] }
+    assert.isDefined(findViolation(constraints, { subject: "0\0", extensions: { subjectAltNames } }))
+  })
+})
+
+describe("forms whose constraints are not processed", () => {
+  const constrained = (form: NameForm, side: "permitted" | "excluded") => ({
+    permitted: [],
+    excluded: [],
+    [side]: names(form, ["anything"])
+  })
+  const forms: ReadonlyArray<NameForm> = [
+    "otherName",
+    "rfc822Name",
+    "x400Address",
+    "directoryName",
+    "ediPartyName",
+    "iPAddress",
+    "registeredID"
+  ]
+  for (const form of forms) {
+    for (const side of ["permitted", "excluded"] as const) {
+      it(`${form}, ${side}: refuses who has such a name and nobody else`, () => {
+        const constraints = constrained(form, side)
+        const others = names(uri, ["spiffe://example.org/x"])
+        const having = [...others, ...names(form, ["anything"])]
+        assert.isDefined(findViolation(constraints, { subject: "0\0", extensions: { subjectAltNames: having } }))
+        assert.isUndefined(findViolation(constraints, { subject: "0\0", extensions: { subjectAltNames: others } }))
+      })
+    }
+  }
+
+  it("a directory name and an email address can be in the subject", () => {
+    const extensions = { subjectAltNames: [] }
+    const subject = Buffer.from("3012 3110 300e 06092a864886f70d010901 1601 61".replaceAll(" ", ""), "hex")
+    const named = { subject: subject.toString("latin1"), extensions }
+    assert.isDefined(findViolation(constrained("directoryName", "excluded"), named))
+    assert.isDefined(findViolation(constrained("rfc822Name", "permitted"), named))
+    assert.isUndefined(findViolation(constrained("iPAddress", "permitted"), named))
+  })
+})

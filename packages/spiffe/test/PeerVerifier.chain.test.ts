@@ -1,0 +1,412 @@
+import { Buffer } from "node:buffer"
+import { TrustDomain, X509Bundle } from "@agentweave/spiffe"
+import { CertificateAuthority, type CertificateProfile, KeyPair } from "@agentweave/testkit"
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Effect, Either } from "effect"
+import { type Anchors, makeReader } from "../src/internal/anchors.js"
+import { type Certificate, readCertificate } from "../src/internal/certificate.js"
+import { findPath, maxSignatureChecks } from "../src/internal/chain.js"
+import { makeCheck } from "../src/internal/signature.js"
+import { sequence, tlv } from "./support/der.js"
+import { makeShared, verdict } from "./support/gate.js"
+
+type Authority = CertificateAuthority.CertificateAuthority
+
+const shared = makeShared()
+
+const bundleOf = (...authorities: ReadonlyArray<Uint8Array>) =>
+  Effect.flatMap(shared, ({ trustDomain }) => X509Bundle.fromDer(trustDomain, authorities))
+
+/** What the gate says of a leaf below `issuer`, trusting `anchors`. */
+const under = (
+  issuer: Authority,
+  anchors: ReadonlyArray<Uint8Array>,
+  leaf: CertificateProfile.CertificateProfile = {},
+  chain: ReadonlyArray<Uint8Array> = issuer.chain
+) =>
+  Effect.gen(function* () {
+    const { certificates } = yield* CertificateAuthority.issue(CertificateAuthority.withChain(issuer, chain), leaf)
+    return yield* verdict({ certificates, bundle: yield* bundleOf(...anchors) })
+  })
+
+const makeRoot = (profile: CertificateProfile.CertificateProfile = {}) =>
+  CertificateAuthority.makeRoot({ trustDomain: "example.org", ...profile })
+
+/** A leaf below an intermediate with this about it, below a proper root. */
+const belowIntermediate = (
+  profile: CertificateProfile.CertificateProfile,
+  leaf: CertificateProfile.CertificateProfile = {}
+) =>
+  Effect.gen(function* () {
+    const root = (yield* shared).roots[0]
+    const issuer = yield* CertificateAuthority.makeIntermediate(root, profile)
+    return yield* under(issuer, [root.certificate], leaf)
+  })
+
+const belowRoot = (profile: CertificateProfile.CertificateProfile, leaf: CertificateProfile.CertificateProfile = {}) =>
+  Effect.flatMap(makeRoot(profile), (root) => under(root, [root.certificate], leaf))
+
+/** Certificates that carry a CA's name and key on, below one another. */
+const descend = (from: Authority, depth: number) =>
+  Effect.iterate(
+    { issuer: from, left: depth },
+    {
+      while: ({ left }) => left > 0,
+      body: ({ issuer, left }) =>
+        Effect.map(CertificateAuthority.makeIntermediate(issuer), (next) => ({ issuer: next, left: left - 1 }))
+    }
+  )
+
+describe("every CA of a path", () => {
+  const unknownCritical = [{ oid: "1.2.3.4", critical: true, value: Uint8Array.of(5, 0) }]
+  const rows: ReadonlyArray<readonly [string, CertificateProfile.CertificateProfile, string]> = [
+    ["CA=false with keyCertSign", { basicConstraints: { ca: false } }, "InvalidChain ca-basic-constraints"],
+    ["no basic constraints", { basicConstraints: "Absent" }, "InvalidChain ca-basic-constraints"],
+    ["no keyCertSign", { keyUsage: ["cRLSign", "digitalSignature"] }, "InvalidChain ca-key-usage"],
+    ["no key usage", { keyUsage: "Absent" }, "Accepted"],
+    ["an unknown critical extension", { extensions: unknownCritical }, "InvalidChain ca-critical-extensions"],
+    ["an RSA-1024 key", { keyAlgorithm: "RSA-1024" }, "InvalidChain ca-key"],
+    ["a signature over SHA-1", { signatureHash: "SHA-1" }, "InvalidChain ca-signature-algorithm"],
+    [
+      "constraints that do not permit the leaf",
+      { nameConstraints: { permitted: { uris: ["other.test"] } } },
+      "InvalidChain ca-name-constraints"
+    ],
+    [
+      "constraints that exclude the leaf",
+      { nameConstraints: { excluded: { uris: ["example.org"] } } },
+      "InvalidChain ca-name-constraints"
+    ],
+    ["constraints that permit the leaf", { nameConstraints: { permitted: { uris: ["example.org"] } } }, "Accepted"],
+    ["expired", { validity: "Expired" }, "Expired not-after"],
+    ["not valid yet", { validity: "Future" }, "NotYetValid not-before"],
+    ["path length 0", { basicConstraints: { ca: true, pathLength: 0 } }, "Accepted"]
+  ]
+  for (const [name, profile, expected] of rows) {
+    it.effect(`intermediate, ${name}: ${expected}`, () =>
+      Effect.gen(function* () {
+        const answer = yield* belowIntermediate(profile, { keyAlgorithm: "P-256" })
+        assert.strictEqual(answer, expected)
+      })
+    )
+    it.effect(`root, ${name}: ${expected}`, () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* belowRoot(profile, { keyAlgorithm: "P-256" }), expected)
+      })
+    )
+  }
+})
+
+describe("an intermediate's SPIFFE ID", () => {
+  const rows: ReadonlyArray<readonly [string, ReadonlyArray<string>, boolean]> = [
+    ["its own trust domain's", ["spiffe://example.org"], true],
+    ["none", [], true],
+    ["a URI of another scheme", ["https://ca.test/example.org"], true],
+    ["another domain's", ["spiffe://other.test"], false],
+    ["one with a path", ["spiffe://example.org/ca"], false],
+    ["one with the root path", ["spiffe://example.org/"], false],
+    ["another domain's, scheme in capitals", ["SPIFFE://other.test"], false],
+    ["two", ["spiffe://example.org", "spiffe://other.test"], false],
+    ["its own and another URI", ["spiffe://example.org", "https://ca.test/"], false]
+  ]
+  for (const [name, uris, accepted] of rows) {
+    it.effect(`${name}: ${accepted ? "accepted" : "refused"}`, () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* belowIntermediate({ uris }), accepted ? "Accepted" : "InvalidChain ca-spiffe-id")
+      })
+    )
+  }
+
+  it.effect("an anchor's is not judged: the bundle says whose authority it is", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* belowRoot({ uris: ["spiffe://other.test/x"] }), "Accepted")
+    })
+  )
+})
+
+describe("limits of a path", () => {
+  it.effect("six certificates above the leaf are read, a seventh is not", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot()
+      const six = yield* descend(root, 5)
+      assert.strictEqual(yield* under(six.issuer, [root.certificate]), "Accepted")
+      const seven = yield* descend(root, 6)
+      assert.strictEqual(yield* under(seven.issuer, [root.certificate]), "LimitExceeded depth-limit")
+    })
+  )
+
+  it.effect("64 names in an intermediate are read, 65 are not", () =>
+    Effect.gen(function* () {
+      const dnsNames = Array.from({ length: 64 }, (_, i) => `n${i}.test`)
+      assert.strictEqual(yield* belowIntermediate({ uris: [], dnsNames }), "Accepted")
+      assert.strictEqual(yield* belowIntermediate({ dnsNames }), "LimitExceeded names-limit")
+    })
+  )
+
+  it.effect("a certificate that cannot be read refuses the chain, needed or not", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot()
+      const junk = Uint8Array.of(0x30, 0x03, 0x02, 0x01, 0x00)
+      assert.strictEqual(yield* under(root, [root.certificate], {}, [junk]), "InvalidChain ca-readable")
+    })
+  )
+
+  it.effect("32 signature checks find the last of 32 roots of one name, and not the 33rd", () =>
+    Effect.gen(function* () {
+      const like = { subject: "CN=same", subjectKeyIdentifier: "Absent", authorityKeyIdentifier: "Absent" } as const
+      const root = yield* makeRoot(like)
+      const others = yield* Effect.replicateEffect(makeRoot(like), maxSignatureChecks)
+      const certificates = others.map((other) => other.certificate)
+      const leaf = { authorityKeyIdentifier: "Absent" } as const
+      assert.strictEqual(yield* under(root, [...certificates.slice(1), root.certificate], leaf), "Accepted")
+      assert.strictEqual(yield* under(root, [...certificates, root.certificate], leaf), "LimitExceeded signature-limit")
+    })
+  )
+})
+
+describe("path length", () => {
+  it.effect("counts intermediates, but not those that carry their issuer's own name", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot({ basicConstraints: { ca: true, pathLength: 0 } })
+      const named = yield* CertificateAuthority.makeIntermediate(root)
+      assert.strictEqual(yield* under(named, [root.certificate]), "InvalidChain ca-path-length")
+      const selfIssued = yield* CertificateAuthority.makeIntermediate(root, { subject: root.subject })
+      assert.strictEqual(yield* under(selfIssued, [root.certificate]), "Accepted")
+    })
+  )
+
+  it.effect("of an intermediate bounds those below it", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot()
+      const above = yield* CertificateAuthority.makeIntermediate(root, {
+        basicConstraints: { ca: true, pathLength: 1 }
+      })
+      const one = yield* descend(above, 1)
+      const two = yield* descend(above, 2)
+      assert.strictEqual(yield* under(one.issuer, [root.certificate]), "Accepted")
+      assert.strictEqual(yield* under(two.issuer, [root.certificate]), "InvalidChain ca-path-length")
+    })
+  )
+})
+
+describe("name constraints", () => {
+  it.effect("of a root hold for all that is below its intermediates", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot({ nameConstraints: { permitted: { dnsNames: ["internal"] } } })
+      const { issuer } = yield* descend(root, 2)
+      assert.strictEqual(yield* under(issuer, [root.certificate], { dnsNames: ["a.internal"] }), "Accepted")
+      assert.strictEqual(
+        yield* under(issuer, [root.certificate], { dnsNames: ["a.evil.test"] }),
+        "InvalidChain ca-name-constraints"
+      )
+    })
+  )
+
+  it.effect("hold for the names of an intermediate, unless it carries its issuer's own name", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot({ nameConstraints: { permitted: { dnsNames: ["internal"] } } })
+      const profile = { dnsNames: ["ca.evil.test"] }
+      const named = yield* CertificateAuthority.makeIntermediate(root, profile)
+      assert.strictEqual(yield* under(named, [root.certificate]), "InvalidChain ca-name-constraints")
+      const selfIssued = yield* CertificateAuthority.makeIntermediate(root, { ...profile, subject: root.subject })
+      assert.strictEqual(yield* under(selfIssued, [root.certificate]), "Accepted")
+    })
+  )
+
+  it.effect("on email addresses, which are not processed, refuse a leaf that has one", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot({ nameConstraints: { permitted: { emails: ["internal"] } } })
+      assert.strictEqual(yield* under(root, [root.certificate]), "Accepted")
+      const emails = ["ops@internal"]
+      assert.strictEqual(yield* under(root, [root.certificate], { emails }), "InvalidChain ca-name-constraints")
+    })
+  )
+
+  it.effect("with a minimum or maximum, or empty, are not readable", () =>
+    Effect.gen(function* () {
+      const base = tlv(0x86, Buffer.from("example.org"))
+      const values = [
+        sequence(),
+        sequence(tlv(0xa0)),
+        sequence(tlv(0xa0, sequence(base, tlv(0x80, Buffer.of(0))))),
+        sequence(tlv(0xa0, sequence(base, tlv(0x81, Buffer.of(1)))))
+      ]
+      for (const value of values) {
+        const extensions = [{ oid: "2.5.29.30", critical: true, value: Uint8Array.from(value) }]
+        assert.strictEqual(yield* belowIntermediate({ extensions }), "InvalidChain ca-readable")
+      }
+      const value = Uint8Array.from(sequence(tlv(0xa0, sequence(base))))
+      assert.strictEqual(
+        yield* belowIntermediate({ extensions: [{ oid: "2.5.29.30", critical: true, value }] }),
+        "Accepted"
+      )
+    })
+  )
+})
+
+describe("trust", () => {
+  it.effect("an expired or improper chain that is not signed up to an anchor is untrusted, not expired", () =>
+    Effect.gen(function* () {
+      const root = (yield* shared).roots[0]
+      const anchors = [root.certificate]
+      const forged = yield* CertificateAuthority.makeImpostor(root)
+      const untrusted = "UntrustedChain trusted-path"
+      assert.strictEqual(yield* under(forged, anchors, { validity: "Expired" }, [forged.certificate]), untrusted)
+      assert.strictEqual(yield* belowIntermediate({ validity: "Expired", signature: "WrongKey" }), untrusted)
+      assert.strictEqual(yield* under(root, anchors, { validity: "Expired" }), "Expired not-after")
+      assert.strictEqual(yield* under(root, anchors, { validity: "Future" }), "NotYetValid not-before")
+    })
+  )
+
+  it.effect("a validity includes both its ends", () =>
+    Effect.gen(function* () {
+      const root = (yield* shared).roots[0]
+      const at = (notBefore: number, notAfter: number) =>
+        under(root, [root.certificate], { validity: { notBefore, notAfter } })
+      assert.strictEqual(yield* at(0, 0), "Accepted")
+      assert.strictEqual(yield* at(-2000, -1000), "Expired not-after")
+      assert.strictEqual(yield* at(1000, 2000), "NotYetValid not-before")
+    })
+  )
+
+  it.effect("one good path among bad ones is enough, in any order", () =>
+    Effect.gen(function* () {
+      const { trustDomain } = yield* shared
+      const root = yield* makeRoot()
+      const ca = yield* CertificateAuthority.makeRoot({ trustDomain })
+      const profiles: ReadonlyArray<CertificateProfile.CertificateProfile> = [
+        { validity: "Expired" },
+        { signature: "WrongKey" },
+        { basicConstraints: { ca: false } },
+        { basicConstraints: { ca: true } }
+      ]
+      const certified = yield* Effect.forEach(profiles, (profile) => CertificateAuthority.crossSign(root, ca, profile))
+      const chain = certified.map(({ certificate }) => certificate)
+      assert.strictEqual(yield* under(ca, [root.certificate], {}, chain), "Accepted")
+      assert.strictEqual(yield* under(ca, [root.certificate], {}, chain.toReversed()), "Accepted")
+      assert.strictEqual(yield* under(ca, [root.certificate], {}, chain.slice(0, 3)), "Expired not-after")
+      assert.strictEqual(yield* under(ca, [root.certificate], {}, chain.slice(0, 3).toReversed()), "Expired not-after")
+      assert.strictEqual(
+        yield* under(ca, [root.certificate], {}, chain.slice(1, 3)),
+        "InvalidChain ca-basic-constraints"
+      )
+      assert.strictEqual(yield* under(ca, [root.certificate], {}, chain.slice(1, 2)), "UntrustedChain trusted-path")
+    })
+  )
+
+  it.effect("key identifiers that differ rule an issuer out, and absent ones do not", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot()
+      const other = { authorityKeyIdentifier: "00".repeat(20) } as const
+      assert.strictEqual(yield* under(root, [root.certificate], other), "UntrustedChain trusted-path")
+      assert.strictEqual(yield* under(root, [root.certificate], { authorityKeyIdentifier: "Absent" }), "Accepted")
+      const silent = yield* makeRoot({ subjectKeyIdentifier: "Absent" })
+      assert.strictEqual(yield* under(silent, [silent.certificate], other), "Accepted")
+    })
+  )
+
+  it.effect("the issuer's name must be the one stated, byte for byte", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot({ subject: "CN=Root" })
+      const renamed = { ...root, subject: "CN=root" }
+      assert.strictEqual(yield* under(root, [root.certificate]), "Accepted")
+      assert.strictEqual(yield* under(renamed, [root.certificate]), "UntrustedChain trusted-path")
+    })
+  )
+
+  it.effect("a signature of another kind than the issuer's key is none", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot({ keyAlgorithm: "P-256" })
+      const rsa = { ...root, keyPair: yield* KeyPair.make("RSA-2048") }
+      assert.strictEqual(
+        yield* under(rsa, [root.certificate], { keyAlgorithm: "P-256" }),
+        "UntrustedChain trusted-path"
+      )
+    })
+  )
+
+  it.effect("an anchor on whose curve its point is not signs nothing", () =>
+    Effect.gen(function* () {
+      const pair = yield* KeyPair.make("P-256")
+      const publicKey = Uint8Array.from(pair.publicKey)
+      publicKey[publicKey.length - 1] = (publicKey.at(-1) ?? 0) ^ 1
+      const root = yield* makeRoot({ keyPair: { ...pair, publicKey } })
+      const { certificates } = yield* CertificateAuthority.issue(root, { keyAlgorithm: "P-256" })
+      const { trustDomain } = yield* shared
+      const bundle = { trustDomain, authorities: [root.certificate], generation: "by hand" }
+      assert.strictEqual(yield* verdict({ certificates, bundle }), "UntrustedChain trusted-path")
+    })
+  )
+
+  it.effect("a bundle filed under another trust domain's name is no bundle", () =>
+    Effect.gen(function* () {
+      const { bundle, issueRaw, trustDomain } = yield* shared
+      const { certificates } = yield* issueRaw()
+      const misfiled = { ...bundle, trustDomain: TrustDomain.make("other.test") }
+      const bundles = { bundles: new Map([[trustDomain, misfiled]]), generation: "by hand" }
+      assert.strictEqual(yield* verdict({ certificates, bundles }), "NoBundle bundle")
+      assert.strictEqual(yield* verdict({ certificates, bundle }), "Accepted")
+    })
+  )
+})
+
+describe("the work of a search", () => {
+  const read = (der: Uint8Array): Certificate => Either.getOrThrow(readCertificate(der))
+
+  const search = (issuer: Authority, chain: ReadonlyArray<Uint8Array>, anchored: ReadonlyArray<Uint8Array>) =>
+    Effect.gen(function* () {
+      const { trustDomain } = yield* shared
+      const { certificates } = yield* CertificateAuthority.issue(issuer)
+      const anchors: Anchors = makeReader()({ trustDomain, authorities: anchored, generation: "" })
+      const now = yield* Clock.currentTimeMillis
+      return findPath({
+        leaf: read(certificates[0]),
+        candidates: chain.map(read),
+        anchors,
+        trustDomain,
+        now,
+        isSignedBy: makeCheck()
+      })
+    })
+
+  it.effect("a loop of CAs costs one signature check a CA", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot()
+      for (const size of [2, 3, 5]) {
+        const loop = yield* CertificateAuthority.makeLoop({ trustDomain: "example.org", size })
+        const found = yield* search(loop, loop.chain, [root.certificate])
+        assert.strictEqual(found.signatureChecks, size)
+        assert.strictEqual(Either.getOrThrow(Either.flip(found.outcome)).rule, "trusted-path")
+      }
+    })
+  )
+
+  it.effect("nine certificates that all certify one another stay within the checks allowed", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot()
+      const like = { subject: "CN=same", subjectKeyIdentifier: "Absent", authorityKeyIdentifier: "Absent" } as const
+      const cas = yield* Effect.replicateEffect(makeRoot(like), 3)
+      const pairs = cas.flatMap((issuer) => cas.map((subject) => [issuer, subject] as const))
+      const mesh = yield* Effect.forEach(pairs, ([issuer, subject]) =>
+        CertificateAuthority.crossSign(issuer, subject, like)
+      )
+      const [first] = mesh
+      assert.isDefined(first)
+      const chain = mesh.map(({ certificate }) => certificate)
+      const found = yield* search(first ?? root, chain, [root.certificate])
+      assert.isAtMost(found.signatureChecks, maxSignatureChecks)
+      assert.isTrue(Either.isLeft(found.outcome))
+    })
+  )
+
+  it.effect("the key identifier leads to the right one of many roots of one name at once", () =>
+    Effect.gen(function* () {
+      const roots = yield* Effect.replicateEffect(makeRoot({ subject: "CN=same" }), 5)
+      const silent = yield* makeRoot({ subject: "CN=same", subjectKeyIdentifier: "Absent" })
+      const certificates = [silent, ...roots].map(({ certificate }) => certificate)
+      const found = yield* search(roots[4] ?? silent, [], certificates)
+      assert.isTrue(Either.isRight(found.outcome))
+      assert.strictEqual(found.signatureChecks, 1)
+    })
+  )
+})
