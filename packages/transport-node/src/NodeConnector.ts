@@ -5,11 +5,11 @@
  */
 import { isIP } from "node:net"
 import type { TLSSocket } from "node:tls"
-import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
+import * as X509Svid from "@agentweave/spiffe/X509Svid"
 import { type AuditError, AuditLog } from "@agentweave/transport/AuditLog"
 import { type Connection, type ConnectOptions, Connector } from "@agentweave/transport/Connector"
 import { TimeoutError, type TransportError } from "@agentweave/transport/TransportError"
@@ -20,6 +20,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { NodeConnection } from "./internal/connection.js"
@@ -32,24 +33,6 @@ import { SecureContexts } from "./internal/tls.js"
  * together do not end together.
  */
 const jitter = 0.1
-
-/** Why our own SVID cannot be used at this moment, if it cannot. */
-const unusable = (context: X509Context, now: number): IdentityError | undefined => {
-  const { notAfter, notBefore, spiffeId } = context.svid
-  if (now > notAfter) {
-    return new IdentityError({
-      reason: "Expired",
-      description: `expected an SVID for ${spiffeId} that is valid now, the newest one ended at ${new Date(notAfter).toISOString()}`
-    })
-  }
-  if (now < notBefore) {
-    return new IdentityError({
-      reason: "NotYetValid",
-      description: `expected an SVID for ${spiffeId} that is valid now, the newest one begins at ${new Date(notBefore).toISOString()}`
-    })
-  }
-  return undefined
-}
 
 /** `host:port`, an IPv6 address in brackets. */
 const addressOf = (host: string, port: number): string => (isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`)
@@ -72,6 +55,9 @@ const refusal = (cause: Cause.Cause<TransportError>) =>
     })
   })
 
+/** How soon a lost stream of identity changes is asked for again. */
+const resubscribeAfter = "250 millis"
+
 const make = Effect.gen(function* () {
   const identity = yield* IdentityProvider
   const audit = yield* AuditLog
@@ -91,8 +77,13 @@ const make = Effect.gen(function* () {
   ) {
     const { config, matcher } = options
     const context = yield* identity.x509Context
-    const bad = unusable(context, now())
-    if (bad !== undefined) return yield* bad
+    // Our own SVID passes the gate its peers will put it through; the verifier remembers the answer.
+    yield* X509Svid.validate(context.svid, {
+      bundles: context.bundles,
+      now: now(),
+      verifier,
+      purposes: ["ClientAuth"]
+    })
     const secureContext = yield* contexts.get(context, PeerMatcher.trustDomains(matcher), config)
     const peer = yield* handshake({
       host: options.host,
@@ -226,8 +217,11 @@ const make = Effect.gen(function* () {
     }
   }
 
-  yield* Effect.forkScoped(
-    Effect.ignore(Stream.runForEach(identity.changes, (context) => Effect.sync(() => reverify(context))))
+  // The stream ends with an error when the identity is lost; it is asked for again, so that its return is seen.
+  yield* Stream.runForEach(identity.changes, (context) => Effect.sync(() => reverify(context))).pipe(
+    Effect.retry(Schedule.spaced(resubscribeAfter)),
+    Effect.ignore,
+    Effect.forkScoped
   )
 
   return { connect }

@@ -9,6 +9,7 @@ import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
+import * as X509Svid from "@agentweave/spiffe/X509Svid"
 import { AuditLog } from "@agentweave/transport/AuditLog"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
@@ -20,6 +21,7 @@ import type { ServeError } from "@effect/platform/HttpServerError"
 import type * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -27,6 +29,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { PCGRandom } from "effect/Utils"
@@ -58,6 +61,9 @@ export interface Options {
   /** How long requests in flight may take to end when the server's scope closes. Default 20 seconds. */
   readonly gracefulShutdownTimeout?: Duration.DurationInput | undefined
 }
+
+/** How soon a lost stream of identity changes is asked for again. */
+const resubscribeAfter = "250 millis"
 
 const longestHandshake = Duration.seconds(10)
 
@@ -94,15 +100,20 @@ const check = (options: Options): Either.Either<Checked, InvalidConfigError> =>
         : Either.right({ tls, handshakeTimeout: tls.connectTimeout })
   )
 
-/** Takes new credentials into use: built whole on the side first, so that bad ones never reach the listener. */
-const install = (
-  server: Server,
+/**
+ * Whether credentials may serve: our own SVID passes the gate its peers will put it through, and OpenSSL loads it all. It
+ * is found out on the side, so that bad ones never reach the listener.
+ */
+const usable = (
   context: X509Context,
-  tls: TransportConfig.TransportConfig
+  tls: TransportConfig.TransportConfig,
+  verifier: PeerVerifier.PeerVerifier
 ): Effect.Effect<void, IdentityError> =>
-  Effect.flatMap(makeSecureContext(context, context.bundles.bundles.keys(), tls), () =>
-    Effect.sync(() => server.setSecureContext(contextOptions(context, context.bundles.bundles.keys(), tls)))
-  )
+  Effect.gen(function* () {
+    const now = yield* Clock.currentTimeMillis
+    yield* X509Svid.validate(context.svid, { bundles: context.bundles, now, verifier, purposes: ["ServerAuth"] })
+    yield* makeSecureContext(context, context.bundles.bundles.keys(), tls)
+  })
 
 /** Ends what is served: no new connections, requests in flight run out, stragglers are cut. */
 const drain = (server: Server, inbound: Inbound, timeout: Duration.Duration): Effect.Effect<void> =>
@@ -134,11 +145,12 @@ export const make: (
   const shutdownTimeout = Duration.decode(options.gracefulShutdownTimeout ?? "20 seconds")
 
   let context = yield* identity.x509Context
-  yield* makeSecureContext(context, context.bundles.bundles.keys(), tls)
+  const verifier = PeerVerifier.make()
+  yield* usable(context, tls, verifier)
 
   const inbound = new Inbound({
     authorize: options.authorize,
-    verifier: PeerVerifier.make(),
+    verifier,
     sweeper,
     record: audit.unsafeRecord,
     context: () => context,
@@ -161,9 +173,10 @@ export const make: (
 
   yield* identity.changes.pipe(
     Stream.runForEach((next) =>
-      install(server, next, tls).pipe(
+      usable(next, tls, verifier).pipe(
         Effect.zipRight(
           Effect.sync(() => {
+            server.setSecureContext(contextOptions(next, next.bundles.bundles.keys(), tls))
             context = next
             inbound.reverify()
           })
@@ -173,6 +186,8 @@ export const make: (
         )
       )
     ),
+    // The stream ends with an error when the identity is lost; it is asked for again, so that its return is seen.
+    Effect.retry(Schedule.spaced(resubscribeAfter)),
     Effect.ignore,
     Effect.forkScoped
   )
