@@ -1,0 +1,149 @@
+/**
+ * How a circuit breaker behaves.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import type * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import type { InvalidConfigError } from "./InvalidConfigError.js"
+import * as internal from "./internal/config.js"
+import { TripRule } from "./TripRule.js"
+
+const localFaults: ReadonlySet<unknown> = new Set([
+  "PeerVerificationError",
+  "IdentityError",
+  "PoolExhaustedError",
+  "PoolClosedError",
+  "InvalidSpiffeIdError",
+  "InvalidConfigError",
+  "CircuitOpenError"
+])
+
+/**
+ * The errors a breaker leaves out by default, because they say nothing about the health of the target's service: a
+ * refused identity on either side (`PeerVerificationError`, `IdentityError`), this side's own limits
+ * (`PoolExhaustedError`, `PoolClosedError`, a `CircuitOpenError` of a breaker further down) and malformed input
+ * (`InvalidSpiffeIdError`, `InvalidConfigError`).
+ *
+ * @since 0.1.0
+ * @category refinements
+ * @example
+ * ```ts
+ * import { CircuitBreakerConfig } from "@agentweave/transport"
+ *
+ * class NotFound {
+ *   readonly _tag = "NotFound"
+ * }
+ *
+ * const config = CircuitBreakerConfig.make({
+ *   isExcluded: (error) => error instanceof NotFound || CircuitBreakerConfig.isExcludedByDefault(error)
+ * })
+ * ```
+ */
+export const isExcludedByDefault = (error: unknown): boolean =>
+  typeof error === "object" && error !== null && "_tag" in error && localFaults.has(error._tag)
+
+const Predicate = Schema.declare((input): input is (value: unknown) => boolean => typeof input === "function", {
+  message: (issue) => ({ message: `expected a function, got ${typeof issue.actual}`, override: true })
+})
+
+const fields = Schema.Struct({
+  /** Failures in a row that open the breaker. Default 5. A `rule` takes its place. */
+  failureThreshold: Schema.optionalWith(internal.NumberIn(1), { default: () => 5 }),
+  /** Successful probes that close a half-open breaker. Default 2. */
+  successThreshold: Schema.optionalWith(internal.NumberIn(1), { default: () => 2 }),
+  /** How long the breaker stays open before it lets probes through. Default 30 seconds. */
+  timeout: Schema.optionalWith(internal.PositiveDuration, { default: () => Duration.seconds(30) }),
+  /** The open time grows by this factor each time a probe fails. Default 1: it stays the same. */
+  timeoutMultiplier: Schema.optionalWith(internal.NumberIn(1, 1_000, false), { default: () => 1 }),
+  /** Longest open time when it grows. Default 5 minutes, or `timeout` if that is longer. */
+  maxTimeout: Schema.optional(internal.PositiveDuration),
+  /** Probes that may run at once while half-open. Default `successThreshold`. */
+  halfOpenMaxCalls: Schema.optional(internal.NumberIn(1)),
+  /** When the breaker opens. Default `TripRule.consecutiveFailures(failureThreshold)`. */
+  rule: Schema.optional(TripRule),
+  /** Errors that count as neither success nor failure. Default {@link isExcludedByDefault}. */
+  isExcluded: Schema.optionalWith(Predicate, { default: () => isExcludedByDefault }),
+  /**
+   * Results that count as failures although the effect succeeded. Default: responses with a status of 500 or above for
+   * an `HttpClient`, none for other effects.
+   */
+  isFailure: Schema.optional(Predicate)
+}).pipe(
+  Schema.filter((config) =>
+    config.maxTimeout !== undefined && Duration.lessThan(config.maxTimeout, config.timeout)
+      ? {
+          path: ["maxTimeout"],
+          message: `expected at least timeout ${Duration.format(config.timeout)}, got ${Duration.format(config.maxTimeout)}`
+        }
+      : undefined
+  )
+)
+
+/**
+ * The configuration of a breaker: all fields have defaults, all are checked.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class CircuitBreakerConfig extends Schema.Class<CircuitBreakerConfig>(
+  "@agentweave/transport/CircuitBreakerConfig"
+)(fields) {}
+
+/**
+ * What {@link make} takes: every field optional, every duration a `DurationInput`. A `CircuitBreakerConfig` is one too.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Options = typeof CircuitBreakerConfig.Encoded
+
+/**
+ * Checks options and fills in defaults.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { CircuitBreakerConfig, TripRule } from "@agentweave/transport"
+ *
+ * const config = CircuitBreakerConfig.make({
+ *   rule: TripRule.failureRatio({ ratio: 0.5, window: "10 seconds", minimumCalls: 20 }),
+ *   timeout: "5 seconds",
+ *   timeoutMultiplier: 2
+ * })
+ * ```
+ */
+export const make: (options: Options) => Either.Either<CircuitBreakerConfig, InvalidConfigError> = internal.decoder(
+  "CircuitBreakerConfig",
+  CircuitBreakerConfig
+)
+
+/**
+ * All defaults.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const defaults: CircuitBreakerConfig = new CircuitBreakerConfig({})
+
+/**
+ * The configuration read from `Config`: `failureThreshold`, `successThreshold`, `timeout`, `timeoutMultiplier`,
+ * `maxTimeout`, `halfOpenMaxCalls`, each optional.
+ *
+ * @since 0.1.0
+ * @category config
+ */
+export const config: Config.Config<CircuitBreakerConfig> = internal.fromConfig(
+  Config.all({
+    failureThreshold: internal.optional(Config.integer("failureThreshold")),
+    successThreshold: internal.optional(Config.integer("successThreshold")),
+    timeout: internal.optional(Config.duration("timeout")),
+    timeoutMultiplier: internal.optional(Config.number("timeoutMultiplier")),
+    maxTimeout: internal.optional(Config.duration("maxTimeout")),
+    halfOpenMaxCalls: internal.optional(Config.integer("halfOpenMaxCalls"))
+  }),
+  internal.decoder("CircuitBreakerConfig", CircuitBreakerConfig as Schema.Schema<CircuitBreakerConfig, unknown>)
+)

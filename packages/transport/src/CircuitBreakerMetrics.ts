@@ -1,0 +1,67 @@
+/**
+ * What a circuit breaker tells about itself.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * - `Closed`: normal operation, every call passes through.
+ * - `Open`: every call is rejected at once, until the open time is over (or, when isolated by hand, until a reset).
+ * - `HalfOpen`: a few calls pass through, to see whether the target has recovered.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const CircuitState = Schema.Literal("Closed", "Open", "HalfOpen")
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type CircuitState = typeof CircuitState.Type
+
+/**
+ * One snapshot of a breaker. The totals count every outcome since the breaker was made; a reset leaves them alone. An
+ * interrupted call is in `totalCalls` alone: it neither succeeded nor failed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const CircuitBreakerMetrics = Schema.Struct({
+  state: CircuitState,
+  /** Opened by hand: open until a reset, whatever the time. */
+  isolated: Schema.Boolean,
+  /** Failures in a row, as the breaker counts them. A call that began before the first of them cannot end the row. */
+  failureCount: Schema.Number,
+  /** Successful probes of the present half-open state; zero in the other states. */
+  successCount: Schema.Number,
+  /** Probes running now; zero unless half-open. */
+  probes: Schema.Number,
+  /** Calls let through. */
+  totalCalls: Schema.Number,
+  /** Calls that failed, those that came back too late to matter included. */
+  totalFailures: Schema.Number,
+  /**
+   * Calls that succeeded. A closed breaker without a failure on its count does not watch `protect`ed effects succeed (a
+   * protected call costs next to nothing for it): such a call is counted here from its start until it fails, so those
+   * still running, and interrupted ones, are in the number. Everything else is counted when it ends.
+   */
+  totalSuccesses: Schema.Number,
+  /** Calls that ended with an error that is no fault of the target. */
+  totalExcluded: Schema.Number,
+  /** Calls refused with a `CircuitOpenError`. */
+  totalRejected: Schema.Number,
+  /** How often the breaker went from another state to `Open`. */
+  totalOpened: Schema.Number,
+  /** When the last failure came, by the wall clock. */
+  lastFailureTime: Schema.OptionFromNullOr(Schema.DateTimeUtc),
+  /** When the present state began, by the wall clock; at first the time the breaker was made. */
+  lastStateChange: Schema.DateTimeUtc
+}).annotations({ identifier: "CircuitBreakerMetrics" })
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type CircuitBreakerMetrics = typeof CircuitBreakerMetrics.Type

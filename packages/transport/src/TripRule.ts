@@ -1,0 +1,127 @@
+/**
+ * When a circuit breaker opens, as plain data.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import * as internal from "./internal/config.js"
+
+const ConsecutiveFailures = Schema.TaggedStruct("ConsecutiveFailures", {
+  /** So many failures in a row. */
+  threshold: internal.NumberIn(1)
+})
+
+const window = {
+  /** Opens at this share of the window or more; above 0, at most 1. */
+  ratio: internal.NumberIn(Number.MIN_VALUE, 1, false),
+  /** The window is the latest so many calls. */
+  calls: Schema.optional(internal.NumberIn(1, 1_000_000)),
+  /** The window is so much time, counted in tenths: what a tenth holds leaves together with it. */
+  window: Schema.optional(internal.PositiveDuration),
+  /** Fewer calls in the window are no evidence. Default: all `calls`, or 10 in a window of time. */
+  minimumCalls: Schema.optional(internal.NumberIn(1, 1_000_000))
+}
+
+const oneWindow = (rule: { readonly calls?: unknown; readonly window?: unknown }) =>
+  (rule.calls === undefined) === (rule.window === undefined)
+    ? { path: ["window"], message: "expected one of calls and window, got both or neither" }
+    : undefined
+
+const reachable = (rule: { readonly calls?: number | undefined; readonly minimumCalls?: number | undefined }) =>
+  rule.calls !== undefined && rule.minimumCalls !== undefined && rule.minimumCalls > rule.calls
+    ? { path: ["minimumCalls"], message: `expected at most calls ${rule.calls}, got ${rule.minimumCalls}` }
+    : undefined
+
+const FailureRatio = Schema.TaggedStruct("FailureRatio", window).pipe(
+  Schema.filter(oneWindow),
+  Schema.filter(reachable)
+)
+
+const SlowCallRatio = Schema.TaggedStruct("SlowCallRatio", {
+  ...window,
+  /** A call that took longer is slow, whether it succeeded or failed. */
+  slowerThan: internal.PositiveDuration
+}).pipe(Schema.filter(oneWindow), Schema.filter(reachable))
+
+const Single = Schema.Union(ConsecutiveFailures, FailureRatio, SlowCallRatio)
+
+/**
+ * - `ConsecutiveFailures`: so many failures in a row.
+ * - `FailureRatio`: a share of failures in a window of calls or of time.
+ * - `SlowCallRatio`: a share of slow calls in such a window; a slow probe then also counts as a failure.
+ * - `AnyOf`: as soon as one of the rules says so.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const TripRule = Schema.Union(Single, Schema.TaggedStruct("AnyOf", { rules: Schema.NonEmptyArray(Single) }))
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type TripRule = typeof TripRule.Type
+
+/**
+ * A rule before its values are checked, which `CircuitBreakerConfig.make` does. A `TripRule` is one too.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Options = typeof TripRule.Encoded
+
+/**
+ * A rule that is not made of others.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type SingleOptions = typeof Single.Encoded
+
+/**
+ * Opens after `threshold` failures in a row: the default rule, with the configuration's `failureThreshold`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const consecutiveFailures = (threshold: number): SingleOptions => ({ _tag: "ConsecutiveFailures", threshold })
+
+/**
+ * Opens when `ratio` or more of the calls in the window failed. The window is the latest `calls`, or a time.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { TripRule } from "@agentweave/transport"
+ *
+ * const ofTheLastHundredCalls = TripRule.failureRatio({ ratio: 0.5, calls: 100 })
+ * const ofTheLastTenSeconds = TripRule.failureRatio({ ratio: 0.5, window: "10 seconds", minimumCalls: 20 })
+ * ```
+ */
+export const failureRatio = (options: Omit<typeof FailureRatio.Encoded, "_tag">): SingleOptions => ({
+  ...options,
+  _tag: "FailureRatio"
+})
+
+/**
+ * Opens when `ratio` or more of the calls in the window took longer than `slowerThan`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const slowCallRatio = (options: Omit<typeof SlowCallRatio.Encoded, "_tag">): SingleOptions => ({
+  ...options,
+  _tag: "SlowCallRatio"
+})
+
+/**
+ * Opens as soon as one of the rules says so.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const anyOf = (rule: SingleOptions, ...rules: ReadonlyArray<SingleOptions>): Options => ({
+  _tag: "AnyOf",
+  rules: [rule, ...rules]
+})

@@ -1,0 +1,14 @@
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Fiber from "effect/Fiber"
+
+/** The clock a fiber runs on: the live one, or a test's. */
+export const clockOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Clock.Clock =>
+  Context.get(fiber.currentDefaultServices, Clock.Clock)
+
+/**
+ * Milliseconds that never run backwards, from an arbitrary origin, exact to the microsecond. The nanoseconds of Effect's
+ * live clock come from the monotonic timer and ignore changes of the wall clock, and `TestClock` moves them. Rounding to
+ * microseconds undoes the loss of `TestClock`, which multiplies its milliseconds in floating point.
+ */
+export const millis = (clock: Clock.Clock): number => Math.round(Number(clock.unsafeCurrentTimeNanos()) / 1_000) / 1_000
