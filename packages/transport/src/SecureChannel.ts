@@ -4,14 +4,32 @@
  * @since 0.1.0
  */
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
-import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
-import type { HttpClient } from "@effect/platform/HttpClient"
-import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+import * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientError from "@effect/platform/HttpClientError"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type { HttpMethod } from "@effect/platform/HttpMethod"
-import type * as Effect from "effect/Effect"
-import type { RequestFailure } from "./Connector.js"
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { Connector, type RequestFailure } from "./Connector.js"
+import { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/channel.js"
+import { execute } from "./internal/exchange.js"
+import * as Pool from "./internal/pool.js"
+import { sourceOf } from "./internal/poolLease.js"
+import { type Base, parseBase, resolve } from "./internal/target.js"
+import * as TransportConfig from "./TransportConfig.js"
+import { TimeoutError } from "./TransportError.js"
 
 /**
  * @since 0.1.0
@@ -31,14 +49,192 @@ export type TypeId = typeof TypeId
  * @since 0.1.0
  * @category models
  */
-export interface SecureChannel extends HttpClient.With<RequestFailure> {
+export interface SecureChannel extends HttpClient.HttpClient.With<RequestFailure> {
   readonly [TypeId]: TypeId
-  readonly peerSpiffeId: SpiffeId
+  readonly peerSpiffeId: SpiffeId.SpiffeId
   /** Our own SPIFFE ID; it can rotate, so it is read when asked for. */
-  readonly mySpiffeId: Effect.Effect<SpiffeId, IdentityError>
+  readonly mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>
   readonly request: (
     method: HttpMethod,
     url: string | URL,
     options?: HttpClientRequest.Options.NoUrl
   ) => Effect.Effect<HttpClientResponse, RequestFailure>
 }
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** The SPIFFE ID that must be at the other end of every connection. */
+  readonly peer: string
+  /**
+   * What relative URLs are appended to, and the only origin this channel talks to. Without it a request names an
+   * absolute `https:` URL; the peer's identity is required wherever that leads.
+   */
+  readonly baseUrl?: string | URL | undefined
+  readonly config?: TransportConfig.Options | undefined
+}
+
+const base = (url: string | URL | undefined): Either.Either<Base | undefined, InvalidConfigError> =>
+  url === undefined
+    ? Either.right(undefined)
+    : Either.mapLeft(
+        parseBase(url),
+        (description) => new InvalidConfigError({ config: "SecureChannel", field: "baseUrl", description })
+      )
+
+const ended = (request: HttpClientRequest.HttpClientRequest): RequestFailure =>
+  new HttpClientError.RequestError({
+    request,
+    reason: "Transport",
+    description: "expected an open channel, its scope has ended"
+  })
+
+/**
+ * A channel of its own, with up to `config.connections` connections to an origin. They are opened when requests need
+ * them. A request that finds all of them in use waits its turn, first come first, for at most `config.timeout`; then it
+ * fails with `TimeoutError` (phase `Acquire`, outcome `NotSent`).
+ *
+ * When the scope ends no request starts any more, requests in flight fail, and all connections are closed. Redirects
+ * are not followed; with a base URL `HttpClient.followRedirects` follows them within its origin only.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { SecureChannel } from "@agentweave/transport"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const channel = yield* SecureChannel.make({
+ *     peer: "spiffe://example.org/billing",
+ *     baseUrl: "https://billing.internal:8443",
+ *     config: { timeout: "5 seconds" }
+ *   })
+ *   const response = yield* channel.get("/invoices/42")
+ *   return yield* response.json
+ * })
+ * ```
+ */
+export const make: (
+  options: Options
+) => Effect.Effect<
+  SecureChannel,
+  InvalidSpiffeIdError | InvalidConfigError,
+  Scope.Scope | IdentityProvider | Connector
+> = Effect.fnUntraced(function* (options: Options) {
+  const peer = yield* SpiffeId.parse(options.peer)
+  const own = yield* base(options.baseUrl)
+  const config = yield* TransportConfig.make(options.config ?? {})
+  const identity = yield* IdentityProvider
+  const connector = yield* Connector
+  const matcher = PeerMatcher.exactly(peer)
+  const pool = yield* Pool.make<RequestFailure>({
+    limits: {
+      maxPerTarget: config.connections,
+      maxTotal: Number.POSITIVE_INFINITY,
+      maxWaiting: Number.POSITIVE_INFINITY
+    },
+    acquireTimeout: Duration.toMillis(config.timeout),
+    idleTimeout: Number.POSITIVE_INFINITY,
+    maxLifetime: Number.POSITIVE_INFINITY,
+    leakThreshold: Number.POSITIVE_INFINITY,
+    wireTimeout: Duration.toMillis(config.connectTimeout),
+    address: (origin) => Either.getOrElse(Either.map(parseBase(origin), Effect.succeed), Effect.dieMessage),
+    connect: (_origin, { host, port }, onClose) => connector.connect({ matcher, host, port, config, onClose }),
+    exhausted: (origin) =>
+      new TimeoutError({ phase: "Acquire", outcome: "NotSent", limit: config.timeout, target: `${peer} at ${origin}` }),
+    closed: (origin, requester) => ended(requester?.request ?? HttpClientRequest.get(origin))
+  })
+  return internal.make({
+    peer,
+    mySpiffeId: Effect.map(identity.x509Context, ({ svid }) => svid.spiffeId),
+    execute: (request) => {
+      const target = resolve(own, request)
+      return Either.isLeft(target)
+        ? Effect.fail(target.left)
+        : execute(sourceOf(pool, target.right.base.origin), request, target.right.path)
+    }
+  })
+})
+
+/**
+ * A channel as a service of its own tag: an application has as many as it has peers.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { SecureChannel } from "@agentweave/transport"
+ * import { Context, Effect } from "effect"
+ *
+ * class Billing extends Context.Tag("app/Billing")<Billing, SecureChannel.SecureChannel>() {}
+ *
+ * const BillingLive = SecureChannel.layer(Billing, {
+ *   peer: "spiffe://example.org/billing",
+ *   baseUrl: "https://billing.internal:8443"
+ * })
+ *
+ * const invoice = Effect.flatMap(Billing, (billing) => billing.get("/invoices/42"))
+ * ```
+ */
+export const layer = <I>(
+  tag: Context.Tag<I, SecureChannel>,
+  options: Options
+): Layer.Layer<I, InvalidSpiffeIdError | InvalidConfigError, IdentityProvider | Connector> =>
+  Layer.scoped(tag, make(options))
+
+/**
+ * {@link layer} with options from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { SecureChannel, TransportConfig } from "@agentweave/transport"
+ * import { Config, Context } from "effect"
+ *
+ * class Billing extends Context.Tag("app/Billing")<Billing, SecureChannel.SecureChannel>() {}
+ *
+ * const BillingLive = SecureChannel.layerConfig(Billing, {
+ *   peer: Config.string("BILLING_ID"),
+ *   baseUrl: Config.string("BILLING_URL"),
+ *   config: Config.nested(TransportConfig.config, "BILLING")
+ * })
+ * ```
+ */
+export const layerConfig = <I>(
+  tag: Context.Tag<I, SecureChannel>,
+  options: Config.Config.Wrap<Options>
+): Layer.Layer<I, ConfigError | InvalidSpiffeIdError | InvalidConfigError, IdentityProvider | Connector> =>
+  Layer.scoped(tag, Effect.flatMap(Config.unwrap(options), make))
+
+/**
+ * A channel as *the* `HttpClient.HttpClient`, for programs that know one peer only and libraries that ask for nothing
+ * but a client. What is not an `HttpClientError` already becomes a `RequestError` (reason `Transport`) with the typed
+ * error as its cause.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerHttpClient = (
+  options: Options
+): Layer.Layer<HttpClient.HttpClient, InvalidSpiffeIdError | InvalidConfigError, IdentityProvider | Connector> =>
+  Layer.scoped(
+    HttpClient.HttpClient,
+    Effect.map(make(options), (channel) =>
+      internal.makeClient((request) =>
+        Effect.mapError(channel.execute(request), (error) =>
+          HttpClientError.isHttpClientError(error)
+            ? error
+            : new HttpClientError.RequestError({
+                request,
+                reason: "Transport",
+                description: error.message,
+                cause: error
+              })
+        )
+      )
+    )
+  )

@@ -1,0 +1,369 @@
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import * as Scope from "effect/Scope"
+import type { AnySpan } from "effect/Tracer"
+import type { CloseReason } from "../AuditEvent.js"
+import type { Connection, RequestFailure } from "../Connector.js"
+import { ConnectionError, TimeoutError } from "../TransportError.js"
+import type { Link, Requester, Restore } from "./exchange.js"
+import { millis } from "./monotonic.js"
+import { type Dialer, type Limit, type Limits, PoolState, type Slot, type Target, type Ticket } from "./poolState.js"
+import type { Base } from "./target.js"
+
+/** A connection in a pool. It belongs to one slot for all its life. */
+export interface PoolLink extends Link {
+  readonly connection: Connection
+  readonly base: Base
+  readonly slot: PoolSlot
+  readonly scope: Scope.CloseableScope
+  readonly bornAt: number
+}
+
+export type PoolSlot = Slot<PoolLink>
+
+/** A lease that is looked after: since when it is held and where it was taken. */
+export interface Loan {
+  readonly key: string
+  readonly since: number
+  readonly stack: string | undefined
+  readonly span: AnySpan | undefined
+}
+
+/** What a pool is made of; `E` is what it answers in place of a connection. Durations in milliseconds. */
+export interface PoolOptions<E> {
+  readonly limits: Limits
+  /** How long to wait for a slot; zero fails at once. */
+  readonly acquireTimeout: number
+  /** How long an idle connection is kept; may be infinite. */
+  readonly idleTimeout: number
+  /** How long a connection is used; may be infinite. */
+  readonly maxLifetime: number
+  /** How long a connection may take to leave the wire when another one waits for its place. */
+  readonly wireTimeout: number
+  /** How long a lease may be held before it is taken for a leak; may be infinite. */
+  readonly leakThreshold: number
+  readonly address: (key: string) => Effect.Effect<Base, RequestFailure>
+  readonly connect: (
+    key: string,
+    base: Base,
+    onClose: (reason: CloseReason) => void
+  ) => Effect.Effect<Connection, RequestFailure, Scope.Scope>
+  readonly exhausted: (key: string, limit: Limit, requester: Requester | undefined) => E
+  readonly closed: (key: string, requester: Requester | undefined) => E
+}
+
+/** The effects around {@link PoolState}: clock, connections, fibers that wait. */
+export class Pool<E> {
+  readonly options: PoolOptions<E>
+  readonly state: PoolState<PoolLink>
+  readonly openers = new Set<Fiber.RuntimeFiber<PoolLink, RequestFailure>>()
+  readonly links = new Set<PoolLink>()
+  acquisitions = 0
+  creations = 0
+  cleanups = 0
+  /** Leases not reported as leaks yet; empty when nobody asked. */
+  private readonly loans = new Map<PoolSlot, Loan>()
+  private isClosed = false
+  private watching = false
+  private readonly clock: Clock.Clock
+  private readonly fork: <A, EA>(effect: Effect.Effect<A, EA>) => void
+
+  constructor(options: PoolOptions<E>, clock: Clock.Clock, scope: Scope.Scope, runtime: Runtime.Runtime<never>) {
+    this.options = options
+    this.clock = clock
+    this.fork = (effect) => Runtime.runFork(runtime, Effect.interruptible(effect), { scope })
+    this.state = new PoolState<PoolLink>(options.limits, (slot, reason) => slot.link?.connection.unsafeRetire(reason))
+  }
+
+  /** Monotonic milliseconds. */
+  now(): number {
+    return millis(this.clock)
+  }
+
+  /** Leases a connection that is idle now. */
+  take(key: string): PoolLink | undefined {
+    const target = this.state.targets.get(key)
+    if (target === undefined || this.isClosed) return undefined
+    for (let slot = this.state.take(target); slot !== undefined; slot = this.state.take(target)) {
+      const { link } = slot
+      if (link !== undefined && this.isUsable(link)) return link
+      this.settle(slot)
+    }
+    return undefined
+  }
+
+  isUsable(link: PoolLink): boolean {
+    return link.connection.isUsable() && !this.isOld(link)
+  }
+
+  private isOld(link: PoolLink): boolean {
+    return this.options.maxLifetime !== Number.POSITIVE_INFINITY && this.now() - link.bornAt >= this.options.maxLifetime
+  }
+
+  /** Notes a lease. `stack` is where it was taken. */
+  lend<L extends PoolLink | undefined>(link: L, stack?: string | undefined): L {
+    if (link === undefined) return link
+    this.acquisitions++
+    if (this.options.leakThreshold !== Number.POSITIVE_INFINITY) {
+      const span = Option.getOrUndefined(Fiber.getCurrentFiber())?.currentSpan
+      this.loans.set(link.slot, { key: link.slot.target.key, since: this.now(), stack, span })
+    }
+    return link
+  }
+
+  /** Leases held for too long; each is named once. */
+  leaks(): ReadonlyArray<Loan> {
+    const before = this.now() - this.options.leakThreshold
+    const found = Array.from(this.loans).filter(([_, loan]) => loan.since <= before)
+    for (const [slot] of found) this.loans.delete(slot)
+    return found.map(([_, loan]) => loan)
+  }
+
+  /** A lease ends: its connection is handed on, becomes idle, or is given up and its slot handed on. */
+  settle(slot: PoolSlot, idleSince?: number): void {
+    const { link } = slot
+    if (this.loans.size > 0) this.loans.delete(slot)
+    const reason = slot.retired ?? (link !== undefined && this.isOld(link) ? "Age" : undefined)
+    if (link?.connection.isUsable() && reason === undefined && !this.isClosed) {
+      this.state.release(slot, idleSince ?? this.now())
+      return
+    }
+    if (link !== undefined && reason !== undefined) link.connection.unsafeRetire(reason)
+    this.state.drop(slot)
+  }
+
+  /**
+   * Leases a connection: an idle one, a new one, or one that is handed over, first come first. Run in an
+   * uninterruptible region. What is granted to a fiber in the moment of its interruption goes on to the next one.
+   */
+  claim(key: string, requester: Requester | undefined, restore: Restore): Effect.Effect<PoolLink, E | RequestFailure> {
+    return Effect.suspend(() => {
+      let granted: PoolSlot | undefined
+      let ticket: Ticket<PoolLink> | undefined
+      const grant = Effect.async<PoolSlot, E>((resume) => {
+        const hold = (slot: PoolSlot): void => {
+          granted = slot
+          resume(Effect.succeed(slot))
+        }
+        if (this.isClosed) return resume(Effect.fail(this.options.closed(key, requester)))
+        const idle = this.take(key)
+        if (idle !== undefined) return hold(idle.slot)
+        const target = this.state.target(key)
+        const opened = this.state.open(target)
+        if (typeof opened !== "string") return hold(opened)
+        if (this.options.acquireTimeout <= 0) return resume(Effect.fail(this.options.exhausted(key, opened, requester)))
+        const refuse = (limit: Limit | undefined): void =>
+          resume(
+            Effect.fail(
+              limit === undefined ? this.options.closed(key, requester) : this.options.exhausted(key, limit, requester)
+            )
+          )
+        ticket = this.state.wait(target, { grant: hold, refuse }, this.now() + this.options.acquireTimeout)
+        if (ticket === undefined) return refuse("Waiting")
+        this.watch()
+      })
+      return Effect.flatMap(
+        Effect.catchAllCause(restore(grant), (cause) => {
+          if (granted !== undefined) this.settle(granted)
+          else if (ticket !== undefined) this.state.leave(ticket)
+          return Effect.failCause(cause)
+        }),
+        (slot) =>
+          slot.link !== undefined && this.isUsable(slot.link)
+            ? Effect.succeed(slot.link)
+            : Effect.onError(
+                this.open(slot, requester, restore, () => this.options.closed(key, requester)),
+                () => Effect.sync(() => this.settle(slot))
+              )
+      )
+    })
+  }
+
+  /**
+   * Opens the connection of a leased slot; on failure the slot stays leased. Run in an uninterruptible region. It is a
+   * fiber of its own, so that the end of the pool can abandon it.
+   */
+  open<EC>(
+    slot: PoolSlot,
+    requester: Requester | undefined,
+    restore: Restore,
+    closed: () => EC
+  ): Effect.Effect<PoolLink, RequestFailure | EC> {
+    return Effect.flatMap(Effect.fork(this.dial(slot, requester)), (fiber) =>
+      Effect.flatMap(
+        Effect.catchAllCause(restore(Fiber.await(fiber)), (cause) =>
+          Effect.zipRight(Fiber.interrupt(fiber), Effect.failCause(cause))
+        ),
+        (exit): Effect.Effect<PoolLink, RequestFailure | EC> =>
+          Exit.isInterrupted(exit) && this.isClosed ? Effect.fail(closed()) : exit
+      )
+    )
+  }
+
+  private dial(slot: PoolSlot, requester: Requester | undefined): Effect.Effect<PoolLink, RequestFailure> {
+    return Effect.withFiberRuntime<PoolLink, RequestFailure>((fiber) => {
+      if (this.isClosed) return Effect.interrupt
+      this.openers.add(fiber)
+      return Effect.flatMap(Effect.interruptible(this.options.address(slot.target.key)), (base) => {
+        const refusal = requester?.refusal(base)
+        if (refusal !== undefined) return Effect.fail(refusal)
+        return Effect.zipRight(this.enterWire(slot.target), this.connect(slot, base))
+      }).pipe(Effect.ensuring(Effect.sync(() => this.openers.delete(fiber))))
+    }).pipe(Effect.uninterruptible)
+  }
+
+  /** Waits until a connection that was given up is off the wire, where it stands in the way. */
+  private enterWire(target: Target<PoolLink>): Effect.Effect<void, RequestFailure> {
+    return Effect.suspend(() => {
+      let outcome: Effect.Effect<void, RequestFailure> | undefined
+      let resume: ((outcome: Effect.Effect<void, RequestFailure>) => void) | undefined
+      const finish = (result: Effect.Effect<void, RequestFailure>): void => {
+        outcome = result
+        resume?.(result)
+      }
+      const dialer: Dialer<PoolLink> = { target, proceed: () => finish(Effect.void) }
+      if (this.state.dial(dialer)) return Effect.void
+      const expire = Effect.sync(() => {
+        if (outcome === undefined) finish(Effect.fail(this.wireTimeout(target.key)))
+      })
+      const wait = Effect.async<void, RequestFailure>((callback) => {
+        if (outcome === undefined) resume = callback
+        else callback(outcome)
+      })
+      return Effect.flatMap(
+        Effect.fork(Effect.interruptible(Effect.delay(expire, Duration.millis(this.options.wireTimeout)))),
+        (timer) =>
+          Effect.catchAllCause(Effect.interruptible(wait), (cause) => {
+            if (outcome === Effect.void) this.state.hangUp(target)
+            else this.state.undial(dialer)
+            return Effect.failCause(cause)
+          }).pipe(Effect.ensuring(Fiber.interruptFork(timer)))
+      )
+    })
+  }
+
+  private wireTimeout(key: string): RequestFailure {
+    return new TimeoutError({
+      phase: "Acquire",
+      outcome: "NotSent",
+      limit: Duration.millis(this.options.wireTimeout),
+      target: key
+    })
+  }
+
+  /** Opens a connection that is counted on the wire already, and uncounts it when it has ended or never came to be. */
+  private connect(slot: PoolSlot, base: Base): Effect.Effect<PoolLink, RequestFailure> {
+    const { key } = slot.target
+    return Effect.flatMap(Scope.make(), (scope) => {
+      let link: PoolLink | undefined
+      let hasEnded = false
+      const end = (): void => {
+        if (hasEnded) return
+        hasEnded = true
+        this.state.hangUp(slot.target)
+        if (link !== undefined) this.ended(link)
+      }
+      const attempt = Scope.extend(this.options.connect(key, base, end), scope)
+      return Effect.flatMap(
+        Effect.exit(Effect.interruptible(attempt)),
+        (exit): Effect.Effect<PoolLink, RequestFailure> => {
+          if (Exit.isSuccess(exit) && !hasEnded) {
+            link = { connection: exit.value, base, slot, scope, bornAt: this.now() }
+            slot.link = link
+            this.links.add(link)
+            this.creations++
+            return Effect.succeed(link)
+          }
+          const failure = Exit.flatMap(exit, ({ address }) => Exit.fail(brokenOnArrival(address)))
+          return Effect.zipRight(Effect.ensuring(Scope.close(scope, failure), Effect.sync(end)), failure)
+        }
+      )
+    })
+  }
+
+  /** A connection is off the wire. One that is leased keeps its slot until the lease ends. */
+  private ended(link: PoolLink): void {
+    this.links.delete(link)
+    this.cleanups++
+    if (link.slot.status === "Idle") this.state.drop(link.slot)
+    if (!this.isClosed) this.fork(Scope.close(link.scope, Exit.void))
+  }
+
+  /** Somebody waits: from now on a fiber sleeps until the next deadline, as long as there is one. */
+  private watch(): void {
+    if (this.watching) return
+    this.watching = true
+    this.fork(this.deadlines)
+  }
+
+  private readonly deadlines: Effect.Effect<void> = Effect.suspend(() => {
+    const now = this.now()
+    for (let next = this.state.tickets.head; next !== undefined; next = this.state.tickets.head) {
+      const ticket = next.value
+      if (ticket.deadline > now) return Effect.delay(this.deadlines, Duration.millis(ticket.deadline - now))
+      this.state.leave(ticket)
+      ticket.waiter.refuse(this.state.limit(ticket.target))
+    }
+    this.watching = false
+    return Effect.void
+  })
+
+  /** Closes what has been idle or alive for too long. */
+  clean(): void {
+    const now = this.now()
+    for (let node = this.state.idle.head; node !== undefined; ) {
+      const slot = node.value
+      node = node.next
+      if (now - slot.idleSince >= this.options.idleTimeout) this.state.retire(slot, "Idle")
+      else if (slot.link !== undefined && this.isOld(slot.link)) this.state.retire(slot, "Age")
+    }
+  }
+
+  /** Every connection there is now, or of one target: idle ones are closed at once, leased ones with their lease. */
+  retire(key: string | undefined, reason: CloseReason): void {
+    const all = key === undefined ? this.state.targets.values() : [this.state.targets.get(key)]
+    for (const target of Array.from(all)) {
+      for (const slot of Array.from(target?.slots ?? [])) this.state.retire(slot, reason)
+    }
+  }
+
+  /** Ends the pool: nobody waits any more, nothing is being opened, all connections are closed. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.isClosed = true
+    for (let next = this.state.tickets.head; next !== undefined; next = this.state.tickets.head) {
+      this.state.leave(next.value)
+      next.value.waiter.refuse(undefined)
+    }
+    return Effect.zipRight(
+      Fiber.interruptAll(Array.from(this.openers)),
+      Effect.suspend(() =>
+        Effect.forEach(Array.from(this.links), (link) => Scope.close(link.scope, Exit.void), {
+          concurrency: "unbounded",
+          discard: true
+        })
+      )
+    )
+  })
+}
+
+const brokenOnArrival = (address: string): RequestFailure =>
+  new ConnectionError({
+    reason: "Closed",
+    outcome: "NotSent",
+    address,
+    description: "expected an open connection, it ended before its first request"
+  })
+
+/** A pool that lives until the scope closes. */
+export const make = <E>(options: PoolOptions<E>): Effect.Effect<Pool<E>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const scope = yield* Effect.scope
+    const pool = new Pool(options, yield* Effect.clock, scope, yield* Effect.runtime<never>())
+    yield* Scope.addFinalizer(scope, pool.close)
+    return pool
+  })

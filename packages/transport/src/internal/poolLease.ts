@@ -1,0 +1,150 @@
+import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
+import * as HttpClient from "@effect/platform/HttpClient"
+import { RequestError } from "@effect/platform/HttpClientError"
+import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
+import * as ClientRequest from "@effect/platform/HttpClientRequest"
+import * as Effect from "effect/Effect"
+import type { RequestFailure } from "../Connector.js"
+import type { SecureChannel } from "../SecureChannel.js"
+import { TypeId } from "./channel.js"
+import { execute, type Requester, type Restore, type Source } from "./exchange.js"
+import { List, Node } from "./linkedList.js"
+import type { Pool, PoolLink, PoolSlot } from "./pool.js"
+
+/** A pool as seen by the requests to one target: each leases a connection for its exchange. */
+export const sourceOf = <E>(pool: Pool<E>, key: string, stack?: string): Source<PoolLink, E | RequestFailure> => ({
+  take: () => pool.lend(pool.take(key), stack),
+  claim: (requester, restore) => Effect.map(pool.claim(key, requester, restore), (link) => pool.lend(link, stack)),
+  settle: (link) => pool.settle(link.slot)
+})
+
+const leaseEnded = ({ request }: Requester): RequestError =>
+  new RequestError({
+    request,
+    reason: "Transport",
+    description: "expected a channel whose lease is held, its lease has ended: use the channel within its scope"
+  })
+
+const poolEnded = ({ request }: Requester): RequestError =>
+  new RequestError({ request, reason: "Transport", description: "expected an open pool, its scope has ended" })
+
+/**
+ * One connection, leased for more than one request. Its requests run one at a time, first come first. When the
+ * connection ends, the next request opens another one in the same slot.
+ */
+export class Lease implements Source<PoolLink, RequestFailure> {
+  private readonly pool: Pool<unknown>
+  readonly slot: PoolSlot
+  /** What the slot's idle time is afterwards; `undefined` for now, the usual case. */
+  private readonly idleSince: number | undefined
+  private busy = false
+  private hasEnded = false
+  /** Requests that wait for their turn. */
+  private readonly turns = new List<(hasTurn: boolean) => void>()
+
+  constructor(pool: Pool<unknown>, slot: PoolSlot, idleSince?: number) {
+    this.pool = pool
+    this.slot = slot
+    this.idleSince = idleSince
+  }
+
+  take(): PoolLink | undefined {
+    const { link } = this.slot
+    if (this.busy || this.hasEnded || link === undefined || !link.connection.isUsable()) return undefined
+    this.busy = true
+    return link
+  }
+
+  claim(requester: Requester, restore: Restore): Effect.Effect<PoolLink, RequestFailure> {
+    return Effect.flatMap(this.turn(restore), (hasTurn) => {
+      if (!hasTurn) return Effect.fail(leaseEnded(requester))
+      const { link } = this.slot
+      if (link?.connection.isUsable()) return Effect.succeed(link)
+      return Effect.onError(
+        this.pool.open(this.slot, requester, restore, () => poolEnded(requester)),
+        () => Effect.sync(() => this.settle())
+      )
+    })
+  }
+
+  /** Waits for its turn, from which on the lease is busy; `false` when the lease ends first. */
+  private turn(restore: Restore): Effect.Effect<boolean> {
+    return Effect.suspend(() => {
+      if (this.hasEnded) return Effect.succeed(false)
+      if (!this.busy) {
+        this.busy = true
+        return Effect.succeed(true)
+      }
+      let granted = false
+      let node: Node<(hasTurn: boolean) => void> | undefined
+      const wait = Effect.async<boolean>((resume) => {
+        node = new Node((hasTurn) => {
+          granted = hasTurn
+          resume(Effect.succeed(hasTurn))
+        })
+        this.turns.push(node)
+      })
+      return Effect.catchAllCause(restore(wait), (cause) => {
+        if (granted) this.settle()
+        else if (node !== undefined) this.turns.remove(node)
+        return Effect.failCause(cause)
+      })
+    })
+  }
+
+  settle(): void {
+    const next = this.turns.head
+    if (next !== undefined) {
+      this.turns.remove(next)
+      return next.value(true)
+    }
+    this.busy = false
+    if (this.hasEnded) this.pool.settle(this.slot, this.idleSince)
+  }
+
+  /** No request starts from now on; the slot goes back when the one in flight has ended. */
+  end(): void {
+    if (this.hasEnded) return
+    this.hasEnded = true
+    for (let next = this.turns.head; next !== undefined; next = this.turns.head) {
+      this.turns.remove(next)
+      next.value(false)
+    }
+    if (!this.busy) this.pool.settle(this.slot, this.idleSince)
+  }
+}
+
+/** The prototype of every `HttpClient`: its methods, and what makes it one. */
+const proto: object = Object.getPrototypeOf(HttpClient.makeWith(() => Effect.never, Effect.succeed))
+
+const Client: new () => Omit<SecureChannel, typeof TypeId | "execute" | "request" | "peerSpiffeId" | "mySpiffeId"> =
+  Object.assign(function () {}, { prototype: proto }) as never
+
+/**
+ * The channel over a lease. One is made for every lease, so it is a class: `HttpClient.makeWith` takes as long as all the
+ * rest of a lease. `preprocess` and `postprocess` are what the combinators of `HttpClient` build on.
+ */
+export class LeasedChannel extends Client implements SecureChannel {
+  readonly [TypeId]: typeof TypeId = TypeId
+  readonly peerSpiffeId: SpiffeId
+  readonly mySpiffeId: Effect.Effect<SpiffeId, IdentityError>
+  readonly execute: SecureChannel["execute"]
+  readonly lease: Lease
+  constructor(lease: Lease, peer: SpiffeId, mySpiffeId: Effect.Effect<SpiffeId, IdentityError>) {
+    super()
+    this.lease = lease
+    this.peerSpiffeId = peer
+    this.mySpiffeId = mySpiffeId
+    this.execute = (request) => execute(lease, request, "")
+  }
+  get request(): SecureChannel["request"] {
+    return (method, url, options) => this.execute(ClientRequest.make(method)(url, options))
+  }
+  get preprocess() {
+    return Effect.succeed<HttpClientRequest>
+  }
+  get postprocess() {
+    return (request: Effect.Effect<HttpClientRequest, RequestFailure>) => Effect.flatMap(request, this.execute)
+  }
+}
