@@ -1,5 +1,9 @@
 /**
  * @since 0.1.0
  */
+export * as AuditFile from "./AuditFile.js"
+export * as IdentityFileEvent from "./IdentityFileEvent.js"
+export * as NodeAuditLog from "./NodeAuditLog.js"
 export * as NodeConnector from "./NodeConnector.js"
+export * as NodeIdentity from "./NodeIdentity.js"
 export * as NodeSecureServer from "./NodeSecureServer.js"

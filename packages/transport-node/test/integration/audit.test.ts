@@ -1,0 +1,152 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { IdentityProvider } from "@agentweave/spiffe"
+import { DevAuthority } from "@agentweave/testkit"
+import { type AuditEvent, AuditLog } from "@agentweave/transport"
+import { AuditFile, NodeAuditLog } from "@agentweave/transport-node"
+import { expect, it } from "@effect/vitest"
+import { Context, Effect, Exit, Layer, Scope, TestClock } from "effect"
+
+const refused = (n: number): AuditEvent.AuditEvent => ({
+  _tag: "PoolExhausted",
+  time: n,
+  targetId: "spiffe://example.org/api",
+  limit: "Total",
+  maxConnections: n
+})
+
+const requested: AuditEvent.AuditEvent = {
+  _tag: "RequestStarted",
+  time: 1,
+  side: "Client",
+  connectionId: "c1",
+  address: "127.0.0.1:1",
+  requestId: "r1",
+  peerId: "spiffe://example.org/api",
+  method: "GET",
+  path: "/",
+  attempt: 1
+}
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "audit-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+
+/** Opens the log, uses it, and closes it in order. */
+const withLog = <A, E>(options: NodeAuditLog.Options, use: (log: AuditLog.AuditLog["Type"]) => Effect.Effect<A, E>) =>
+  Effect.gen(function* () {
+    const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+    const identity = IdentityProvider.layerStatic(yield* authority.context({ path: "/web" }))
+    const scope = yield* Scope.make()
+    const built = yield* Layer.build(Layer.provide(NodeAuditLog.layerFile(options), identity)).pipe(
+      Scope.extend(scope),
+      Effect.onError(() => Scope.close(scope, Exit.void))
+    )
+    return yield* Effect.ensuring(use(Context.get(built, AuditLog.AuditLog)), Scope.close(scope, Exit.void))
+  })
+
+const count = (text: string, tag: string) => text.split("\n").filter((line) => line.includes(`"_tag":"${tag}"`)).length
+
+it.scoped("every event is in the file once, in order, and the file is intact", () =>
+  Effect.gen(function* () {
+    const path = join(yield* folder, "audit.ndjson")
+    yield* withLog({ path, checkpointEvery: 10 }, (log) =>
+      Effect.sync(() => {
+        for (let n = 0; n < 25; n++) expect(log.unsafeRecord(refused(n))).toBeUndefined()
+      })
+    )
+    const text = readFileSync(path, "utf8")
+    expect(AuditFile.verify(text)).toMatchObject({ _tag: "Intact" })
+    const seen = text
+      .trim()
+      .split("\n")
+      .flatMap((line) => JSON.parse(line).event?.maxConnections ?? [])
+    expect(seen).toEqual(Array.from({ length: 25 }, (_, n) => n))
+  })
+)
+
+it.scoped("a full file gives way to a new one, and all of them are one chain", () =>
+  Effect.gen(function* () {
+    const dir = yield* folder
+    const path = join(dir, "audit.ndjson")
+    for (let session = 0; session < 3; session++) {
+      yield* withLog({ path, maxFileSize: 2000 }, (log) =>
+        Effect.forEach(
+          Array.from({ length: 20 }, (_, n) => n),
+          (n) =>
+            Effect.zipRight(
+              Effect.sync(() => log.unsafeRecord(refused(n))),
+              TestClock.adjust("200 millis")
+            ),
+          { discard: true }
+        )
+      )
+    }
+    const files = readdirSync(dir)
+      .filter((name) => name !== "audit.ndjson")
+      .sort((a, b) => Number(a.split(".").at(-1)) - Number(b.split(".").at(-1)))
+    expect(files.length).toBeGreaterThan(3)
+    const all = [...files, "audit.ndjson"].map((name) => readFileSync(join(dir, name), "utf8"))
+    expect(AuditFile.verify(all.join(""))).toMatchObject({ _tag: "Intact" })
+    for (const text of all) expect(AuditFile.verify(text)._tag).not.toBe("Tampered")
+    expect(count(all.join(""), "PoolExhausted")).toBe(60)
+    expect(AuditFile.verify(all.toSpliced(1, 1).join(""))).toMatchObject({ _tag: "Tampered", problem: "Missing" })
+  })
+)
+
+it.scoped("when no more can wait, requests are counted and the rest is refused", () =>
+  Effect.gen(function* () {
+    const path = join(yield* folder, "audit.ndjson")
+    yield* withLog({ path, maxPending: 2 }, (log) =>
+      Effect.sync(() => {
+        log.unsafeRecord(refused(1))
+        log.unsafeRecord(refused(2))
+        expect(log.unsafeRecord(refused(3))).toMatchObject({ _tag: "AuditError", reason: "Full" })
+        expect(log.unsafeRecord(requested)).toBeUndefined()
+        expect(log.unsafeRecord(requested)).toBeUndefined()
+      })
+    )
+    const text = readFileSync(path, "utf8")
+    expect(text).toContain('"dropped":{"requests":2,"others":0}')
+    expect(count(text, "PoolExhausted")).toBe(2)
+    expect(count(text, "RequestStarted")).toBe(0)
+  })
+)
+
+it.scoped("an event is in the file when the flush window has passed", () =>
+  Effect.gen(function* () {
+    const path = join(yield* folder, "audit.ndjson")
+    yield* withLog({ path, flushWindow: "50 millis" }, (log) =>
+      Effect.gen(function* () {
+        log.unsafeRecord(refused(1))
+        yield* TestClock.adjust("50 millis")
+        // The write itself is the system's, and not on the test's clock.
+        while (count(readFileSync(path, "utf8"), "PoolExhausted") === 0)
+          yield* Effect.promise(() => new Promise(setImmediate))
+      })
+    )
+  })
+)
+
+it.scoped("a file that is not intact is not continued", () =>
+  Effect.gen(function* () {
+    const path = join(yield* folder, "audit.ndjson")
+    yield* withLog({ path }, (log) => Effect.sync(() => log.unsafeRecord(refused(1))))
+    const text = readFileSync(path, "utf8")
+    const { writeFileSync } = yield* Effect.promise(() => import("node:fs"))
+    writeFileSync(path, text.replace('"maxConnections":1', '"maxConnections":2'))
+    const error = yield* Effect.flip(withLog({ path }, () => Effect.void))
+    expect(error).toMatchObject({ _tag: "AuditError", reason: "Failed" })
+    expect(error.message).toContain("line 2")
+  })
+)
+
+it.scoped("a file that cannot be opened is a typed error", () =>
+  Effect.gen(function* () {
+    const path = join(yield* folder, "missing", "audit.ndjson")
+    const error = yield* Effect.flip(withLog({ path }, () => Effect.void))
+    expect(error).toMatchObject({ _tag: "AuditError", reason: "Failed" })
+  })
+)
