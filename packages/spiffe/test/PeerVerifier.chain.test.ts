@@ -1,14 +1,14 @@
 import { Buffer } from "node:buffer"
 import { TrustDomain, X509Bundle } from "@agentweave/spiffe"
 import { CertificateAuthority, type CertificateProfile, KeyPair } from "@agentweave/testkit"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import { Clock, Effect, Either } from "effect"
 import { type Anchors, makeReader } from "../src/internal/anchors.js"
 import { type Certificate, readCertificate } from "../src/internal/certificate.js"
 import { findPath, maxSignatureChecks } from "../src/internal/chain.js"
 import { makeCheck } from "../src/internal/signature.js"
 import { sequence, tlv } from "./support/der.js"
-import { makeShared, verdict } from "./support/gate.js"
+import { itAtEpoch, makeShared, verdict } from "./support/gate.js"
 
 type Authority = CertificateAuthority.CertificateAuthority
 
@@ -83,13 +83,13 @@ describe("every CA of a path", () => {
     ["path length 0", { basicConstraints: { ca: true, pathLength: 0 } }, "Accepted"]
   ]
   for (const [name, profile, expected] of rows) {
-    it.effect(`intermediate, ${name}: ${expected}`, () =>
+    itAtEpoch(`intermediate, ${name}: ${expected}`, () =>
       Effect.gen(function* () {
         const answer = yield* belowIntermediate(profile, { keyAlgorithm: "P-256" })
         assert.strictEqual(answer, expected)
       })
     )
-    it.effect(`root, ${name}: ${expected}`, () =>
+    itAtEpoch(`root, ${name}: ${expected}`, () =>
       Effect.gen(function* () {
         assert.strictEqual(yield* belowRoot(profile, { keyAlgorithm: "P-256" }), expected)
       })
@@ -110,14 +110,14 @@ describe("an intermediate's SPIFFE ID", () => {
     ["its own and another URI", ["spiffe://example.org", "https://ca.test/"], false]
   ]
   for (const [name, uris, accepted] of rows) {
-    it.effect(`${name}: ${accepted ? "accepted" : "refused"}`, () =>
+    itAtEpoch(`${name}: ${accepted ? "accepted" : "refused"}`, () =>
       Effect.gen(function* () {
         assert.strictEqual(yield* belowIntermediate({ uris }), accepted ? "Accepted" : "InvalidChain ca-spiffe-id")
       })
     )
   }
 
-  it.effect("an anchor's is not judged: the bundle says whose authority it is", () =>
+  itAtEpoch("an anchor's is not judged: the bundle says whose authority it is", () =>
     Effect.gen(function* () {
       assert.strictEqual(yield* belowRoot({ uris: ["spiffe://other.test/x"] }), "Accepted")
     })
@@ -125,7 +125,7 @@ describe("an intermediate's SPIFFE ID", () => {
 })
 
 describe("limits of a path", () => {
-  it.effect("six certificates above the leaf are read, a seventh is not", () =>
+  itAtEpoch("six certificates above the leaf are read, a seventh is not", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot()
       const six = yield* descend(root, 5)
@@ -135,7 +135,7 @@ describe("limits of a path", () => {
     })
   )
 
-  it.effect("64 names in an intermediate are read, 65 are not", () =>
+  itAtEpoch("64 names in an intermediate are read, 65 are not", () =>
     Effect.gen(function* () {
       const dnsNames = Array.from({ length: 64 }, (_, i) => `n${i}.test`)
       assert.strictEqual(yield* belowIntermediate({ uris: [], dnsNames }), "Accepted")
@@ -143,7 +143,7 @@ describe("limits of a path", () => {
     })
   )
 
-  it.effect("a certificate that cannot be read refuses the chain, needed or not", () =>
+  itAtEpoch("a certificate that cannot be read refuses the chain, needed or not", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot()
       const junk = Uint8Array.of(0x30, 0x03, 0x02, 0x01, 0x00)
@@ -151,7 +151,7 @@ describe("limits of a path", () => {
     })
   )
 
-  it.effect("32 signature checks find the last of 32 roots of one name, and not the 33rd", () =>
+  itAtEpoch("32 signature checks find the last of 32 roots of one name, and not the 33rd", () =>
     Effect.gen(function* () {
       const like = { subject: "CN=same", subjectKeyIdentifier: "Absent", authorityKeyIdentifier: "Absent" } as const
       const root = yield* makeRoot(like)
@@ -165,7 +165,7 @@ describe("limits of a path", () => {
 })
 
 describe("path length", () => {
-  it.effect("counts intermediates, but not those that carry their issuer's own name", () =>
+  itAtEpoch("counts intermediates, but not those that carry their issuer's own name", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot({ basicConstraints: { ca: true, pathLength: 0 } })
       const named = yield* CertificateAuthority.makeIntermediate(root)
@@ -175,7 +175,7 @@ describe("path length", () => {
     })
   )
 
-  it.effect("of an intermediate bounds those below it", () =>
+  itAtEpoch("of an intermediate bounds those below it", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot()
       const above = yield* CertificateAuthority.makeIntermediate(root, {
@@ -190,7 +190,7 @@ describe("path length", () => {
 })
 
 describe("name constraints", () => {
-  it.effect("of a root hold for all that is below its intermediates", () =>
+  itAtEpoch("of a root hold for all that is below its intermediates", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot({ nameConstraints: { permitted: { dnsNames: ["internal"] } } })
       const { issuer } = yield* descend(root, 2)
@@ -202,7 +202,7 @@ describe("name constraints", () => {
     })
   )
 
-  it.effect("hold for the names of an intermediate, unless it carries its issuer's own name", () =>
+  itAtEpoch("hold for the names of an intermediate, unless it carries its issuer's own name", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot({ nameConstraints: { permitted: { dnsNames: ["internal"] } } })
       const profile = { dnsNames: ["ca.evil.test"] }
@@ -213,7 +213,7 @@ describe("name constraints", () => {
     })
   )
 
-  it.effect("on email addresses, which are not processed, refuse a leaf that has one", () =>
+  itAtEpoch("on email addresses, which are not processed, refuse a leaf that has one", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot({ nameConstraints: { permitted: { emails: ["internal"] } } })
       assert.strictEqual(yield* under(root, [root.certificate]), "Accepted")
@@ -222,7 +222,7 @@ describe("name constraints", () => {
     })
   )
 
-  it.effect("with a minimum or maximum, or empty, are not readable", () =>
+  itAtEpoch("with a minimum or maximum, or empty, are not readable", () =>
     Effect.gen(function* () {
       const base = tlv(0x86, Buffer.from("example.org"))
       const values = [
@@ -245,7 +245,7 @@ describe("name constraints", () => {
 })
 
 describe("trust", () => {
-  it.effect("an expired or improper chain that is not signed up to an anchor is untrusted, not expired", () =>
+  itAtEpoch("an expired or improper chain that is not signed up to an anchor is untrusted, not expired", () =>
     Effect.gen(function* () {
       const root = (yield* shared).roots[0]
       const anchors = [root.certificate]
@@ -258,7 +258,7 @@ describe("trust", () => {
     })
   )
 
-  it.effect("a validity includes both its ends", () =>
+  itAtEpoch("a validity includes both its ends", () =>
     Effect.gen(function* () {
       const root = (yield* shared).roots[0]
       const at = (notBefore: number, notAfter: number) =>
@@ -269,7 +269,7 @@ describe("trust", () => {
     })
   )
 
-  it.effect("one good path among bad ones is enough, in any order", () =>
+  itAtEpoch("one good path among bad ones is enough, in any order", () =>
     Effect.gen(function* () {
       const { trustDomain } = yield* shared
       const root = yield* makeRoot()
@@ -294,7 +294,7 @@ describe("trust", () => {
     })
   )
 
-  it.effect("key identifiers that differ rule an issuer out, and absent ones do not", () =>
+  itAtEpoch("key identifiers that differ rule an issuer out, and absent ones do not", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot()
       const other = { authorityKeyIdentifier: "00".repeat(20) } as const
@@ -305,7 +305,7 @@ describe("trust", () => {
     })
   )
 
-  it.effect("the issuer's name must be the one stated, byte for byte", () =>
+  itAtEpoch("the issuer's name must be the one stated, byte for byte", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot({ subject: "CN=Root" })
       const renamed = { ...root, subject: "CN=root" }
@@ -314,7 +314,7 @@ describe("trust", () => {
     })
   )
 
-  it.effect("a signature of another kind than the issuer's key is none", () =>
+  itAtEpoch("a signature of another kind than the issuer's key is none", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot({ keyAlgorithm: "P-256" })
       const rsa = { ...root, keyPair: yield* KeyPair.make("RSA-2048") }
@@ -325,7 +325,7 @@ describe("trust", () => {
     })
   )
 
-  it.effect("an anchor on whose curve its point is not signs nothing", () =>
+  itAtEpoch("an anchor on whose curve its point is not signs nothing", () =>
     Effect.gen(function* () {
       const pair = yield* KeyPair.make("P-256")
       const publicKey = Uint8Array.from(pair.publicKey)
@@ -338,7 +338,7 @@ describe("trust", () => {
     })
   )
 
-  it.effect("a bundle filed under another trust domain's name is no bundle", () =>
+  itAtEpoch("a bundle filed under another trust domain's name is no bundle", () =>
     Effect.gen(function* () {
       const { bundle, issueRaw, trustDomain } = yield* shared
       const { certificates } = yield* issueRaw()
@@ -369,7 +369,7 @@ describe("the work of a search", () => {
       })
     })
 
-  it.effect("a loop of CAs costs one signature check a CA", () =>
+  itAtEpoch("a loop of CAs costs one signature check a CA", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot()
       for (const size of [2, 3, 5]) {
@@ -381,7 +381,7 @@ describe("the work of a search", () => {
     })
   )
 
-  it.effect("nine certificates that all certify one another stay within the checks allowed", () =>
+  itAtEpoch("nine certificates that all certify one another stay within the checks allowed", () =>
     Effect.gen(function* () {
       const root = yield* makeRoot()
       const like = { subject: "CN=same", subjectKeyIdentifier: "Absent", authorityKeyIdentifier: "Absent" } as const
@@ -399,7 +399,7 @@ describe("the work of a search", () => {
     })
   )
 
-  it.effect("the key identifier leads to the right one of many roots of one name at once", () =>
+  itAtEpoch("the key identifier leads to the right one of many roots of one name at once", () =>
     Effect.gen(function* () {
       const roots = yield* Effect.replicateEffect(makeRoot({ subject: "CN=same" }), 5)
       const silent = yield* makeRoot({ subject: "CN=same", subjectKeyIdentifier: "Absent" })

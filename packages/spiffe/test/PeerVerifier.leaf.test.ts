@@ -1,10 +1,10 @@
 import { Buffer } from "node:buffer"
 import { PeerVerifier } from "@agentweave/spiffe"
 import { type CertificateProfile, type DevAuthority, KeyPair } from "@agentweave/testkit"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import { Effect } from "effect"
 import { replace, sequence, tlv } from "./support/der.js"
-import { describeResult, inputOf, makeShared, verdict, verify } from "./support/gate.js"
+import { describeResult, inputOf, itAtEpoch, makeShared, verdict, verify } from "./support/gate.js"
 
 const shared = makeShared()
 const sharedRsa = makeShared({ keyAlgorithm: "RSA-2048" })
@@ -75,12 +75,12 @@ describe("the leaf's profile", () => {
     ]
   ]
   for (const [name, profile, expected] of rows) {
-    it.effect(`${name}: ${expected}`, () =>
+    itAtEpoch(`${name}: ${expected}`, () =>
       Effect.map(leafVerdict(profile), (answer) => assert.strictEqual(answer, expected))
     )
   }
 
-  it.effect("an extended key usage must hold the purpose it is judged for, and need not hold the other", () =>
+  itAtEpoch("an extended key usage must hold the purpose it is judged for, and need not hold the other", () =>
     Effect.gen(function* () {
       const refused = "InvalidLeaf leaf-extended-key-usage"
       assert.strictEqual(yield* leafVerdict({ extendedKeyUsage: ["serverAuth"] }, "ServerAuth"), "Accepted")
@@ -91,7 +91,7 @@ describe("the leaf's profile", () => {
     })
   )
 
-  it.effect("a refusal tells the ID the leaf claims once it can be read, and null otherwise", () =>
+  itAtEpoch("a refusal tells the ID the leaf claims once it can be read, and null otherwise", () =>
     Effect.gen(function* () {
       const authority = yield* shared
       const claim = Effect.fnUntraced(function* (profile: DevAuthority.IssueOptions) {
@@ -107,7 +107,7 @@ describe("the leaf's profile", () => {
 })
 
 describe("the leaf's key and signature", () => {
-  it.effect("RSA of 2048 to 8192 bits with an odd exponent of at most 31 bits", () =>
+  itAtEpoch("RSA of 2048 to 8192 bits with an odd exponent of at most 31 bits", () =>
     Effect.gen(function* () {
       const judge = (bits: number, exponent = e65537) =>
         Effect.flatMap(stating(rsaSpki(modulus(bits), exponent)), (keyPair) => leafVerdict({ keyPair }))
@@ -127,7 +127,7 @@ describe("the leaf's key and signature", () => {
     })
   )
 
-  it.effect(
+  itAtEpoch(
     "an EC point must be uncompressed, an Ed25519 key of 32 bytes, and other curves and kinds are refused",
     () =>
       Effect.gen(function* () {
@@ -148,7 +148,7 @@ describe("the leaf's key and signature", () => {
       })
   )
 
-  it.effect("every scheme of SHA-256 or better is verified: PKCS#1, PSS, ECDSA, Ed25519", () =>
+  itAtEpoch("every scheme of SHA-256 or better is verified: PKCS#1, PSS, ECDSA, Ed25519", () =>
     Effect.gen(function* () {
       const keyAlgorithm = "P-256"
       for (const signatureHash of ["SHA-256", "SHA-384", "SHA-512"] as const) {
@@ -166,7 +166,7 @@ describe("the leaf's key and signature", () => {
     })
   )
 
-  it.effect("PSS over SHA-1 and PKCS#1 over SHA-1 are refused", () =>
+  itAtEpoch("PSS over SHA-1 and PKCS#1 over SHA-1 are refused", () =>
     Effect.gen(function* () {
       for (const signaturePadding of ["PKCS1", "PSS"] as const) {
         const profile = { keyAlgorithm: "P-256", signatureHash: "SHA-1", signaturePadding } as const
@@ -177,7 +177,7 @@ describe("the leaf's key and signature", () => {
 })
 
 describe("the limits before anything is read", () => {
-  it.effect("no certificate, ten and eleven certificates, 64 KiB and one byte more", () =>
+  itAtEpoch("no certificate, ten and eleven certificates, 64 KiB and one byte more", () =>
     Effect.gen(function* () {
       const authority = yield* shared
       const { certificates } = yield* authority.issueRaw()
@@ -195,7 +195,7 @@ describe("the limits before anything is read", () => {
 })
 
 describe("a fault inside", () => {
-  it.effect("is a refusal with reason VerifierFault, never a throw", () =>
+  itAtEpoch("is a refusal with reason VerifierFault, never a throw", () =>
     Effect.gen(function* () {
       const authority = yield* shared
       const { certificates } = yield* authority.issueRaw()
@@ -216,7 +216,7 @@ describe("a fault inside", () => {
     })
   )
 
-  it.effect("a time that is no number is one", () =>
+  itAtEpoch("a time that is no number is one", () =>
     Effect.gen(function* () {
       const authority = yield* shared
       const { certificates } = yield* authority.issueRaw()
