@@ -1,0 +1,147 @@
+/**
+ * This workload's identity from files: PEM, or a SPIFFE bundle document for bundles.
+ *
+ * @since 0.1.0
+ */
+import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import * as TrustDomain from "@agentweave/spiffe/TrustDomain"
+import type { X509Context } from "@agentweave/spiffe/X509Context"
+import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { IdentityFileEvent } from "./IdentityFileEvent.js"
+import { nodeFiles } from "./internal/identityFiles.js"
+import type { Sources } from "./internal/identityParts.js"
+import * as rotation from "./internal/identityRotation.js"
+
+/**
+ * Where an identity stands. Relative paths are relative to the working directory.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Files {
+  /** PEM: the SVID, then its intermediates. */
+  readonly certificate: string
+  /** PEM: the SVID's private key, not encrypted. It may be the same file as `certificate`. */
+  readonly key: string
+  /** The own trust domain's bundle: PEM or a SPIFFE bundle document. */
+  readonly bundle: string
+  /** The bundles of foreign trust domains by trust domain, each PEM or a SPIFFE bundle document. Default none. */
+  readonly federatedBundles?: Readonly<Record<string, string>> | undefined
+  /** The trust domain the SVID must be of. Default: that of the first SVID read; a later one cannot change it. */
+  readonly trustDomain?: string | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface FilesOptions extends Files {
+  /**
+   * How long changed files must rest before they are taken, so that a file written in place is not read by half. Files
+   * that never rest are taken after ten such waits. Default 50 milliseconds.
+   */
+  readonly debounce?: Duration.DurationInput | undefined
+  /** How often the files are read even if no change was noticed: watchers lose events. Default 5 seconds. */
+  readonly pollInterval?: Duration.DurationInput | undefined
+  /** Called for every {@link IdentityFileEvent}; the same events are logged. */
+  readonly onEvent?: ((event: IdentityFileEvent) => Effect.Effect<void>) | undefined
+}
+
+const invalid = (field: string, description: string): InvalidConfigError =>
+  new InvalidConfigError({ config: "NodeIdentity", field, description })
+
+const domainOf = (field: string, text: string): Either.Either<TrustDomain.TrustDomain, InvalidConfigError> =>
+  Either.mapLeft(TrustDomain.parse(text), (error) => invalid(field, error.message))
+
+const sourcesOf = (files: Files): Either.Either<Sources, InvalidConfigError> =>
+  Either.gen(function* () {
+    const federatedBundles = new Map<TrustDomain.TrustDomain, string>()
+    for (const [name, path] of Object.entries(files.federatedBundles ?? {})) {
+      federatedBundles.set(yield* domainOf("federatedBundles", name), path)
+    }
+    const trustDomain = files.trustDomain === undefined ? undefined : yield* domainOf("trustDomain", files.trustDomain)
+    return { certificate: files.certificate, key: files.key, bundle: files.bundle, federatedBundles, trustDomain }
+  })
+
+const durationOf = (
+  field: string,
+  input: Duration.DurationInput,
+  minimum: Duration.DurationInput
+): Either.Either<Duration.Duration, InvalidConfigError> =>
+  Duration.decodeUnknown(input).pipe(
+    Option.filter((duration) => Duration.isFinite(duration) && Duration.greaterThanOrEqualTo(duration, minimum)),
+    Either.fromOption(() =>
+      invalid(field, `expected a finite duration of at least ${Duration.format(minimum)}, got ${String(input)}`)
+    )
+  )
+
+const settingsOf = (options: FilesOptions): Either.Either<rotation.Settings, InvalidConfigError> =>
+  Either.gen(function* () {
+    return {
+      sources: yield* sourcesOf(options),
+      debounce: yield* durationOf("debounce", options.debounce ?? "50 millis", "0 millis"),
+      pollInterval: yield* durationOf("pollInterval", options.pollInterval ?? "5 seconds", "1 millis"),
+      onEvent: options.onEvent ?? (() => Effect.void)
+    }
+  })
+
+/**
+ * Reads an identity once. Fails with `IdentityError`, whose description names the file: `Unavailable` when one cannot be
+ * read, `Malformed` when its content is not what it should be or the key is not the certificate's, `Expired`,
+ * `NotYetValid` or `InvalidSvid` when the SVID would not pass the verification its peers will put it through.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const readFiles = (files: Files): Effect.Effect<X509Context, IdentityError | InvalidConfigError> =>
+  Effect.flatMap(sourcesOf(files), (sources) => rotation.readOnce(nodeFiles, sources))
+
+/**
+ * The identity in files, kept current: atomic renames, Kubernetes' symbolic links and writes in place.
+ *
+ * A key is never paired with a certificate it does not belong to, and what is half written is not taken. A part that cannot
+ * be used (the SVID, or one of the bundles) is reported and the last good one keeps serving; the others still rotate, so
+ * that a broken certificate does not keep alive the trust in an authority that was removed. A removed file is such a
+ * fault; to end the trust in a foreign domain, write a bundle document with no keys.
+ *
+ * The layer fails as {@link readFiles} does when the first read does. Later, `x509Context` fails with `IdentityError`
+ * `Expired` once the SVID is past its notAfter and no successor was found.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { NodeIdentity } from "@agentweave/transport-node"
+ *
+ * const identity = NodeIdentity.layerFiles({
+ *   certificate: "/run/spiffe/svid.pem",
+ *   key: "/run/spiffe/svid_key.pem",
+ *   bundle: "/run/spiffe/svid_bundle.pem",
+ *   federatedBundles: { "partner.example": "/etc/spiffe/partner.json" }
+ * })
+ * ```
+ */
+export const layerFiles = (options: FilesOptions): Layer.Layer<IdentityProvider, IdentityError | InvalidConfigError> =>
+  Layer.scoped(
+    IdentityProvider,
+    Effect.flatMap(settingsOf(options), (settings) => rotation.make(nodeFiles, settings))
+  )
+
+/**
+ * {@link layerFiles} with options from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFilesConfig = (
+  options: Config.Config.Wrap<FilesOptions>
+): Layer.Layer<IdentityProvider, IdentityError | InvalidConfigError | ConfigError> =>
+  Layer.unwrapEffect(Effect.map(Config.unwrap(options), layerFiles))

@@ -1,0 +1,213 @@
+import { IdentityError, type IdentityErrorReason } from "@agentweave/spiffe/IdentityError"
+import type { PeerVerifier } from "@agentweave/spiffe/PeerVerifier"
+import * as SpiffeBundle from "@agentweave/spiffe/SpiffeBundle"
+import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
+import * as X509Bundle from "@agentweave/spiffe/X509Bundle"
+import * as X509BundleSet from "@agentweave/spiffe/X509BundleSet"
+import * as X509Context from "@agentweave/spiffe/X509Context"
+import * as X509Svid from "@agentweave/spiffe/X509Svid"
+import * as Either from "effect/Either"
+import type { FileRead, Snapshot } from "./identitySnapshot.js"
+
+/** Which files make the identity. */
+export interface Sources {
+  readonly certificate: string
+  readonly key: string
+  readonly bundle: string
+  readonly federatedBundles: ReadonlyMap<TrustDomain, string>
+  /** Default: that of the first SVID. */
+  readonly trustDomain: TrustDomain | undefined
+}
+
+export const pathsOf = (sources: Sources): ReadonlyArray<string> => [
+  sources.certificate,
+  sources.key,
+  sources.bundle,
+  ...sources.federatedBundles.values()
+]
+
+/** Why a part cannot be used. `key` is equal for the same fault of the same content. */
+export interface Fault {
+  readonly error: IdentityError
+  readonly key: string
+}
+
+/** What a snapshot of the files amounts to. */
+export interface Judgement {
+  /** The identity that serves now; `undefined` when there never was a whole one. The very same object when unchanged. */
+  readonly context: X509Context.X509Context | undefined
+  readonly faults: ReadonlyArray<Fault>
+}
+
+type Part<A> = Either.Either<A, IdentityError>
+
+const refuse = (reason: IdentityErrorReason, description: string): Either.Either<never, IdentityError> =>
+  Either.left(new IdentityError({ reason, description }))
+
+const at =
+  (role: string, path: string) =>
+  (error: IdentityError): IdentityError =>
+    new IdentityError({ reason: error.reason, description: `${role} ${path}: ${error.description}` })
+
+const contentOf = (role: string, path: string, read: FileRead | undefined): Part<Uint8Array> => {
+  if (read === undefined) return refuse("Unavailable", `${role} ${path}: expected a file, it was not read`)
+  if (Either.isLeft(read.content)) {
+    const { problem, reason } = read.content.left
+    return refuse(reason, `${role} ${path}: expected a readable file, got ${problem}`)
+  }
+  const { bytes } = read.content.right
+  return bytes.length === 0
+    ? refuse("Malformed", `${role} ${path}: expected content, got an empty file`)
+    : Either.right(bytes)
+}
+
+/** PEM is ASCII between text of any encoding. */
+const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1")
+
+const utf8 = (bytes: Uint8Array): Part<string> =>
+  Either.try({
+    try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
+    catch: () => new IdentityError({ reason: "Malformed", description: "expected UTF-8, got other bytes" })
+  })
+
+const looksLikeJson = (bytes: Uint8Array): boolean => /^\s*[{[]/.test(latin1(bytes.subarray(0, 1024)))
+
+const parseBundle = (trustDomain: TrustDomain, bytes: Uint8Array): Part<X509Bundle.X509Bundle> =>
+  looksLikeJson(bytes)
+    ? Either.flatMap(utf8(bytes), (text) =>
+        Either.map(SpiffeBundle.parse(trustDomain, text), ({ x509Bundle }) => x509Bundle)
+      )
+    : X509Bundle.fromPem(trustDomain, latin1(bytes))
+
+/** Parses the parts of a snapshot; what did not change since the last one is not parsed again. */
+export interface Parser {
+  readonly svid: (snapshot: Snapshot, sources: Sources) => Part<X509Svid.X509Svid>
+  readonly bundle: (snapshot: Snapshot, trustDomain: TrustDomain, path: string) => Part<X509Bundle.X509Bundle>
+}
+
+/** Remembers the last answer a name had, and the content it was given for. */
+const memo = <A>() => {
+  const known = new Map<string, { readonly digest: string; readonly part: Part<A> }>()
+  return (name: string, digest: string, parse: () => Part<A>): Part<A> => {
+    const last = known.get(name)
+    if (last !== undefined && last.digest === digest) return last.part
+    const part = parse()
+    known.set(name, { digest, part })
+    return part
+  }
+}
+
+const digestOf = (snapshot: Snapshot, ...paths: ReadonlyArray<string>): string =>
+  paths.map((path) => snapshot.files.get(path)?.digest).join("\n")
+
+export const makeParser = (): Parser => {
+  const svids = memo<X509Svid.X509Svid>()
+  const bundles = memo<X509Bundle.X509Bundle>()
+  return {
+    svid: (snapshot, { certificate, key }) =>
+      svids(certificate, digestOf(snapshot, certificate, key), () =>
+        Either.gen(function* () {
+          const certificates = latin1(yield* contentOf("certificate", certificate, snapshot.files.get(certificate)))
+          const privateKey = latin1(yield* contentOf("key", key, snapshot.files.get(key)))
+          return yield* Either.mapLeft(
+            X509Svid.fromPem({ certificates, privateKey }),
+            at("certificate and key", `${certificate} and ${key}`)
+          )
+        })
+      ),
+    bundle: (snapshot, trustDomain, path) =>
+      bundles(`${trustDomain} ${path}`, digestOf(snapshot, path), () =>
+        Either.flatMap(contentOf("bundle", path, snapshot.files.get(path)), (bytes) =>
+          Either.mapLeft(parseBundle(trustDomain, bytes), at("bundle", path))
+        )
+      )
+  }
+}
+
+const sameBytes = (a: ReadonlyArray<Uint8Array>, b: ReadonlyArray<Uint8Array>): boolean =>
+  a.length === b.length && a.every((bytes, index) => Buffer.compare(bytes, b[index] ?? new Uint8Array()) === 0)
+
+/** Equal credentials stay the same object: the key belongs to the leaf, so equal chains are equal SVIDs. */
+const keepSvid = (last: X509Svid.X509Svid | undefined, next: X509Svid.X509Svid): X509Svid.X509Svid =>
+  last !== undefined && sameBytes(last.certificates, next.certificates) ? last : next
+
+const keepContext = (
+  last: X509Context.X509Context | undefined,
+  svid: X509Svid.X509Svid,
+  bundles: X509BundleSet.X509BundleSet
+): X509Context.X509Context =>
+  last !== undefined && last.svid === svid && last.bundles.generation === bundles.generation
+    ? last
+    : X509Context.make({ svid, bundles })
+
+/**
+ * Reads each part by itself: the SVID (certificate and key, which must belong together), the own bundle, each federated
+ * bundle. A part that cannot be used is a fault, and the last good one stays: a broken certificate must not keep alive the
+ * trust in an authority that a good bundle has just removed.
+ */
+export const judge = (options: {
+  readonly sources: Sources
+  readonly snapshot: Snapshot
+  readonly last: X509Context.X509Context | undefined
+  /** Milliseconds since the epoch. */
+  readonly now: number
+  readonly parser: Parser
+  readonly verifier: PeerVerifier
+}): Judgement => {
+  const { last, now, parser, snapshot, sources, verifier } = options
+  const faults: Array<Fault> = []
+  const fault = (error: IdentityError, ...paths: ReadonlyArray<string>): undefined => {
+    faults.push({ error, key: [error.reason, ...paths, digestOf(snapshot, ...paths)].join("\n") })
+  }
+
+  const read = parser.svid(snapshot, sources)
+  const lastDomain = last === undefined ? undefined : SpiffeId.trustDomain(last.svid.spiffeId)
+  const trustDomain =
+    sources.trustDomain ?? lastDomain ?? (Either.isRight(read) ? SpiffeId.trustDomain(read.right.spiffeId) : undefined)
+  const svidPaths = [sources.certificate, sources.key]
+  if (Either.isLeft(read)) fault(read.left, ...svidPaths)
+  if (trustDomain === undefined) return { context: undefined, faults }
+
+  const bundles = new Map<TrustDomain, X509Bundle.X509Bundle>()
+  const take = (domain: TrustDomain, path: string): void => {
+    const bundle = parser.bundle(snapshot, domain, path)
+    if (Either.isLeft(bundle)) fault(bundle.left, path)
+    const usable = Either.isRight(bundle) ? bundle.right : last?.bundles.bundles.get(domain)
+    if (usable !== undefined) bundles.set(domain, usable)
+  }
+  for (const [domain, path] of sources.federatedBundles) {
+    if (domain !== trustDomain) take(domain, path)
+    else
+      fault(
+        new IdentityError({
+          reason: "Malformed",
+          description: `bundle ${path}: expected the bundle of a foreign trust domain, got ${domain}, our own`
+        }),
+        path
+      )
+  }
+  // Last, so that no other file can stand in its place.
+  take(trustDomain, sources.bundle)
+
+  const made = X509BundleSet.make(bundles.values())
+  if (Either.isLeft(made)) {
+    fault(made.left, ...pathsOf(sources))
+    return { context: last, faults }
+  }
+
+  const judged = Either.flatMap(read, (svid) => {
+    if (SpiffeId.trustDomain(svid.spiffeId) !== trustDomain) {
+      return refuse("InvalidSvid", `expected an SVID of trust domain ${trustDomain}, got ${svid.spiffeId}`)
+    }
+    return X509Svid.validate(svid, { bundles: made.right, now, verifier })
+  })
+  if (Either.isRight(read) && Either.isLeft(judged)) {
+    fault(at("certificate", sources.certificate)(judged.left), ...svidPaths, sources.bundle)
+  }
+  const svid = Either.isRight(judged) ? keepSvid(last?.svid, judged.right) : last?.svid
+  return {
+    context: svid === undefined ? undefined : keepContext(last, svid, made.right),
+    faults
+  }
+}
