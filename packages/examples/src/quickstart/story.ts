@@ -1,0 +1,83 @@
+/** What the processes of the quickstart tell each other, and how it is printed. */
+import { type AuditEvent, AuditLog } from "@agentweave/transport"
+import { Effect, Layer } from "effect"
+
+export const trustDomain = "example.org"
+export const apiId = `spiffe://${trustDomain}/api`
+export const webId = `spiffe://${trustDomain}/web`
+
+/** One thing that was tried, what should have come of it, and what did. */
+export interface Verdict {
+  readonly _tag: "Verdict"
+  readonly what: string
+  readonly expected: string
+  readonly actual: string
+}
+
+export interface Ready {
+  readonly _tag: "Ready"
+  readonly port: number
+  readonly ownId: string
+}
+
+export interface Audited {
+  readonly _tag: "Audited"
+  readonly event: AuditEvent.AuditEvent
+}
+
+export type Message = Verdict | Ready | Audited
+
+/** Tells the parent process. */
+export const tell = (message: Message): Effect.Effect<void> =>
+  Effect.sync(() => {
+    process.send?.(message)
+  })
+
+export const verdict = (what: string, expected: string, actual: string): Effect.Effect<void> =>
+  tell({ _tag: "Verdict", what, expected, actual })
+
+const color = (code: number) => (text: string) => (process.env["NO_COLOR"] ? text : `\u001b[${code}m${text}\u001b[0m`)
+export const dim = color(2)
+export const green = color(32)
+export const red = color(31)
+export const yellow = color(33)
+export const bold = color(1)
+
+/** A line by one of the actors. */
+export const say = (who: string, text: string): Effect.Effect<void> =>
+  Effect.sync(() => console.log(`${bold(who.padEnd(8))} ${text}`))
+
+const short = (id: string | null): string => (id === null ? "nobody" : id.replace(/^spiffe:\/\//, ""))
+
+/** An audit event as one readable line. */
+export const auditLine = (event: AuditEvent.AuditEvent): string => {
+  switch (event._tag) {
+    case "ConnectionAttempted":
+      return `${event.connectionId} attempted    ${event.address}`
+    case "ConnectionEstablished":
+      return `${event.connectionId} ${green("established")}  ${short(event.ownId)} with ${short(event.peerId)}, ${event.tlsVersion}, ${event.cipher}`
+    case "ConnectionRefused":
+      return `${event.connectionId} ${red("refused")}      ${event.error} ${event.reason}, claimed ${short(event.actualId)}`
+    case "ConnectionClosed":
+      return `${event.connectionId} closed       ${event.reason} after ${event.requests} requests`
+    case "RequestStarted":
+    case "RequestEnded":
+      return `${event.connectionId} ${event._tag === "RequestStarted" ? "request" : "response"} ${event.method} ${event.path}`
+    case "CircuitStateChanged":
+      return `circuit ${short(event.target)}: ${event.from} -> ${yellow(event.to)}`
+    default:
+      return event._tag
+  }
+}
+
+/** The audit log of a quickstart process: readable lines here, the events themselves to the parent. */
+export const layerAudit = (who: string): Layer.Layer<AuditLog.AuditLog> =>
+  Layer.succeed(AuditLog.AuditLog, {
+    unsafeRecord: (event) => {
+      if (event._tag !== "RequestStarted" && event._tag !== "RequestEnded") {
+        console.log(`${bold(who.padEnd(8))} ${dim("audit")} ${auditLine(event)}`)
+      }
+      process.send?.({ _tag: "Audited", event } satisfies Audited)
+      return undefined
+    }
+  })
