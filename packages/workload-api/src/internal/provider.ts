@@ -4,6 +4,7 @@ import {
   type IdentityProvider,
   PeerVerifier,
   type SpiffeId,
+  X509BundleSet,
   X509Context,
   type X509Svid
 } from "@agentweave/spiffe"
@@ -18,6 +19,7 @@ import * as FiberHandle from "effect/FiberHandle"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Redacted from "effect/Redacted"
+import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -85,6 +87,8 @@ export const make = Effect.fnUntraced(function* (
   const verifier = PeerVerifier.make({ cacheSize: 16 })
   const state = yield* SubscriptionRef.make(State.initial)
   const timer = yield* FiberHandle.make()
+  /** When the timer wakes; nothing while it does not run. */
+  const alarm = yield* Ref.make<number | undefined>(undefined)
   const stalled = yield* Queue.dropping<void>(1)
   const reconnect = yield* Schedule.driver(settings.reconnectSchedule)
 
@@ -121,13 +125,23 @@ export const make = Effect.fnUntraced(function* (
 
   /** Sleeps until the state has to change by itself, and lets it; false when it never has to. */
   const clockStep: Effect.Effect<boolean> = Effect.gen(function* () {
+    yield* Ref.set(alarm, undefined)
     const due = State.nextChange(yield* SubscriptionRef.get(state))
-    if (due === undefined) return false
     const now = yield* Clock.currentTimeMillis
-    yield* now < due ? Effect.sleep(Math.min(due - now, longestSleep)) : advance(now)
+    if (due === undefined) return false
+    const wake = Math.min(due, now + longestSleep)
+    yield* Ref.set(alarm, wake)
+    yield* now < wake ? Effect.sleep(wake - now) : advance(now)
     return true
   })
-  const watchClock: Effect.Effect<boolean> = Effect.repeat(clockStep, goesOn)
+  const watchClock: Effect.Effect<boolean> = Effect.interruptible(Effect.repeat(clockStep, goesOn))
+
+  /** The state changed: a watch that would wake in time is left alone, and finds out when it does. */
+  const watchState = Effect.gen(function* () {
+    const due = State.nextChange(yield* SubscriptionRef.get(state))
+    const wake = yield* Ref.get(alarm)
+    if (due !== undefined && (wake === undefined || due < wake)) yield* FiberHandle.run(timer, watchClock)
+  })
 
   const withdraw = Effect.fnUntraced(function* (description: string) {
     const before = yield* SubscriptionRef.get(state)
@@ -148,6 +162,7 @@ export const make = Effect.fnUntraced(function* (
     const before = yield* SubscriptionRef.get(state)
     const next = keepIfSame(before.upcoming, keepIfSame(before.serving, context))
     yield* change((state) => State.received(state, next, now))
+    yield* watchState
     if (next !== context) return
     yield* emit({
       _tag: "Updated",
@@ -156,12 +171,13 @@ export const make = Effect.fnUntraced(function* (
       trustDomains: Array.from(context.bundles.bundles.keys()),
       bundleGeneration: context.bundles.generation
     })
-    yield* FiberHandle.run(timer, watchClock)
   })
 
   const onMessage = Effect.fnUntraced(function* (message: Redacted.Redacted<Uint8Array>) {
     const now = yield* Clock.currentTimeMillis
-    const delivered = read(message, { limits: settings.limits, verifier, now })
+    const { serving, upcoming } = yield* SubscriptionRef.get(state)
+    const known = (upcoming ?? serving)?.bundles ?? X509BundleSet.empty
+    const delivered = read(message, { limits: settings.limits, verifier, now, known })
     if (Either.isLeft(delivered)) {
       yield* change((state) => State.faulty(state, delivered.left.description))
       yield* emit({ _tag: "UpdateDiscarded", ...delivered.left })
@@ -221,7 +237,7 @@ export const make = Effect.fnUntraced(function* (
     Stream.filter((identity) => identity !== undefined),
     Stream.changes,
     Stream.mapEffect((identity) => identity),
-    Stream.haltWhenDeferred(closed)
+    Stream.interruptWhenDeferred(closed)
   )
 
   /** The first answer there is, good or bad. */

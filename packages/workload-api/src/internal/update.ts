@@ -34,6 +34,8 @@ export interface Rules {
   readonly verifier: PeerVerifier.PeerVerifier
   /** Milliseconds since the epoch. */
   readonly now: number
+  /** Bundles read before: one that comes again is not read again. */
+  readonly known: X509BundleSet.X509BundleSet
 }
 
 const refuse = (reason: DiscardReason, description: string): Either.Either<never, Refusal> =>
@@ -53,11 +55,23 @@ const addBundle = (bundles: Bundles, bundle: X509Bundle.X509Bundle): Either.Eith
   return Either.right(undefined)
 }
 
+/** Whether a bundle was read from these very bytes. */
+const isFrom = (bundle: X509Bundle.X509Bundle, der: Uint8Array): boolean => {
+  let offset = 0
+  for (const authority of bundle.authorities) {
+    if (Buffer.compare(der.subarray(offset, offset + authority.length), authority) !== 0) return false
+    offset += authority.length
+  }
+  return offset === der.length
+}
+
 const readBundle = (
   trustDomain: TrustDomain.TrustDomain,
   der: Uint8Array,
-  { limits }: Rules
+  { known, limits }: Rules
 ): Either.Either<X509Bundle.X509Bundle, Refusal> => {
+  const before = known.bundles.get(trustDomain)
+  if (before !== undefined && isFrom(before, der)) return Either.right(before)
   const bundle = X509Bundle.fromDer(trustDomain, der)
   if (Either.isLeft(bundle)) return refuse("InvalidBundle", bundle.left.description)
   const { authorities } = bundle.right
