@@ -145,7 +145,7 @@ export const make: (
     connect: (_origin, { host, port }, onClose) => connector.connect({ matcher, host, port, config, onClose }),
     exhausted: (origin) =>
       new TimeoutError({ phase: "Acquire", outcome: "NotSent", limit: config.timeout, target: `${peer} at ${origin}` }),
-    closed: (origin, requester) => ended(requester?.request ?? HttpClientRequest.get(origin))
+    closed: (origin, request) => ended(request ?? HttpClientRequest.get(origin))
   })
   return internal.make({
     peer,

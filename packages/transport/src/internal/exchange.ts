@@ -18,8 +18,8 @@ export interface Link {
 /** Who wants a connection, as far as a source has to know. */
 export interface Requester {
   readonly request: HttpClientRequest
-  /** Why the request can not be sent to this base, if so: to be asked before a connection is opened for it. */
-  readonly refusal: (base: Base) => HttpClientError | undefined
+  /** Fails if the request cannot be sent to this base: asked before a connection is opened for it. */
+  readonly admit: (base: Base) => Effect.Effect<void, HttpClientError>
 }
 
 /** What `Effect.uninterruptibleMask` gives. */
@@ -56,10 +56,8 @@ class Run<L extends Link, E> implements Exchange, Requester {
     this.fiber = fiber
   }
 
-  refusal(base: Base): HttpClientError | undefined {
-    if (this.path !== "") return undefined
-    const target = resolve(base, this.request)
-    return Either.isLeft(target) ? target.left : undefined
+  admit(base: Base): Effect.Effect<void, HttpClientError> {
+    return this.path === "" ? Effect.asVoid(resolve(base, this.request)) : Effect.void
   }
 
   /** Leases and starts in this very call when a connection is free, so that nothing can come between the two. */

@@ -1,3 +1,4 @@
+import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -8,9 +9,10 @@ import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { CloseReason } from "../AuditEvent.js"
-import type { Connection, RequestFailure } from "../Connector.js"
-import { ConnectionError, TimeoutError } from "../TransportError.js"
-import type { Link, Requester, Restore } from "./exchange.js"
+import type { AuditError } from "../AuditLog.js"
+import type { Connection } from "../Connector.js"
+import { ConnectionError, TimeoutError, type TransportError } from "../TransportError.js"
+import type { Link, Restore } from "./exchange.js"
 import { millis } from "./monotonic.js"
 import { type Dialer, type Limit, type Limits, PoolState, type Slot, type Target, type Ticket } from "./poolState.js"
 import type { Base } from "./target.js"
@@ -34,6 +36,18 @@ export interface Loan {
   readonly span: AnySpan | undefined
 }
 
+/** Why a connection could not be opened. */
+export type OpenError = TransportError | AuditError
+
+/** Who wants a connection. `ER` is why his request may be refused before one is opened. */
+export interface Claimant<ER> {
+  readonly request: HttpClientRequest | undefined
+  readonly admit: (base: Base) => Effect.Effect<void, ER>
+}
+
+/** Somebody who has no request yet. */
+export const nobody: Claimant<never> = { request: undefined, admit: () => Effect.void }
+
 /** What a pool is made of; `E` is what it answers in place of a connection. Durations in milliseconds. */
 export interface PoolOptions<E> {
   readonly limits: Limits
@@ -47,21 +61,21 @@ export interface PoolOptions<E> {
   readonly wireTimeout: number
   /** How long a lease may be held before it is taken for a leak; may be infinite. */
   readonly leakThreshold: number
-  readonly address: (key: string) => Effect.Effect<Base, RequestFailure>
+  readonly address: (key: string) => Effect.Effect<Base, OpenError>
   readonly connect: (
     key: string,
     base: Base,
     onClose: (reason: CloseReason) => void
-  ) => Effect.Effect<Connection, RequestFailure, Scope.Scope>
-  readonly exhausted: (key: string, limit: Limit, requester: Requester | undefined) => E
-  readonly closed: (key: string, requester: Requester | undefined) => E
+  ) => Effect.Effect<Connection, OpenError, Scope.Scope>
+  readonly exhausted: (key: string, limit: Limit, request: HttpClientRequest | undefined) => E
+  readonly closed: (key: string, request: HttpClientRequest | undefined) => E
 }
 
 /** The effects around {@link PoolState}: clock, connections, fibers that wait. */
 export class Pool<E> {
   readonly options: PoolOptions<E>
   readonly state: PoolState<PoolLink>
-  readonly openers = new Set<Fiber.RuntimeFiber<PoolLink, RequestFailure>>()
+  readonly openers = new Set<Fiber.RuntimeFiber<PoolLink, unknown>>()
   readonly links = new Set<PoolLink>()
   acquisitions = 0
   creations = 0
@@ -141,7 +155,7 @@ export class Pool<E> {
    * Leases a connection: an idle one, a new one, or one that is handed over, first come first. Run in an
    * uninterruptible region. What is granted to a fiber in the moment of its interruption goes on to the next one.
    */
-  claim(key: string, requester: Requester | undefined, restore: Restore): Effect.Effect<PoolLink, E | RequestFailure> {
+  claim<ER>(key: string, claimant: Claimant<ER>, restore: Restore): Effect.Effect<PoolLink, E | OpenError | ER> {
     return Effect.suspend(() => {
       let granted: PoolSlot | undefined
       let ticket: Ticket<PoolLink> | undefined
@@ -150,17 +164,20 @@ export class Pool<E> {
           granted = slot
           resume(Effect.succeed(slot))
         }
-        if (this.isClosed) return resume(Effect.fail(this.options.closed(key, requester)))
+        if (this.isClosed) return resume(Effect.fail(this.options.closed(key, claimant.request)))
         const idle = this.take(key)
         if (idle !== undefined) return hold(idle.slot)
         const target = this.state.target(key)
         const opened = this.state.open(target)
         if (typeof opened !== "string") return hold(opened)
-        if (this.options.acquireTimeout <= 0) return resume(Effect.fail(this.options.exhausted(key, opened, requester)))
+        if (this.options.acquireTimeout <= 0)
+          return resume(Effect.fail(this.options.exhausted(key, opened, claimant.request)))
         const refuse = (limit: Limit | undefined): void =>
           resume(
             Effect.fail(
-              limit === undefined ? this.options.closed(key, requester) : this.options.exhausted(key, limit, requester)
+              limit === undefined
+                ? this.options.closed(key, claimant.request)
+                : this.options.exhausted(key, limit, claimant.request)
             )
           )
         ticket = this.state.wait(target, { grant: hold, refuse }, this.now() + this.options.acquireTimeout)
@@ -177,7 +194,7 @@ export class Pool<E> {
           slot.link !== undefined && this.isUsable(slot.link)
             ? Effect.succeed(slot.link)
             : Effect.onError(
-                this.open(slot, requester, restore, () => this.options.closed(key, requester)),
+                this.open(slot, claimant, restore, () => this.options.closed(key, claimant.request)),
                 () => Effect.sync(() => this.settle(slot))
               )
       )
@@ -188,41 +205,40 @@ export class Pool<E> {
    * Opens the connection of a leased slot; on failure the slot stays leased. Run in an uninterruptible region. It is a
    * fiber of its own, so that the end of the pool can abandon it.
    */
-  open<EC>(
+  open<ER, EC>(
     slot: PoolSlot,
-    requester: Requester | undefined,
+    claimant: Claimant<ER>,
     restore: Restore,
     closed: () => EC
-  ): Effect.Effect<PoolLink, RequestFailure | EC> {
-    return Effect.flatMap(Effect.fork(this.dial(slot, requester)), (fiber) =>
+  ): Effect.Effect<PoolLink, OpenError | ER | EC> {
+    return Effect.flatMap(Effect.fork(this.dial(slot, claimant)), (fiber) =>
       Effect.flatMap(
         Effect.catchAllCause(restore(Fiber.await(fiber)), (cause) =>
           Effect.zipRight(Fiber.interrupt(fiber), Effect.failCause(cause))
         ),
-        (exit): Effect.Effect<PoolLink, RequestFailure | EC> =>
+        (exit): Effect.Effect<PoolLink, OpenError | ER | EC> =>
           Exit.isInterrupted(exit) && this.isClosed ? Effect.fail(closed()) : exit
       )
     )
   }
 
-  private dial(slot: PoolSlot, requester: Requester | undefined): Effect.Effect<PoolLink, RequestFailure> {
-    return Effect.withFiberRuntime<PoolLink, RequestFailure>((fiber) => {
+  private dial<ER>(slot: PoolSlot, claimant: Claimant<ER>): Effect.Effect<PoolLink, OpenError | ER> {
+    return Effect.withFiberRuntime<PoolLink, OpenError | ER>((fiber) => {
       if (this.isClosed) return Effect.interrupt
       this.openers.add(fiber)
-      return Effect.flatMap(Effect.interruptible(this.options.address(slot.target.key)), (base) => {
-        const refusal = requester?.refusal(base)
-        if (refusal !== undefined) return Effect.fail(refusal)
-        return Effect.zipRight(this.enterWire(slot.target), this.connect(slot, base))
-      }).pipe(Effect.ensuring(Effect.sync(() => this.openers.delete(fiber))))
+      return Effect.interruptible(Effect.tap(this.options.address(slot.target.key), claimant.admit)).pipe(
+        Effect.flatMap((base) => Effect.zipRight(this.enterWire(slot.target), this.connect(slot, base))),
+        Effect.ensuring(Effect.sync(() => this.openers.delete(fiber)))
+      )
     }).pipe(Effect.uninterruptible)
   }
 
   /** Waits until a connection that was given up is off the wire, where it stands in the way. */
-  private enterWire(target: Target<PoolLink>): Effect.Effect<void, RequestFailure> {
+  private enterWire(target: Target<PoolLink>): Effect.Effect<void, OpenError> {
     return Effect.suspend(() => {
-      let outcome: Effect.Effect<void, RequestFailure> | undefined
-      let resume: ((outcome: Effect.Effect<void, RequestFailure>) => void) | undefined
-      const finish = (result: Effect.Effect<void, RequestFailure>): void => {
+      let outcome: Effect.Effect<void, OpenError> | undefined
+      let resume: ((outcome: Effect.Effect<void, OpenError>) => void) | undefined
+      const finish = (result: Effect.Effect<void, OpenError>): void => {
         outcome = result
         resume?.(result)
       }
@@ -231,7 +247,7 @@ export class Pool<E> {
       const expire = Effect.sync(() => {
         if (outcome === undefined) finish(Effect.fail(this.wireTimeout(target.key)))
       })
-      const wait = Effect.async<void, RequestFailure>((callback) => {
+      const wait = Effect.async<void, OpenError>((callback) => {
         if (outcome === undefined) resume = callback
         else callback(outcome)
       })
@@ -247,7 +263,7 @@ export class Pool<E> {
     })
   }
 
-  private wireTimeout(key: string): RequestFailure {
+  private wireTimeout(key: string): OpenError {
     return new TimeoutError({
       phase: "Acquire",
       outcome: "NotSent",
@@ -257,7 +273,7 @@ export class Pool<E> {
   }
 
   /** Opens a connection that is counted on the wire already, and uncounts it when it has ended or never came to be. */
-  private connect(slot: PoolSlot, base: Base): Effect.Effect<PoolLink, RequestFailure> {
+  private connect(slot: PoolSlot, base: Base): Effect.Effect<PoolLink, OpenError> {
     const { key } = slot.target
     return Effect.flatMap(Scope.make(), (scope) => {
       let link: PoolLink | undefined
@@ -269,20 +285,17 @@ export class Pool<E> {
         if (link !== undefined) this.ended(link)
       }
       const attempt = Scope.extend(this.options.connect(key, base, end), scope)
-      return Effect.flatMap(
-        Effect.exit(Effect.interruptible(attempt)),
-        (exit): Effect.Effect<PoolLink, RequestFailure> => {
-          if (Exit.isSuccess(exit) && !hasEnded) {
-            link = { connection: exit.value, base, slot, scope, bornAt: this.now() }
-            slot.link = link
-            this.links.add(link)
-            this.creations++
-            return Effect.succeed(link)
-          }
-          const failure = Exit.flatMap(exit, ({ address }) => Exit.fail(brokenOnArrival(address)))
-          return Effect.zipRight(Effect.ensuring(Scope.close(scope, failure), Effect.sync(end)), failure)
+      return Effect.flatMap(Effect.exit(Effect.interruptible(attempt)), (exit): Effect.Effect<PoolLink, OpenError> => {
+        if (Exit.isSuccess(exit) && !hasEnded) {
+          link = { connection: exit.value, base, slot, scope, bornAt: this.now() }
+          slot.link = link
+          this.links.add(link)
+          this.creations++
+          return Effect.succeed(link)
         }
-      )
+        const failure = Exit.flatMap(exit, ({ address }) => Exit.fail(brokenOnArrival(address)))
+        return Effect.zipRight(Effect.ensuring(Scope.close(scope, failure), Effect.sync(end)), failure)
+      })
     })
   }
 
@@ -351,7 +364,7 @@ export class Pool<E> {
   })
 }
 
-const brokenOnArrival = (address: string): RequestFailure =>
+const brokenOnArrival = (address: string): OpenError =>
   new ConnectionError({
     reason: "Closed",
     outcome: "NotSent",

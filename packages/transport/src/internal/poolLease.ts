@@ -1,5 +1,5 @@
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
-import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
+import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as HttpClient from "@effect/platform/HttpClient"
 import { RequestError } from "@effect/platform/HttpClientError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
@@ -97,11 +97,14 @@ export class Lease implements Source<PoolLink, RequestFailure> {
     const next = this.turns.head
     if (next !== undefined) {
       this.turns.remove(next)
-      return next.value(true)
+      next.value(true)
+      return
     }
     this.busy = false
     if (this.hasEnded) this.pool.settle(this.slot, this.idleSince)
   }
+
+  readonly ended: Effect.Effect<void> = Effect.sync(() => this.end())
 
   /** No request starts from now on; the slot goes back when the one in flight has ended. */
   end(): void {
@@ -127,16 +130,17 @@ const Client: new () => Omit<SecureChannel, typeof TypeId | "execute" | "request
  */
 export class LeasedChannel extends Client implements SecureChannel {
   readonly [TypeId]: typeof TypeId = TypeId
-  readonly peerSpiffeId: SpiffeId
-  readonly mySpiffeId: Effect.Effect<SpiffeId, IdentityError>
+  readonly mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>
   readonly execute: SecureChannel["execute"]
   readonly lease: Lease
-  constructor(lease: Lease, peer: SpiffeId, mySpiffeId: Effect.Effect<SpiffeId, IdentityError>) {
+  constructor(lease: Lease, mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>) {
     super()
     this.lease = lease
-    this.peerSpiffeId = peer
     this.mySpiffeId = mySpiffeId
     this.execute = (request) => execute(lease, request, "")
+  }
+  get peerSpiffeId(): SpiffeId.SpiffeId {
+    return SpiffeId.make(this.lease.slot.target.key)
   }
   get request(): SecureChannel["request"] {
     return (method, url, options) => this.execute(ClientRequest.make(method)(url, options))

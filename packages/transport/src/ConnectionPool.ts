@@ -1,0 +1,299 @@
+/**
+ * Connections to many named peers, kept and bounded together.
+ *
+ * @since 0.1.0
+ */
+import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+import type { HttpClient } from "@effect/platform/HttpClient"
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import type { AuditError } from "./AuditLog.js"
+import { Connector, type RequestFailure } from "./Connector.js"
+import type { InvalidConfigError } from "./InvalidConfigError.js"
+import { makeClient } from "./internal/channel.js"
+import { execute, type Restore } from "./internal/exchange.js"
+import * as internal from "./internal/pool.js"
+import * as care from "./internal/poolCare.js"
+import { Lease, LeasedChannel, sourceOf } from "./internal/poolLease.js"
+import { parseBase } from "./internal/target.js"
+import { PeerDirectory } from "./PeerDirectory.js"
+import * as PoolConfig from "./PoolConfig.js"
+import type { SecureChannel } from "./SecureChannel.js"
+import * as TransportConfig from "./TransportConfig.js"
+import {
+  ConnectionError,
+  type ConnectionPoolError,
+  PoolClosedError,
+  PoolExhaustedError,
+  type TransportError
+} from "./TransportError.js"
+
+/**
+ * What taking a connection from the pool can fail with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type AcquireError = ConnectionPoolError | TransportError | AuditError
+
+/**
+ * The pool at one moment.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Stats {
+  /** Connections that count against the limits: idle, in use and being opened. */
+  readonly totalConnections: number
+  /** Leases given out so far; a request through `client` is one. */
+  readonly totalAcquisitions: number
+  /** Connections established so far. */
+  readonly totalCreations: number
+  /** Connections that were established and have ended, for whatever reason. */
+  readonly totalCleanups: number
+  /** Of `totalConnections`, how many belong to which peer. */
+  readonly poolSizes: Readonly<Record<string, number>>
+  /** Peers with a connection, or somebody waiting for one. */
+  readonly targetCount: number
+  readonly inUse: number
+  readonly idle: number
+  readonly opening: number
+  /** Fibers waiting for a connection. */
+  readonly waiting: number
+}
+
+/**
+ * A lease that was held for longer than `leakThreshold`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Leak {
+  readonly peer: SpiffeId.SpiffeId
+  readonly heldFor: Duration.Duration
+  /** Name of the span that took it, if it was taken in one. */
+  readonly span: string | undefined
+  /** The call stack that took it. */
+  readonly stack: string | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends PoolConfig.Options {
+  /** How the channels of the pool behave; `connections` has no meaning here. */
+  readonly transport?: TransportConfig.Options | undefined
+  /**
+   * Run on every idle connection each `healthCheckInterval`, on a channel over that connection alone, which counts as
+   * in use meanwhile. A connection whose probe fails, or takes longer than the interval, is closed. Connections the peer
+   * has closed are found without a probe.
+   */
+  readonly healthCheck?: ((channel: SecureChannel) => Effect.Effect<unknown, unknown>) | undefined
+  /** Told of every leak, besides the warning in the log. */
+  readonly onLeak?: ((leak: Leak) => Effect.Effect<void>) | undefined
+}
+
+/**
+ * The pool. A connection is leased to one user at a time; a peer is named by its SPIFFE ID.
+ *
+ * Limits: a lease needs an idle connection of the peer, or room for a new one under `maxConnectionsPerTarget` and
+ * `maxTotalConnections`. At the total limit the connection of another peer that has been idle longest is closed to make
+ * room. If that is not possible either, `PoolExhaustedError` at once, or a wait for at most `acquireTimeout`: first come
+ * first served, over all peers.
+ *
+ * @since 0.1.0
+ * @category tags
+ * @example
+ * ```ts
+ * import { ConnectionPool } from "@agentweave/transport"
+ * import { Effect } from "effect"
+ *
+ * const invoice = Effect.gen(function* () {
+ *   const pool = yield* ConnectionPool.ConnectionPool
+ *   const billing = pool.client("spiffe://example.org/billing")
+ *   const response = yield* billing.get("/invoices/42")
+ *   return yield* response.json
+ * })
+ * ```
+ */
+export class ConnectionPool extends Context.Tag("@agentweave/transport/ConnectionPool")<
+  ConnectionPool,
+  {
+    /**
+     * Leases a connection until the scope closes. The channel runs its requests on this one connection, one after the
+     * other. If the connection ends meanwhile, the next request opens another in its place. A lease that ends during a
+     * response goes back to the pool when the response's body has been read, has failed or was dropped.
+     */
+    readonly acquire: (peer: string) => Effect.Effect<SecureChannel, AcquireError, Scope.Scope>
+    /** Leases a connection for the time of one effect, without a `Scope`: {@link acquire} at a fraction of its cost. */
+    readonly withChannel: <A, E, R>(
+      peer: string,
+      use: (channel: SecureChannel) => Effect.Effect<A, E, R>
+    ) => Effect.Effect<A, E | AcquireError, R>
+    /**
+     * A client that leases a connection for each request and gives it back when the response's body has been read, has
+     * failed, was aborted or dropped. Making one takes no connection. Relative URLs are resolved by the
+     * `PeerDirectory`; absolute ones must be of the origin it names.
+     */
+    readonly client: (peer: string) => HttpClient.With<RequestFailure | ConnectionPoolError>
+    readonly stats: Effect.Effect<Stats>
+    /** Closes all connections there are now: idle ones at once, leased ones with their lease. The pool stays open. */
+    readonly closeAll: Effect.Effect<void>
+    /** Closes all connections to a peer there are now: idle ones at once, leased ones with their lease. */
+    readonly invalidate: (peer: string) => Effect.Effect<void>
+    /** Closes the connection of a leased channel when its lease ends: after an error that makes it suspect. */
+    readonly invalidateChannel: (channel: SecureChannel) => Effect.Effect<void>
+  }
+>() {}
+
+const millis = (duration: Duration.Duration | undefined): number =>
+  duration === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(duration)
+
+const noAddress = (peer: string, description: string) =>
+  new ConnectionError({ reason: "NoAddress", outcome: "NotSent", address: peer, description })
+
+const make = Effect.fnUntraced(function* (options: Options) {
+  const config = yield* PoolConfig.make(options)
+  const transport = yield* TransportConfig.make(options.transport ?? {})
+  const identity = yield* IdentityProvider
+  const connector = yield* Connector
+  const directory = yield* PeerDirectory
+  const mySpiffeId = Effect.map(identity.x509Context, ({ svid }) => svid.spiffeId)
+  const bounds = {
+    Target: config.maxConnectionsPerTarget,
+    Total: config.maxTotalConnections,
+    Waiting: config.maxWaiting
+  }
+
+  const pool = yield* internal.make<ConnectionPoolError>({
+    limits: { maxPerTarget: bounds.Target, maxTotal: bounds.Total, maxWaiting: bounds.Waiting },
+    acquireTimeout: millis(config.acquireTimeout),
+    idleTimeout: millis(config.idleTimeout),
+    maxLifetime: millis(config.maxLifetime),
+    leakThreshold: millis(config.leakThreshold),
+    wireTimeout: millis(transport.connectTimeout),
+    address: (peer) =>
+      Effect.flatMap(Effect.flatMap(SpiffeId.parse(peer), directory.resolve), (url) =>
+        Either.mapLeft(parseBase(url), (description) => noAddress(peer, description))
+      ),
+    connect: (peer, { host, port }, onClose) =>
+      Effect.flatMap(SpiffeId.parse(peer), (id) =>
+        connector.connect({ matcher: PeerMatcher.exactly(id), host, port, config: transport, onClose })
+      ),
+    exhausted: (targetId, limit) => new PoolExhaustedError({ targetId, maxConnections: bounds[limit], limit }),
+    closed: (targetId) => new PoolClosedError({ targetId })
+  })
+
+  const channelOf = (lease: Lease) => new LeasedChannel(lease, mySpiffeId)
+  yield* care.cleanup(pool, config.cleanupInterval, options.onLeak)
+  yield* care.healthChecks(pool, config.healthCheckInterval, channelOf, options.healthCheck)
+
+  /** Where a lease is taken, when leaks are looked for. */
+  const place = () => (config.leakThreshold === undefined ? undefined : new Error("leased here").stack)
+
+  const claim = (peer: string, restore: Restore, stack: string | undefined) =>
+    Effect.flatMap(SpiffeId.parse(peer), (id) =>
+      Effect.map(pool.claim(id, internal.nobody, restore), (link) => new Lease(pool, pool.lend(link, stack).slot))
+    )
+
+  const acquire = (peer: string) => {
+    const stack = place()
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(claim(peer, restore, stack), (lease) =>
+        Effect.as(
+          Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, lease.ended)),
+          channelOf(lease)
+        )
+      )
+    )
+  }
+
+  const withChannel = <A, E, R>(peer: string, use: (channel: SecureChannel) => Effect.Effect<A, E, R>) => {
+    const stack = place()
+    return Effect.uninterruptibleMask((restore) => {
+      let lease: Lease | undefined
+      const run = Effect.suspend(() => {
+        const link = pool.lend(pool.take(peer), stack)
+        if (link !== undefined) {
+          lease = new Lease(pool, link.slot)
+          return use(channelOf(lease))
+        }
+        const claimed = Effect.uninterruptibleMask((restore) =>
+          Effect.map(claim(peer, restore, stack), (made) => {
+            lease = made
+            return channelOf(made)
+          })
+        )
+        return Effect.flatMap(claimed, use)
+      })
+      return Effect.flatMap(Effect.exit(restore(run)), (exit) => {
+        lease?.end()
+        return exit
+      })
+    })
+  }
+
+  const client = (peer: string) => {
+    const id = SpiffeId.parse(peer)
+    if (Either.isLeft(id)) return makeClient(() => Effect.fail(id.left))
+    const source = sourceOf(pool, peer)
+    return makeClient((request) =>
+      execute(config.leakThreshold === undefined ? source : sourceOf(pool, peer, place()), request, "")
+    )
+  }
+
+  return ConnectionPool.of({
+    acquire,
+    withChannel,
+    client,
+    stats: Effect.sync(() => care.stats(pool)),
+    closeAll: Effect.sync(() => pool.retire(undefined, "Invalidated")),
+    invalidate: (peer) => Effect.sync(() => pool.retire(peer, "Invalidated")),
+    invalidateChannel: (channel) =>
+      Effect.sync(() => {
+        if (channel instanceof LeasedChannel) pool.state.retire(channel.lease.slot, "Invalidated")
+      })
+  })
+})
+
+/**
+ * The pool for the layer's scope. When it ends no connection is leased or opened any more, waiting fibers fail with
+ * `PoolClosedError`, and all connections are closed.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<ConnectionPool, InvalidConfigError, Connector | PeerDirectory | IdentityProvider> =>
+  Layer.scoped(ConnectionPool, make(options))
+
+/**
+ * {@link layer} with options from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { ConnectionPool } from "@agentweave/transport"
+ * import { Config } from "effect"
+ *
+ * const PoolLive = ConnectionPool.layerConfig({
+ *   maxTotalConnections: Config.withDefault(Config.integer("POOL_SIZE"), 50),
+ *   acquireTimeout: Config.duration("POOL_WAIT")
+ * })
+ * ```
+ */
+export const layerConfig = (
+  options: Config.Config.Wrap<Options>
+): Layer.Layer<ConnectionPool, ConfigError | InvalidConfigError, Connector | PeerDirectory | IdentityProvider> =>
+  Layer.scoped(ConnectionPool, Effect.flatMap(Config.unwrap(options), make))
