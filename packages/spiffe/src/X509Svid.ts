@@ -9,6 +9,7 @@ import * as Inspectable from "effect/Inspectable"
 import * as Redacted from "effect/Redacted"
 import { IdentityError, type IdentityErrorReason } from "./IdentityError.js"
 import { type Certificate, readCertificate, splitCertificates } from "./internal/certificate.js"
+import * as der from "./internal/der.js"
 import { sha256 } from "./internal/digest.js"
 import { describeRefusal, firstRefusal } from "./internal/guard.js"
 import { claimedId, leafGuards } from "./internal/leafGuards.js"
@@ -72,10 +73,10 @@ const readChain = (
   certificates: ReadonlyArray<Uint8Array>
 ): Either.Either<readonly [Certificate, ...ReadonlyArray<Certificate>], IdentityError> => {
   const chain: Array<Certificate> = []
-  for (const [index, der] of certificates.entries()) {
-    const certificate = readCertificate(der)
+  for (const [index, bytes] of certificates.entries()) {
+    const certificate = readCertificate(bytes)
     if (Either.isLeft(certificate)) return refuse("Malformed", `certificate ${index + 1}: ${certificate.left.message}`)
-    if (Either.isLeft(Either.try(() => new X509Certificate(der)))) {
+    if (Either.isLeft(Either.try(() => new X509Certificate(bytes)))) {
       return refuse("Malformed", `certificate ${index + 1}: OpenSSL cannot read it`)
     }
     chain.push(certificate.right)
@@ -86,9 +87,14 @@ const readChain = (
     : Either.right([leaf, ...intermediates])
 }
 
-const matches = (privateKey: KeyObject, leaf: Certificate): Either.Either<boolean, unknown> =>
-  Either.try(() =>
-    createPublicKey({ key: leaf.publicKey, format: "der", type: "spki" }).equals(createPublicKey(privateKey))
+/**
+ * Compares encodings: `KeyObject.equals` of two kinds of key leaves an error in OpenSSL's queue, on which the next reading
+ * of a good private key fails (Node 20.20).
+ */
+const isKeyOf = (privateKey: KeyObject, leaf: Certificate): boolean =>
+  Either.getOrElse(
+    Either.try(() => createPublicKey(privateKey).export({ format: "der", type: "spki" }).equals(leaf.publicKey)),
+    () => false
   )
 
 const build = (
@@ -103,15 +109,14 @@ const build = (
   if (refusal !== undefined) return refuse("InvalidSvid", describeRefusal(refusal))
   const spiffeId = claimedId(leaf)
   if (spiffeId === undefined) return refuse("InvalidSvid", "expected exactly one SPIFFE ID, got none")
-  const equal = matches(privateKey, leaf)
-  if (Either.isLeft(equal)) return refuse("Malformed", "the leaf's public key cannot be read")
-  if (!equal.right)
+  if (!isKeyOf(privateKey, leaf)) {
     return refuse("Malformed", "expected the private key of the leaf, got the key of another certificate")
+  }
 
   const fields: X509Svid = {
     spiffeId,
     // Copies: what the caller does with its buffers later changes no SVID.
-    certificates: [Uint8Array.from(leaf.der), ...intermediates.map(({ der }) => Uint8Array.from(der))],
+    certificates: [Uint8Array.from(leaf.der), ...intermediates.map((certificate) => Uint8Array.from(certificate.der))],
     privateKey: Redacted.make(privateKey),
     serialNumber: leaf.serialNumber,
     fingerprint: sha256(leaf.der),
@@ -142,7 +147,12 @@ const keyFromPem = (text: string): Either.Either<KeyObject, IdentityError> => {
 
 const keyFromDer = (bytes: Uint8Array): Either.Either<KeyObject, IdentityError> =>
   Either.try({
-    try: () => createPrivateKey({ key: Buffer.from(bytes), format: "der", type: "pkcs8" }),
+    try: () => {
+      const whole = der.over(bytes)
+      const key = der.raw(der.read(whole, der.tags.sequence, "private key"))
+      der.finish(whole, "private key")
+      return createPrivateKey({ key, format: "der", type: "pkcs8" })
+    },
     catch: unreadableKey
   })
 
