@@ -7,6 +7,7 @@ import { isIP } from "node:net"
 import type { TLSSocket } from "node:tls"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import * as X509Svid from "@agentweave/spiffe/X509Svid"
@@ -84,7 +85,18 @@ const make = Effect.gen(function* () {
       verifier,
       purposes: ["ClientAuth"]
     })
-    const secureContext = yield* contexts.get(context, PeerMatcher.trustDomains(matcher), config)
+    const domains = PeerMatcher.trustDomains(matcher)
+    // Asked before a socket opens: TLS would only say that it knows no issuer.
+    if (!Array.from(domains).some((domain) => context.bundles.bundles.has(domain))) {
+      const known = Array.from(context.bundles.bundles.keys()).join(", ")
+      return yield* new PeerVerificationError({
+        expectedId: PeerMatcher.describe(matcher),
+        actualId: null,
+        reason: "NoBundle",
+        description: `expected a bundle of ${Array.from(domains).join(" or ")}, got ${known === "" ? "none" : known}`
+      })
+    }
+    const secureContext = yield* contexts.get(context, domains, config)
     const peer = yield* handshake({
       host: options.host,
       port: options.port,
