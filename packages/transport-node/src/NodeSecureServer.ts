@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { createServer, type Server } from "node:https"
+import type { SecureContext } from "node:tls"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
@@ -108,12 +109,20 @@ const usable = (
   context: X509Context,
   tls: TransportConfig.TransportConfig,
   verifier: PeerVerifier.PeerVerifier
-): Effect.Effect<void, IdentityError> =>
+): Effect.Effect<SecureContext, IdentityError> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     yield* X509Svid.validate(context.svid, { bundles: context.bundles, now, verifier, purposes: ["ServerAuth"] })
-    yield* makeSecureContext(context, context.bundles.bundles.keys(), tls)
+    return yield* makeSecureContext(context, context.bundles.bundles.keys(), tls)
   })
+
+/**
+ * Has the next handshakes use a context made whole elsewhere. Node (20 and 22) forgets `allowPartialTrustChain` when it
+ * makes a server's context from the server's options, and would then refuse an anchor that is not self-signed.
+ */
+const useContext = (server: Server, secureContext: SecureContext): void => {
+  Object.assign(server, { _sharedCreds: secureContext })
+}
 
 /** Ends what is served: no new connections, requests in flight run out, stragglers are cut. */
 const drain = (server: Server, inbound: Inbound, timeout: Duration.Duration): Effect.Effect<void> =>
@@ -146,7 +155,7 @@ export const make: (
 
   let context = yield* identity.x509Context
   const verifier = PeerVerifier.make()
-  yield* usable(context, tls, verifier)
+  const secureContext = yield* usable(context, tls, verifier)
 
   const inbound = new Inbound({
     authorize: options.authorize,
@@ -167,6 +176,7 @@ export const make: (
     ALPNProtocols: ["http/1.1"],
     keepAliveTimeout: Duration.toMillis(options.keepAliveTimeout ?? "65 seconds")
   })
+  useContext(server, secureContext)
   inbound.attach(server)
 
   const inner = yield* NodeHttpServer.make(() => server, { port: options.port, host: options.host ?? "0.0.0.0" })
@@ -174,9 +184,10 @@ export const make: (
   yield* identity.changes.pipe(
     Stream.runForEach((next) =>
       usable(next, tls, verifier).pipe(
-        Effect.zipRight(
+        Effect.flatMap((renewed) =>
           Effect.sync(() => {
             server.setSecureContext(contextOptions(next, next.bundles.bundles.keys(), tls))
+            useContext(server, renewed)
             context = next
             inbound.reverify()
           })
