@@ -10,7 +10,6 @@ import type { AuditEvent, CloseReason } from "@agentweave/transport/AuditEvent"
 import type { AuditError } from "@agentweave/transport/AuditLog"
 import type { ConnectionError } from "@agentweave/transport/TransportError"
 import * as Either from "effect/Either"
-import { presentedChain } from "./chain.js"
 import { fromHandshake } from "./errors.js"
 import { judge } from "./handshake.js"
 import type { Sweeper, Timed } from "./sweeper.js"
@@ -138,12 +137,6 @@ export class Inbound {
       socket.destroy()
       return
     }
-    socket.once("close", () =>
-      this.refuse(
-        attempt,
-        fromHandshake({ code: "ECONNRESET", message: "closed" }, this.options.authorize, attempt.address)
-      )
-    )
   }
 
   /** The TCP connection's attempt; `_parent` is where Node keeps it (node:tls, 20 and 22). */
@@ -179,31 +172,17 @@ export class Inbound {
     })
   }
 
+  /**
+   * Node reports every handshake that did not succeed here, once. Where TLS refused the chain it reports a reset, and the
+   * reason stands on the socket.
+   */
   private onHandshakeError(cause: Error, socket: TLSSocket): void {
     const attempt = this.attemptOf(socket)
     const { authorizationError } = socket as { readonly authorizationError?: unknown }
-    if (authorizationError === undefined || authorizationError === null) {
-      this.refuse(attempt, fromHandshake(cause, this.options.authorize, attempt.address))
-    } else {
-      this.refuse(attempt, this.whyUnauthorized(socket, String(authorizationError), attempt.address))
-    }
+    const code = typeof authorizationError === "string" ? authorizationError : undefined
+    const raw = code === undefined ? cause : Object.assign(new Error("its certificate was not accepted"), { code })
+    this.refuse(attempt, fromHandshake(raw, this.options.authorize, attempt.address))
     socket.destroy()
-  }
-
-  /** TLS refused the chain. The gate says more precisely why, and who it claimed to be, when it refuses it too. */
-  private whyUnauthorized(socket: TLSSocket, code: string, address: string) {
-    const byTls = fromHandshake({ code, message: code }, this.options.authorize, address)
-    const judged = Either.try(() =>
-      this.options.verifier.verify({
-        chain: presentedChain(socket),
-        bundles: this.options.context().bundles,
-        matcher: this.options.authorize,
-        purpose: "ClientAuth",
-        now: this.now
-      })
-    )
-    if (Either.isLeft(judged) || Either.isRight(judged.right)) return byTls
-    return judged.right.left.reason === "NoCertificate" ? byTls : judged.right.left
   }
 
   private onSecure(socket: TLSSocket): void {

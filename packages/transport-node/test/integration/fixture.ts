@@ -1,0 +1,321 @@
+/**
+ * Workloads, hostile peers and their records for the tests in this folder: real sockets on 127.0.0.1, every port 0.
+ */
+import type { AddressInfo, Socket } from "node:net"
+import * as tls from "node:tls"
+import { IdentityProvider, PeerMatcher, type SpiffeId, X509Bundle, type X509Context } from "@agentweave/spiffe"
+import type { Credentials, DevAuthority, TestIdentity } from "@agentweave/testkit"
+import { type AuditEvent, AuditLog, Connector, type PeerIdentity, TransportConfig } from "@agentweave/transport"
+import { NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
+import {
+  type HttpApp,
+  type HttpClientRequest,
+  type HttpClientResponse,
+  HttpServer,
+  HttpServerResponse
+} from "@effect/platform"
+import { Deferred, Effect, Either, Exit, Layer, Redacted, Scope, TestClock } from "effect"
+
+export const host = "127.0.0.1"
+
+/** OpenSSL judges dates by the system's clock, so the test's clock begins there. It moves only when a test moves it. */
+export const realTime: Effect.Effect<void> = Effect.suspend(() => TestClock.setTime(Date.now()))
+
+type EventOf<Tag extends AuditEvent.AuditEvent["_tag"]> = Extract<AuditEvent.AuditEvent, { readonly _tag: Tag }>
+
+/** An audit log that can be waited for. */
+export interface Log {
+  readonly events: ReadonlyArray<AuditEvent.AuditEvent>
+  readonly layer: Layer.Layer<AuditLog.AuditLog>
+  readonly all: <Tag extends AuditEvent.AuditEvent["_tag"]>(tag: Tag) => ReadonlyArray<EventOf<Tag>>
+  /** The event of its kind with this index, as soon as there is one. */
+  readonly nth: <Tag extends AuditEvent.AuditEvent["_tag"]>(tag: Tag, index?: number) => Effect.Effect<EventOf<Tag>>
+}
+
+export const makeLog = (): Log => {
+  const events: Array<AuditEvent.AuditEvent> = []
+  const waiters = new Set<() => void>()
+  const all: Log["all"] = (tag) => events.filter((event): event is EventOf<typeof tag> => event._tag === tag)
+  return {
+    events,
+    all,
+    layer: Layer.succeed(AuditLog.AuditLog, {
+      unsafeRecord: (event) => {
+        events.push(event)
+        for (const waiter of Array.from(waiters)) waiter()
+        return undefined
+      }
+    }),
+    nth: (tag, index = 0) =>
+      Effect.async((resume) => {
+        const look = () => {
+          const found = all(tag)[index]
+          if (found === undefined) return
+          waiters.delete(look)
+          resume(Effect.succeed(found))
+        }
+        waiters.add(look)
+        look()
+        return Effect.sync(() => waiters.delete(look))
+      })
+  }
+}
+
+export type Identity = X509Context.X509Context | TestIdentity.TestIdentity
+
+const identityLayer = (identity: Identity): Layer.Layer<IdentityProvider.IdentityProvider> =>
+  "layer" in identity ? identity.layer : IdentityProvider.layerStatic(identity)
+
+export interface ServerOptions extends Partial<Omit<NodeSecureServer.Options, "authorize">> {
+  readonly identity: Identity
+  readonly authorize: PeerMatcher.PeerMatcher | SpiffeId.SpiffeId
+  /** Default: 200 with the path as text. */
+  readonly app?: HttpApp.Default<never, PeerIdentity.PeerIdentity> | undefined
+}
+
+export interface RunningServer {
+  readonly port: number
+  readonly log: Log
+  /** How many requests reached the handler. */
+  readonly handled: () => number
+  /** Closes the server's scope; done when it is closed. It closes with the test's scope at the latest. */
+  readonly close: Effect.Effect<void>
+}
+
+const matcherOf = (matcher: PeerMatcher.PeerMatcher | SpiffeId.SpiffeId): PeerMatcher.PeerMatcher =>
+  typeof matcher === "string" ? PeerMatcher.exactly(matcher) : matcher
+
+export const startServer = Effect.fnUntraced(function* ({ app, authorize, identity, ...options }: ServerOptions) {
+  const log = makeLog()
+  let handled = 0
+  const counted = Effect.suspend(() => {
+    handled++
+    return app ?? HttpServerResponse.text("served")
+  })
+  const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+  const services = yield* HttpServer.serve(counted).pipe(
+    Layer.provideMerge(NodeSecureServer.layer({ port: 0, host, ...options, authorize: matcherOf(authorize) })),
+    Layer.provide(identityLayer(identity)),
+    Layer.provide(log.layer),
+    Layer.buildWithScope(scope)
+  )
+  const { address } = yield* Effect.provide(HttpServer.HttpServer, services)
+  if (address._tag !== "TcpAddress") return yield* Effect.dieMessage("expected a TCP address")
+  const running: RunningServer = {
+    port: address.port,
+    log,
+    handled: () => handled,
+    close: Scope.close(scope, Exit.void)
+  }
+  return running
+})
+
+export interface ConnectTo {
+  readonly port: number
+  readonly peer: PeerMatcher.PeerMatcher | SpiffeId.SpiffeId
+  readonly config?: TransportConfig.Options | undefined
+}
+
+export interface Opened extends Connector.Connection {
+  /** Why the connection ended, as its owner was told. */
+  readonly closed: Effect.Effect<AuditEvent.CloseReason>
+}
+
+export interface Client {
+  readonly log: Log
+  readonly connector: typeof Connector.Connector.Service
+  readonly connect: (
+    to: ConnectTo
+  ) => Effect.Effect<Opened, Effect.Effect.Error<ReturnType<typeof Connector.Connector.Service.connect>>, Scope.Scope>
+}
+
+export const startClient = Effect.fnUntraced(function* (identity: Identity) {
+  const log = makeLog()
+  const services = yield* NodeConnector.layer.pipe(
+    Layer.provide(identityLayer(identity)),
+    Layer.provide(log.layer),
+    Layer.build
+  )
+  const connector = yield* Effect.provide(Connector.Connector, services)
+  const client: Client = {
+    log,
+    connector,
+    connect: Effect.fnUntraced(function* ({ config, peer, port }) {
+      const closed = yield* Deferred.make<AuditEvent.CloseReason>()
+      const connection = yield* connector.connect({
+        matcher: matcherOf(peer),
+        host,
+        port,
+        config: Either.getOrThrow(TransportConfig.make(config ?? {})),
+        onClose: (reason) => Deferred.unsafeDone(closed, Effect.succeed(reason))
+      })
+      return Object.assign(connection, { closed: Deferred.await(closed) })
+    })
+  }
+  return client
+})
+
+/** An exchange, and how often it settled. */
+export interface Settled {
+  count: number
+}
+
+export const execute = (
+  connection: Connector.Connection,
+  request: HttpClientRequest.HttpClientRequest,
+  settled: Settled = { count: 0 }
+): Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.RequestFailure> =>
+  Effect.withFiberRuntime((fiber) =>
+    Effect.async((resume) => {
+      const cancel = connection.unsafeStart(
+        {
+          request,
+          path: request.url,
+          fiber: fiber as Connector.Exchange["fiber"],
+          onSettled: () => {
+            settled.count++
+          }
+        },
+        resume
+      )
+      return Effect.sync(cancel)
+    })
+  )
+
+/** What a TLS server of `node:tls` needs to be some peer; its TLS is as lax as OpenSSL lets it be. */
+const presented = (credentials: Credentials.Credentials): tls.SecureContextOptions => ({
+  cert: credentials.certificatesPem,
+  key: Redacted.value(credentials.privateKeyPem),
+  ciphers: "DEFAULT@SECLEVEL=0",
+  minVersion: "TLSv1.2"
+})
+
+export interface HostileServer {
+  readonly port: number
+  /** Bytes of requests that arrived. */
+  readonly bytes: () => number
+  /** The codes of failed handshakes. */
+  readonly failures: ReadonlyArray<string>
+  /** For each handshake that succeeded: whether the client resumed a session. */
+  readonly reused: ReadonlyArray<boolean>
+  /** Done when every connection there was is closed again. */
+  readonly idle: Effect.Effect<void>
+}
+
+const listening = (server: tls.Server): Effect.Effect<number> =>
+  Effect.async((resume) => {
+    server.listen(0, host, () => resume(Effect.succeed((server.address() as AddressInfo).port)))
+  })
+
+/** A server that presents whatever it is given, asks for a certificate and accepts any, and answers every request. */
+export const hostileServer = Effect.fnUntraced(function* (
+  credentials: Credentials.Credentials,
+  options: tls.TlsOptions & { readonly onRequest?: (socket: tls.TLSSocket, bytes: Buffer) => void } = {}
+) {
+  const { onRequest, ...tlsOptions } = options
+  let bytes = 0
+  const failures: Array<string> = []
+  const reused: Array<boolean> = []
+  const sockets = new Set<Socket>()
+  const waiters = new Set<() => void>()
+  const server = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      tls.createServer({ ...presented(credentials), requestCert: true, rejectUnauthorized: false, ...tlsOptions })
+    ),
+    (server) =>
+      Effect.async<void>((resume) => {
+        server.close(() => resume(Effect.void))
+        for (const socket of sockets) socket.destroy()
+      })
+  )
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket)
+    socket.once("close", () => {
+      sockets.delete(socket)
+      if (sockets.size === 0) for (const waiter of Array.from(waiters)) waiter()
+    })
+  })
+  server.on("tlsClientError", (error: NodeJS.ErrnoException) => failures.push(error.code ?? error.message))
+  server.on("secureConnection", (socket) => {
+    reused.push(socket.isSessionReused())
+    socket.on("error", () => {})
+    socket.on("data", (chunk) => {
+      bytes += chunk.length
+      if (onRequest === undefined) socket.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+      else onRequest(socket, chunk)
+    })
+  })
+  const hostile: HostileServer = {
+    port: yield* listening(server),
+    bytes: () => bytes,
+    failures,
+    reused,
+    idle: Effect.async((resume) => {
+      const look = () => resume(Effect.void)
+      if (sockets.size === 0) return look()
+      waiters.add(look)
+      return Effect.sync(() => waiters.delete(look))
+    })
+  }
+  return hostile
+})
+
+export interface Attempt {
+  /** Whether the handshake ended well on the client's side (under TLS 1.3 that is before it was judged). */
+  readonly secured: boolean
+  readonly authorized: boolean
+  readonly reused: boolean
+  readonly version: string | null
+  /** Everything that came back. */
+  readonly received: string
+  /** The socket's error, if it had one. */
+  readonly code: string | undefined
+}
+
+/**
+ * A client that presents whatever it is given, writes a request at the first moment and another after the handshake, and
+ * tells what became of it once the connection is closed.
+ */
+export const hostileClient = (
+  port: number,
+  credentials: Credentials.Credentials | undefined,
+  options: tls.ConnectionOptions & { readonly onSecure?: (socket: tls.TLSSocket) => void } = {}
+): Effect.Effect<Attempt> =>
+  Effect.async((resume) => {
+    const { onSecure, ...tlsOptions } = options
+    const request = "GET /hostile HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    let received = ""
+    let code: string | undefined
+    let secured = false
+    let session = { authorized: false, reused: false, version: null as string | null }
+    const socket = tls.connect({
+      host,
+      port,
+      ...(credentials === undefined ? { ciphers: "DEFAULT@SECLEVEL=0" } : presented(credentials)),
+      rejectUnauthorized: false,
+      ...tlsOptions
+    })
+    socket.write(request)
+    socket.on("secureConnect", () => {
+      secured = true
+      session = {
+        authorized: socket.authorized,
+        reused: socket.isSessionReused(),
+        version: socket.getProtocol()
+      }
+      onSecure?.(socket)
+    })
+    socket.on("data", (chunk) => {
+      received += chunk.toString("latin1")
+    })
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      code ??= error.code ?? error.message
+    })
+    socket.on("close", () => resume(Effect.succeed({ secured, received, code, ...session })))
+    return Effect.sync(() => {
+      socket.destroy()
+    })
+  })
+
+/** The authority's roots, as a raw peer takes them for `ca`. */
+export const caOf = (authority: DevAuthority.DevAuthority): string => X509Bundle.toPem(authority.bundle)
