@@ -1,0 +1,14 @@
+import type { Benchmark } from "./harness/Benchmark.js"
+
+/** Every benchmark there is, in the order in which all of them are run. Loaded only when asked for. */
+const benchmarks: Readonly<Record<string, () => Promise<Benchmark>>> = {
+  handshake: async () => (await import("./benchmarks/handshake.js")).handshake
+}
+
+export const names: ReadonlyArray<string> = Object.keys(benchmarks)
+
+export const load = (name: string): Promise<Benchmark> => {
+  const found = benchmarks[name]
+  if (found === undefined) throw new Error(`expected one of ${names.join(", ")}, got "${name}"`)
+  return found()
+}

@@ -1,0 +1,27 @@
+import { IdentityProvider, PeerMatcher, type X509Context } from "@agentweave/spiffe"
+import { NodeSecureServer } from "@agentweave/transport-node"
+import { HttpServer } from "@effect/platform"
+import { Layer, ManagedRuntime } from "effect"
+import { layerCounting, recorded } from "../harness/audit.js"
+import { clientId, leafId } from "../harness/credentials.js"
+
+/** A `NodeSecureServer` that lives as long as the process. */
+export const serveSecurely = async <E>(
+  context: X509Context.X509Context,
+  app: Layer.Layer<never, E, Layer.Layer.Success<ReturnType<typeof NodeSecureServer.layer>>>
+): Promise<{ readonly port: number }> => {
+  const server = NodeSecureServer.layer({
+    port: 0,
+    host: "127.0.0.1",
+    authorize: PeerMatcher.oneOf([clientId, leafId])
+  })
+  const runtime = ManagedRuntime.make(
+    Layer.provideMerge(app, server).pipe(
+      Layer.provide(IdentityProvider.layerStatic(context)),
+      Layer.provide(layerCounting(recorded()))
+    )
+  )
+  const { address } = await runtime.runPromise(HttpServer.HttpServer)
+  if (address._tag !== "TcpAddress") throw new Error("expected a TCP address")
+  return { port: address.port }
+}
