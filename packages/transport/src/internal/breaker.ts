@@ -13,7 +13,7 @@ import type { CircuitBreakerMetrics, CircuitState } from "../CircuitBreakerMetri
 import { CircuitOpenError } from "../CircuitOpenError.js"
 import { changes } from "./breakerChanges.js"
 import { BreakerMachine, type Ticket } from "./breakerMachine.js"
-import { clockOf, millis } from "./monotonic.js"
+import { clockOf, millis, withClock } from "./monotonic.js"
 
 export const TypeId: Api.TypeId = Symbol.for("@agentweave/transport/CircuitBreaker") as Api.TypeId
 
@@ -150,9 +150,6 @@ export class Breaker implements Api.CircuitBreaker {
 }
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
-
-const withClock = <A>(f: (clock: Clock.Clock) => A): Effect.Effect<A> =>
-  Effect.withFiberRuntime((fiber) => Effect.succeed(f(clockOf(fiber))))
 
 /** The call was counted as a success when it started; see `totalSuccesses`. */
 const unwatchedFailure =

@@ -1,5 +1,6 @@
 import * as Duration from "effect/Duration"
 import type { TripRule } from "../TripRule.js"
+import { SlidingCounts } from "./slidingCounts.js"
 
 /** What a trip rule sees of the calls. Mutable; time comes in as an argument. */
 export interface Window {
@@ -53,29 +54,17 @@ const countWindow = (size: number, trips: (matching: number, total: number) => b
   }
 }
 
-const slices = 10
-
-/** The outcomes of the last `length`, in ten slices: the present one and the nine before it. */
+/** The outcomes of the last `length`. */
 const timeWindow = (
   length: Duration.Duration | undefined,
   trips: (matching: number, total: number) => boolean
 ): Window["record"] => {
-  const slice = Duration.toMillis(length ?? Duration.infinity) / slices
-  const totals = new Uint32Array(slices)
-  const matches = new Uint32Array(slices)
-  let current = Number.NEGATIVE_INFINITY
-  return (isMatch, now) => {
-    const index = Math.floor(now / slice)
-    for (let stale = Math.max(current + 1, index - slices + 1); stale <= index; stale++) {
-      totals[stale % slices] = 0
-      matches[stale % slices] = 0
+  const counts = new SlidingCounts(Duration.toMillis(length ?? Duration.infinity), 2)
+  return (matches, now) => {
+    counts.add(0, now)
+    if (matches) {
+      counts.add(1, now)
     }
-    current = Math.max(current, index)
-    const at = current % slices
-    totals[at] = (totals[at] ?? 0) + 1
-    matches[at] = (matches[at] ?? 0) + (isMatch ? 1 : 0)
-    return trips(sum(matches), sum(totals))
+    return trips(counts.sum(1, now), counts.sum(0, now))
   }
 }
-
-const sum = (counts: Uint32Array): number => counts.reduce((total, count) => total + count, 0)

@@ -1,5 +1,6 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 
 /** The clock a fiber runs on: the live one, or a test's. */
@@ -12,3 +13,7 @@ export const clockOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Clock.Cloc
  * microseconds undoes the loss of `TestClock`, which multiplies its milliseconds in floating point.
  */
 export const millis = (clock: Clock.Clock): number => Math.round(Number(clock.unsafeCurrentTimeNanos()) / 1_000) / 1_000
+
+/** A step that needs to know the time. */
+export const withClock = <A>(f: (clock: Clock.Clock) => A): Effect.Effect<A> =>
+  Effect.withFiberRuntime((fiber) => Effect.succeed(f(clockOf(fiber))))

@@ -1,0 +1,110 @@
+/**
+ * One circuit breaker a target, made when it is first asked for.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { CircuitBreaker } from "./CircuitBreaker.js"
+import * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
+import type { CircuitBreakerMetrics } from "./CircuitBreakerMetrics.js"
+import type { InvalidConfigError } from "./InvalidConfigError.js"
+import * as internal from "./internal/breakerRegistry.js"
+import * as internalConfig from "./internal/config.js"
+
+/**
+ * The breakers of an application.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class CircuitBreakerRegistry extends Context.Tag("@agentweave/transport/CircuitBreakerRegistry")<
+  CircuitBreakerRegistry,
+  {
+    /** The breaker of a target: the same one for everybody who asks, however many ask at once. */
+    readonly get: (target: string) => Effect.Effect<CircuitBreaker>
+    /** The metrics of all breakers in the registry, by target. */
+    readonly metrics: Effect.Effect<ReadonlyMap<string, CircuitBreakerMetrics>>
+    /** Resets all breakers in the registry. */
+    readonly resetAll: Effect.Effect<void>
+  }
+>() {}
+
+const idle = Schema.Struct({
+  /**
+   * A closed breaker without a failure on its count that has not been used for so long leaves the registry. One that is
+   * still held somewhere (by a client, say) comes back as it is when it is asked for or fails. Default 10 minutes.
+   */
+  idleTimeout: Schema.optionalWith(internalConfig.PositiveDuration, { default: () => Duration.minutes(10) }),
+  /**
+   * What a half-open breaker, or a closed one with failures on its count, still knows is stale when it has not been used
+   * for so long. An open breaker stays. Default 1 hour.
+   */
+  staleTimeout: Schema.optionalWith(internalConfig.PositiveDuration, { default: () => Duration.hours(1) }),
+  /** How often to look for idle breakers; a breaker is noticed to be idle up to twice this late. Default 1 minute. */
+  cleanupInterval: Schema.optionalWith(internalConfig.PositiveDuration, { default: () => Duration.minutes(1) })
+})
+
+/**
+ * What {@link make} and {@link layer} take: the configuration of all breakers, and how long idle ones are kept.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends CircuitBreakerConfig.Options {
+  /** The configuration of one target, where it differs. Asked once, when the breaker is made. */
+  readonly forTarget?: (target: string) => CircuitBreakerConfig.CircuitBreakerConfig | undefined
+  readonly idleTimeout?: Duration.DurationInput | undefined
+  readonly staleTimeout?: Duration.DurationInput | undefined
+  readonly cleanupInterval?: Duration.DurationInput | undefined
+}
+
+const decodeIdle = internalConfig.decoder("CircuitBreakerRegistry", idle)
+
+/**
+ * A registry that lives as long as the scope.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = ({
+  forTarget,
+  idleTimeout,
+  staleTimeout,
+  cleanupInterval,
+  ...options
+}: Options = {}): Effect.Effect<typeof CircuitBreakerRegistry.Service, InvalidConfigError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const config = yield* CircuitBreakerConfig.make(options)
+    const limits = yield* decodeIdle({ idleTimeout, staleTimeout, cleanupInterval })
+    const registry = new internal.Registry((target) => forTarget?.(target) ?? config)
+    yield* registry
+      .sweep(Duration.toMillis(limits.idleTimeout), Duration.toMillis(limits.staleTimeout))
+      .pipe(Effect.delay(limits.cleanupInterval), Effect.forever, Effect.forkScoped)
+    return registry
+  })
+
+/**
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { CircuitBreakerConfig, CircuitBreakerRegistry } from "@agentweave/transport"
+ * import { Effect, Layer } from "effect"
+ *
+ * const RegistryLive = Layer.unwrapEffect(
+ *   Effect.map(CircuitBreakerConfig.make({ failureThreshold: 2, timeout: "5 minutes" }), (batch) =>
+ *     CircuitBreakerRegistry.layer({
+ *       failureThreshold: 5,
+ *       forTarget: (target) => (target === "spiffe://example.org/batch" ? batch : undefined)
+ *     })
+ *   )
+ * )
+ * ```
+ */
+export const layer = (options: Options = {}): Layer.Layer<CircuitBreakerRegistry, InvalidConfigError> =>
+  Layer.scoped(CircuitBreakerRegistry, make(options))
