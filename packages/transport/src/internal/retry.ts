@@ -1,0 +1,257 @@
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { hasProperty } from "effect/Predicate"
+import * as Random from "effect/Random"
+import { CurrentAttempt } from "../CurrentAttempt.js"
+import { type RetryBudget, RetryBudgetExhaustedError } from "../RetryBudget.js"
+import type { RetryConfig } from "../RetryConfig.js"
+import { TimeoutError } from "../TransportError.js"
+import { clockOf, millis } from "./monotonic.js"
+
+/** What of an attempt may be retried. `A` and `E` are what an attempt ends with. */
+export interface Rules<in A, in E> {
+  /** Whether results are looked at; if not, `retriesValue` is not asked. */
+  readonly watchesValues: boolean
+  retriesValue(value: A): boolean
+  retriesError(error: E | TimeoutError): boolean
+  /** Milliseconds the peer asks to wait. */
+  notBefore(outcome: A | E | TimeoutError, wallClock: number): number
+  /** What is called, for an error. */
+  describe(): string
+  /** Lets go of an outcome that nobody will see, within `limit` milliseconds. */
+  discard(outcome: A | E | TimeoutError, limit: number): Effect.Effect<void>
+}
+
+/** The rules for an effect of which nothing is known: its errors are what the configuration says. */
+export const plainRules = (config: RetryConfig): Rules<unknown, unknown> => ({
+  watchesValues: false,
+  retriesValue: () => false,
+  retriesError: (error) => config.isRetryable(error),
+  notBefore: () => 0,
+  describe: () => "the operation",
+  discard: () => Effect.void
+})
+
+/** What all calls under one policy share. */
+export interface Shared {
+  readonly config: RetryConfig
+  readonly target: string | undefined
+  readonly budget: RetryBudget | undefined
+  readonly counters: Counters
+}
+
+export interface Counters {
+  retries: number
+  recovered: number
+  exhausted: number
+  notRetryable: number
+  outOfTime: number
+  overBudget: number
+  attemptTimeouts: number
+  totalTimeouts: number
+  delayed: number
+}
+
+/**
+ * The delay before retry number `attempt` (0 for the first), in milliseconds: `min(base * exponentialBase^attempt, max)`,
+ * and with jitter anything between zero and that.
+ */
+export const delay = (config: RetryConfig, attempt: number): Effect.Effect<number> => {
+  const base = Duration.toMillis(config.baseDelay)
+  // 0 * Infinity is NaN: no base delay, no delay.
+  const grown = base === 0 ? 0 : base * config.exponentialBase ** attempt
+  const longest = Math.min(grown, Duration.toMillis(config.maxDelay))
+  return config.jitter ? Effect.map(Random.next, (random) => longest * random) : Effect.succeed(longest)
+}
+
+const neverRetried: ReadonlySet<unknown> = new Set([
+  "CircuitOpenError",
+  "IdentityError",
+  "PeerVerificationError",
+  "RetryBudgetExhaustedError"
+])
+
+/** A retry would meet the same refusal, whatever a predicate says. */
+export const isFinal = (error: unknown): boolean => hasProperty(error, "_tag") && neverRetried.has(error._tag)
+
+/** Everything a policy can add to the errors of an effect. */
+export type Raised<E> = E | TimeoutError | RetryBudgetExhaustedError<E | TimeoutError>
+
+/** Runs an effect under a policy. Nothing is set up before the first failure unless there is a limit or a budget. */
+export const run = <A, E, R>(
+  shared: Shared,
+  effect: Effect.Effect<A, E, R>,
+  rules: Rules<A, E>
+): Effect.Effect<A, Raised<E>, R> => {
+  const { attemptTimeout, totalTimeout } = shared.config
+  if (attemptTimeout !== undefined || totalTimeout !== undefined || shared.budget !== undefined) {
+    return limited(shared, effect, rules)
+  }
+  const call = firstFailure(shared, effect, rules)
+  return rules.watchesValues
+    ? Effect.matchCauseEffect(effect, { onFailure: call, onSuccess: firstValue(shared, effect, rules) })
+    : Effect.catchAllCause(effect, call)
+}
+
+const firstFailure =
+  <A, E, R>(shared: Shared, effect: Effect.Effect<A, E, R>, rules: Rules<A, E>) =>
+  (cause: Cause.Cause<E>): Effect.Effect<A, Raised<E>, R> =>
+    new Call(shared, effect, rules, Number.POSITIVE_INFINITY).failed(cause)
+
+const firstValue =
+  <A, E, R>(shared: Shared, effect: Effect.Effect<A, E, R>, rules: Rules<A, E>) =>
+  (value: A): Effect.Effect<A, Raised<E>, R> =>
+    rules.retriesValue(value)
+      ? new Call(shared, effect, rules, Number.POSITIVE_INFINITY).answered(value)
+      : Effect.succeed(value)
+
+const limited = <A, E, R>(
+  shared: Shared,
+  effect: Effect.Effect<A, E, R>,
+  rules: Rules<A, E>
+): Effect.Effect<A, Raised<E>, R> => {
+  const { totalTimeout } = shared.config
+  const start = Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
+    const deadline =
+      totalTimeout === undefined ? Number.POSITIVE_INFINITY : millis(clockOf(fiber)) + Duration.toMillis(totalTimeout)
+    return new Call(shared, effect, rules, deadline).attempt()
+  })
+  return shared.budget === undefined ? start : Effect.zipRight(shared.budget.deposit, start)
+}
+
+/** One run of the effect, with its attempts. */
+class Call<A, E, R> {
+  private readonly shared: Shared
+  private readonly effect: Effect.Effect<A, E, R>
+  private readonly rules: Rules<A, E>
+  /** Monotonic milliseconds; no attempt starts then or later. */
+  private readonly deadline: number
+  private attempts = 1
+
+  constructor(shared: Shared, effect: Effect.Effect<A, E, R>, rules: Rules<A, E>, deadline: number) {
+    this.shared = shared
+    this.effect = effect
+    this.rules = rules
+    this.deadline = deadline
+  }
+
+  private target(): string {
+    return this.shared.target ?? this.rules.describe()
+  }
+
+  attempt(): Effect.Effect<A, Raised<E>, R> {
+    const numbered =
+      this.attempts === 1 ? this.effect : Effect.provideService(this.effect, CurrentAttempt, this.attempts)
+    return Effect.matchCauseEffect(this.limited(numbered), {
+      onFailure: (cause) => this.failed(cause),
+      onSuccess: (value) => this.answered(value)
+    })
+  }
+
+  failed(cause: Cause.Cause<E | TimeoutError>): Effect.Effect<A, Raised<E>, R> {
+    const failure = Cause.failureOption(cause)
+    if (Option.isNone(failure)) {
+      return Effect.failCause(cause)
+    }
+    const error = failure.value
+    if (isFinal(error) || !this.rules.retriesError(error)) {
+      this.shared.counters.notRetryable++
+      return Effect.failCause(cause)
+    }
+    return this.again(error, Effect.failCause(cause), () =>
+      Effect.fail(new RetryBudgetExhaustedError({ target: this.target(), attempts: this.attempts, lastError: error }))
+    )
+  }
+
+  answered(value: A): Effect.Effect<A, Raised<E>, R> {
+    const result = Effect.succeed(value)
+    if (this.rules.watchesValues && this.rules.retriesValue(value)) {
+      return this.again(value, result, () => result)
+    }
+    if (this.attempts > 1) {
+      this.shared.counters.recovered++
+    }
+    return result
+  }
+
+  /** Waits and tries again, or ends with what there is. */
+  private again(
+    outcome: A | E | TimeoutError,
+    giveUp: Effect.Effect<A, Raised<E>>,
+    overBudget: () => Effect.Effect<A, Raised<E>>
+  ): Effect.Effect<A, Raised<E>, R> {
+    const { budget, config, counters } = this.shared
+    if (this.attempts > config.maxRetries) {
+      counters.exhausted++
+      return giveUp
+    }
+    return Effect.flatMap(delay(config, this.attempts - 1), (backoff) =>
+      Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
+        const clock = clockOf(fiber)
+        const asked = Math.min(
+          this.rules.notBefore(outcome, clock.unsafeCurrentTimeMillis()),
+          Duration.toMillis(config.maxDelay)
+        )
+        const wait = Math.max(backoff, asked)
+        const startsAt = millis(clock) + wait
+        if (startsAt >= this.deadline) {
+          counters.outOfTime++
+          return giveUp
+        }
+        const next = Effect.suspend(() => {
+          counters.retries++
+          counters.delayed += wait
+          this.attempts++
+          return this.rules
+            .discard(outcome, wait)
+            .pipe(Effect.zipRight(sleepUntil(startsAt)), Effect.zipRight(Effect.suspend(() => this.attempt())))
+        })
+        if (budget === undefined) {
+          return next
+        }
+        return Effect.flatMap(budget.withdraw, (granted) => {
+          if (granted) {
+            return next
+          }
+          counters.overBudget++
+          return overBudget()
+        })
+      })
+    )
+  }
+
+  /** The attempt's own limit or what is left of the whole, whichever ends first. */
+  private limited(attempt: Effect.Effect<A, E, R>): Effect.Effect<A, E | TimeoutError, R> {
+    const { attemptTimeout, totalTimeout } = this.shared.config
+    if (attemptTimeout === undefined && totalTimeout === undefined) {
+      return attempt
+    }
+    return Effect.withFiberRuntime<A, E | TimeoutError, R>((fiber) => {
+      const left = this.deadline - millis(clockOf(fiber))
+      const own = attemptTimeout === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(attemptTimeout)
+      const phase = own < left ? "Attempt" : "Total"
+      const limit = phase === "Attempt" ? attemptTimeout : totalTimeout
+      return Effect.timeoutFail(attempt, {
+        duration: Math.min(own, left),
+        onTimeout: () => {
+          this.shared.counters[phase === "Attempt" ? "attemptTimeouts" : "totalTimeouts"]++
+          // The attempt may have reached the peer before it was cut off.
+          return new TimeoutError({
+            phase,
+            outcome: "Unknown",
+            limit: limit ?? Duration.infinity,
+            target: this.target()
+          })
+        }
+      })
+    })
+  }
+}
+
+const sleepUntil = (time: number): Effect.Effect<void> =>
+  Effect.withFiberRuntime((fiber) => {
+    const left = time - millis(clockOf(fiber))
+    return left > 0 ? Effect.sleep(left) : Effect.void
+  })

@@ -1,0 +1,98 @@
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { hasProperty } from "effect/Predicate"
+import * as Stream from "effect/Stream"
+import type { RetryConfig } from "../RetryConfig.js"
+import type { Rules } from "./retry.js"
+import { retryAfter } from "./retryAfter.js"
+
+/** RFC 9110 section 9.2.2. */
+const idempotentMethods: ReadonlySet<string> = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"])
+
+/** Bodies that are there as a whole, to be sent again. A stream, or what a platform makes of a raw value, may be used up. */
+const replayableBodies: ReadonlySet<string> = new Set(["Empty", "Uint8Array", "FormData"])
+
+/** What may be retried of one request, and when at the earliest. */
+export class HttpRules implements Rules<HttpClientResponse.HttpClientResponse, unknown> {
+  readonly watchesValues: boolean
+  private readonly config: RetryConfig
+  private readonly request: HttpClientRequest.HttpClientRequest
+  private readonly replayable: boolean
+  private readonly idempotent: boolean
+
+  constructor(config: RetryConfig, request: HttpClientRequest.HttpClientRequest) {
+    this.config = config
+    this.request = request
+    this.replayable = replayableBodies.has(request.body._tag)
+    this.idempotent = idempotentMethods.has(request.method)
+    this.watchesValues = this.replayable && this.idempotent
+  }
+
+  retriesValue(response: HttpClientResponse.HttpClientResponse): boolean {
+    return this.watchesValues && this.config.statuses.includes(response.status)
+  }
+
+  retriesError(error: unknown): boolean {
+    const response = statusError(error)
+    return Option.isSome(response)
+      ? this.retriesValue(response.value)
+      : this.replayable && (this.idempotent || neverSent(error)) && this.config.isRetryable(error)
+  }
+
+  notBefore(outcome: unknown, wallClock: number): number {
+    return Option.match(answer(outcome), {
+      onNone: () => 0,
+      onSome: (response) => retryAfter(response.headers, wallClock)
+    })
+  }
+
+  /** Without the query, which may hold secrets. */
+  describe(): string {
+    return `${this.request.method} ${this.request.url.split(/[?#]/, 1).join()}`
+  }
+
+  discard(outcome: unknown, limit: number): Effect.Effect<void> {
+    return Option.match(answer(outcome), {
+      onNone: () => Effect.void,
+      onSome: (response) => release(response, limit)
+    })
+  }
+}
+
+const neverSent = (error: unknown): boolean => hasProperty(error, "outcome") && error.outcome === "NotSent"
+
+const isResponse = (u: unknown): u is HttpClientResponse.HttpClientResponse =>
+  hasProperty(u, "status") && hasProperty(u, "headers") && hasProperty(u, "stream")
+
+/** The response inside a `ResponseError` of `HttpClient.filterStatusOk`: a status that was made an error. */
+const statusError = (error: unknown): Option.Option<HttpClientResponse.HttpClientResponse> =>
+  hasProperty(error, "reason") &&
+  error.reason === "StatusCode" &&
+  hasProperty(error, "response") &&
+  isResponse(error.response)
+    ? Option.some(error.response)
+    : Option.none()
+
+const answer = (outcome: unknown): Option.Option<HttpClientResponse.HttpClientResponse> =>
+  isResponse(outcome) ? Option.some(outcome) : statusError(outcome)
+
+const drainBytes = 65_536
+const drainMillis = 1_000
+
+/**
+ * Ends a response nobody will read, so that its connection is free for the next attempt. A short body is read to its end,
+ * which keeps the connection alive; of a long or slow one the rest is dropped.
+ */
+const release = (response: HttpClientResponse.HttpClientResponse, limit: number): Effect.Effect<void> =>
+  response.stream.pipe(
+    Stream.runFoldWhile(
+      0,
+      (bytes) => bytes < drainBytes,
+      (bytes, chunk) => bytes + chunk.byteLength
+    ),
+    Effect.timeoutOption(Math.min(limit, drainMillis)),
+    Effect.exit,
+    Effect.asVoid
+  )
