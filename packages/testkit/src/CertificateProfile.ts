@@ -110,6 +110,8 @@ export interface CertificateProfile {
   readonly extensions?: ReadonlyArray<RawExtension> | undefined
   /** Default: SHA-256, or the digest of the issuer's curve. Means nothing to Ed25519. */
   readonly signatureHash?: "SHA-1" | "SHA-256" | "SHA-384" | "SHA-512" | undefined
+  /** How an RSA issuer signs. Default `PKCS1`; the salt of `PSS` is as long as the digest. */
+  readonly signaturePadding?: "PKCS1" | "PSS" | undefined
   /**
    * Default `Valid`. `WrongKey` signs with a key that is not the issuer's; `Altered` changes the certificate after it
    * was signed.

@@ -138,11 +138,20 @@ const makeHierarchy = Effect.fnUntraced(function* (trustDomain: TrustDomain.Trus
   return { root, issuer }
 })
 
-const svidFrom = (credentials: Credentials, hint: string | undefined) =>
+/**
+ * Credentials as an SVID: refused with an `IdentityError` unless they are proper.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const toSvid = (
+  credentials: Credentials,
+  options: { readonly hint?: string | undefined } = {}
+): Either.Either<X509Svid.X509Svid, IdentityError.IdentityError> =>
   X509Svid.fromDer({
     certificates: credentials.certificates,
     privateKey: Redacted.make(Redacted.value(credentials.privateKey).export({ type: "pkcs8", format: "der" })),
-    hint
+    hint: options.hint
   })
 
 const bundleFrom = (trustDomain: TrustDomain.TrustDomain, roots: Roots) =>
@@ -164,7 +173,7 @@ const fromParts = (parts: {
     return CertificateAuthority.issue(issuer, { uris: [id ?? `spiffe://${trustDomain}${path}`], ...profile })
   }
   const issue = (options: IssueOptions = {}): Effect.Effect<X509Svid.X509Svid, IssueError> =>
-    Effect.flatMap(issueRaw(options), (credentials) => svidFrom(credentials, options.hint))
+    Effect.flatMap(issueRaw(options), (credentials) => toSvid(credentials, options))
   const withRoots = (next: Roots, change: Partial<typeof parts> = {}) =>
     Effect.map(bundleFrom(trustDomain, next), (bundle) => fromParts({ ...parts, roots: next, bundle, ...change }))
   const self: DevAuthority = {

@@ -8,7 +8,8 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 
 /**
- * The keys the authority can mint with. `RSA-1024`, `Ed448` and `RSA-PSS-2048` are here to be refused.
+ * The keys a certificate can be minted for. `RSA-1024`, `Ed448` and `secp256k1` are here to be refused, and the last of
+ * them cannot sign certificates.
  *
  * @since 0.1.0
  * @category models
@@ -19,6 +20,7 @@ export type KeyAlgorithm =
   | "P-521"
   | "Ed25519"
   | "Ed448"
+  | "secp256k1"
   | "RSA-1024"
   | "RSA-2048"
   | "RSA-3072"
@@ -42,6 +44,7 @@ const generate = (algorithm: KeyAlgorithm, done: (error: Error | null, pub: KeyO
     case "P-256":
     case "P-384":
     case "P-521":
+    case "secp256k1":
       return generateKeyPair("ec", { namedCurve: algorithm }, done)
     case "Ed25519":
       return generateKeyPair("ed25519", {}, done)

@@ -1,7 +1,7 @@
 /**
  * From a profile to a signed certificate.
  */
-import { type KeyObject, webcrypto } from "node:crypto"
+import { webcrypto } from "node:crypto"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -104,11 +104,14 @@ const extensions = (
 
 const curveHash = { "P-256": "SHA-256", "P-384": "SHA-384", "P-521": "SHA-512" } as const
 
+const saltLengths = { "SHA-1": 20, "SHA-256": 32, "SHA-384": 48, "SHA-512": 64 } as const
+
 /** The key as WebCrypto wants it; an RSA key is bound to its digest there. */
-const signing = async (keyPair: KeyPair.KeyPair, hash: CertificateProfile["signatureHash"]) => {
-  const { algorithm } = keyPair
-  const key: KeyObject = Redacted.value(keyPair.privateKey)
-  const pkcs8 = key.export({ type: "pkcs8", format: "der" })
+const signing = async (
+  { algorithm, privateKey }: KeyPair.KeyPair,
+  { signatureHash: hash, signaturePadding }: CertificateProfile
+) => {
+  const pkcs8 = Redacted.value(privateKey).export({ type: "pkcs8", format: "der" })
   const load = (
     parameters: webcrypto.AlgorithmIdentifier | webcrypto.RsaHashedImportParams | webcrypto.EcKeyImportParams
   ) => webcrypto.subtle.importKey("pkcs8", pkcs8, parameters, false, ["sign"])
@@ -123,11 +126,13 @@ const signing = async (keyPair: KeyPair.KeyPair, hash: CertificateProfile["signa
     case "Ed25519":
     case "Ed448":
       return { signingKey: await load({ name: algorithm }), signingAlgorithm: { name: algorithm, hash: "SHA-512" } }
-    default:
-      return {
-        signingKey: await load({ name: "RSASSA-PKCS1-v1_5", hash: hash ?? "SHA-256" }),
-        signingAlgorithm: { name: "RSASSA-PKCS1-v1_5", hash: hash ?? "SHA-256" }
+    default: {
+      const rsa = {
+        name: signaturePadding === "PSS" ? "RSA-PSS" : "RSASSA-PKCS1-v1_5",
+        hash: hash ?? "SHA-256"
       }
+      return { signingKey: await load(rsa), signingAlgorithm: { ...rsa, saltLength: saltLengths[rsa.hash] } }
+    }
   }
 }
 
@@ -180,7 +185,7 @@ export const mint = Effect.fnUntraced(function* (
           notBefore: wholeSeconds(notBefore),
           notAfter: wholeSeconds(notAfter),
           publicKey: Uint8Array.from(keyPair.publicKey),
-          ...(await signing(signingPair, profile.signatureHash)),
+          ...(await signing(signingPair, profile)),
           extensions: extensions(x509, profile, kind, {
             subject: keyIdentifier,
             authority: profile.authorityKeyIdentifier ?? signer.keyIdentifier

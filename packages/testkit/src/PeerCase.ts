@@ -1,0 +1,88 @@
+/**
+ * A catalogue of peers, proper and improper, each with the verdict the X.509-SVID rules ask for: what a verifier of peers
+ * is held against.
+ *
+ * @since 0.1.0
+ */
+import type {
+  IdentityError,
+  InvalidSpiffeIdError,
+  PeerVerificationError,
+  PeerVerifier,
+  SpiffeId,
+  X509BundleSet
+} from "@agentweave/spiffe"
+import type * as Effect from "effect/Effect"
+import type { Credentials } from "./Credentials.js"
+import type { DevAuthority } from "./DevAuthority.js"
+import { chainCases } from "./internal/chainCases.js"
+import { leafCases } from "./internal/leafCases.js"
+import type { MintError } from "./MintError.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface PeerCase {
+  /** What is special about the peer, unique among the cases. */
+  readonly name: string
+  readonly verdict: "Accepted" | PeerVerificationError.PeerVerificationReason
+  /** The role in which the peer is to be judged; `undefined` where the verdict is the same in both. */
+  readonly purpose: PeerVerifier.Purpose | undefined
+  /** Mints the peer. Most cases use the given authority; some make another one for the same trust domain. */
+  readonly arrange: (authority: DevAuthority) => Effect.Effect<Arranged, ArrangeError>
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Arranged {
+  /** What the peer presents. */
+  readonly credentials: Credentials
+  /** What the verifier trusts. */
+  readonly bundles: X509BundleSet.X509BundleSet
+  /** Whom the verifier expects. */
+  readonly expects: SpiffeId.SpiffeId
+}
+
+/**
+ * @since 0.1.0
+ * @category errors
+ */
+export type ArrangeError = MintError | IdentityError.IdentityError | InvalidSpiffeIdError.InvalidSpiffeIdError
+
+/**
+ * Cases that differ in the leaf alone, below the authority's own CA.
+ *
+ * @since 0.1.0
+ * @category cases
+ */
+export const leaf: ReadonlyArray<PeerCase> = leafCases
+
+/**
+ * Cases that differ in what is above the leaf, or in what the verifier trusts.
+ *
+ * @since 0.1.0
+ * @category cases
+ */
+export const chain: ReadonlyArray<PeerCase> = chainCases
+
+/**
+ * @since 0.1.0
+ * @category cases
+ * @example
+ * ```ts
+ * import { DevAuthority, PeerCase } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+ *   for (const peer of PeerCase.all) {
+ *     const { credentials } = yield* peer.arrange(authority)
+ *     console.log(peer.verdict, peer.name, credentials.certificates.length)
+ *   }
+ * })
+ * ```
+ */
+export const all: ReadonlyArray<PeerCase> = [...leafCases, ...chainCases]
