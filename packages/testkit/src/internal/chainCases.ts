@@ -36,10 +36,14 @@ const chain = (verdict: PeerCase["verdict"], name: string, build: Build): PeerCa
   })
 })
 
-/** A proper leaf below some CA. */
+/** A proper leaf below some CA, with a proper key whatever the CA's is. */
 const under = (issuer: CertificateAuthority.CertificateAuthority, profile: CertificateProfile = {}) =>
   Effect.map(
-    CertificateAuthority.issue(issuer, { uris: [`spiffe://${issuer.trustDomain}${path}`], ...profile }),
+    CertificateAuthority.issue(issuer, {
+      uris: [`spiffe://${issuer.trustDomain}${path}`],
+      keyAlgorithm: "P-256",
+      ...profile
+    }),
     (credentials) => ({ credentials })
   )
 
@@ -64,7 +68,8 @@ const root = (
   chain(verdict, name, ({ trustDomain }) =>
     Effect.gen(function* () {
       const authority = yield* DevAuthority.make({ trustDomain, root: profile, ...options })
-      return { credentials: yield* authority.issueRaw({ path }), bundles: X509BundleSet.of(authority.bundle) }
+      const credentials = yield* authority.issueRaw({ path, keyAlgorithm: "P-256" })
+      return { credentials, bundles: X509BundleSet.of(authority.bundle) }
     })
   )
 
