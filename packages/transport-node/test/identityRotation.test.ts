@@ -297,19 +297,44 @@ describe("identity from files: rotation", () => {
 
   it.scoped("files that never rest are taken after ten waits", () =>
     Effect.gen(function* () {
-      const { authority, memory } = yield* setting
+      const { authority, first, memory } = yield* setting
       const { serving } = yield* provide(memory)
-      let newest = ""
-      for (let step = 0; step < 12; step++) {
-        const svid = yield* authority.issue({ path: "/api" })
+      const successors = yield* Effect.replicateEffect(authority.issue({ path: "/api" }), 12)
+      for (const [step, svid] of successors.entries()) {
         put(memory, { svid })
-        memory.touch(key)
-        if (step <= 10) newest = svid.fingerprint
-        if (step === 10) break
-        yield* rest
+        if (step === 0) memory.touch(key)
+        if (step <= 10) assert.strictEqual(yield* serving, first.fingerprint)
+        yield* TestClock.adjust("25 millis")
+        if (step === 10) assert.strictEqual(yield* serving, successors[10]?.fingerprint)
+        if (step > 0) yield* TestClock.adjust("25 millis")
       }
+    })
+  )
+
+  it.scoped("a link that comes to point to another file of its directory", () =>
+    Effect.gen(function* () {
+      const { authority, first, memory, second } = yield* setting
+      const third = yield* authority.issue({ path: "/api" })
+      memory.contents.delete(certificate)
+      memory.contents.delete(key)
+      const write = (name: string, svid: X509Svid.X509Svid) => {
+        memory.set(`/id/${name}.pem`, `${keyPem(svid)}${X509Svid.certificatesPem(svid)}`)
+        memory.touch(`/id/${name}.pem`)
+      }
+      const point = (name: string) => {
+        for (const path of [certificate, key]) memory.link(path, `${name}.pem`)
+        memory.touch(certificate)
+      }
+      write("a", first)
+      write("b", second)
+      point("a")
+      const { serving } = yield* provide(memory)
+      point("b")
       yield* rest
-      assert.strictEqual(yield* serving, newest)
+      assert.strictEqual(yield* serving, second.fingerprint)
+      write("b", third)
+      yield* rest
+      assert.strictEqual(yield* serving, third.fingerprint)
     })
   )
 })

@@ -130,6 +130,16 @@ describe("readSnapshot", () => {
     })
   )
 
+  it.effect("40 links are followed, and not one more", () =>
+    Effect.gen(function* () {
+      const memory = new MemoryFiles()
+      memory.set("/0", "content")
+      for (let link = 1; link <= 41; link++) memory.link(`/${link}`, `${link - 1}`)
+      const { contents } = yield* read(memory, "/40", "/41")
+      assert.deepStrictEqual(contents, ["content", "Unavailable ELOOP"])
+    })
+  )
+
   it.effect("digests are equal for equal content, and tell problems apart", () =>
     Effect.gen(function* () {
       const memory = new MemoryFiles()
