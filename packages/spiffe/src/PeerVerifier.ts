@@ -38,6 +38,17 @@ export interface VerifyInput {
 }
 
 /**
+ * The same, of a peer's leaf alone.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RecognizeInput extends Omit<VerifyInput, "chain"> {
+  /** DER of the certificate whose key the peer has proven to hold. */
+  readonly leaf: Uint8Array
+}
+
+/**
  * A peer that passed the gate.
  *
  * @since 0.1.0
@@ -64,16 +75,24 @@ export interface VerifiedPeer {
 export interface PeerVerifier {
   /** Judges a peer. Synchronous, and never throws: a fault inside is a refusal with reason `VerifierFault`. */
   readonly verify: (input: VerifyInput) => Either.Either<VerifiedPeer, PeerVerificationError>
+  /**
+   * Judges a peer by its leaf alone, when this very leaf passed before in the same role: the path it had then is still
+   * a path to one of today's authorities, whatever was sent with the leaf this time. `undefined` when there is nothing
+   * to go by, or it no longer holds: then the chain is to be verified. `chain` of the peer is the one that passed.
+   */
+  readonly recognize: (input: RecognizeInput) => Either.Either<VerifiedPeer, PeerVerificationError> | undefined
 }
 
+type Matched = Pick<VerifyInput, "matcher">
+
 /** Describes what was expected even of an input that is not what its type says. */
-const expectedOf = (input: VerifyInput): string =>
+const expectedOf = (input: Matched): string =>
   Either.getOrElse(
     Either.try(() => describe(input.matcher)),
     () => "an unreadable matcher"
   )
 
-const refuse = (input: VerifyInput, { claimed, refusal }: Rejection): PeerVerificationError =>
+const refuse = (input: Matched, { claimed, refusal }: Rejection): PeerVerificationError =>
   new PeerVerificationError({
     expectedId: expectedOf(input),
     actualId: claimed,
@@ -81,63 +100,95 @@ const refuse = (input: VerifyInput, { claimed, refusal }: Rejection): PeerVerifi
     description: describeRefusal(refusal)
   })
 
+const requireTime = (now: number): void => {
+  if (!Number.isFinite(now)) throw new RangeError(`expected a time in milliseconds, got ${now}`)
+}
+
+/** What was proven, under the matcher of today. */
+const admit = (
+  input: Matched,
+  { bundleGeneration, fingerprint, notAfter, serialNumber, spiffeId }: Verdict,
+  chain: ReadonlyArray<Uint8Array>
+): Either.Either<VerifiedPeer, PeerVerificationError> => {
+  if (!matches(input.matcher, spiffeId)) {
+    const refusal = {
+      rule: "matcher",
+      reason: "UnexpectedPeer",
+      expected: describe(input.matcher),
+      seen: spiffeId
+    } as const
+    return Either.left(refuse(input, { refusal, claimed: spiffeId }))
+  }
+  return Either.right({ spiffeId, serialNumber, fingerprint, bundleGeneration, notAfter, chain })
+}
+
+const faulted = (input: Matched, cause: unknown): PeerVerificationError =>
+  new PeerVerificationError({
+    expectedId: expectedOf(input),
+    actualId: null,
+    reason: "VerifierFault",
+    description: "the verifier failed, so the peer is refused",
+    cause
+  })
+
+/** A leaf that passed, and the chain it passed with. */
+interface KnownLeaf {
+  readonly verdict: Verdict
+  readonly chain: ReadonlyArray<Uint8Array>
+}
+
 /** @internal */
 export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVerifier => {
   const anchorsOf = makeReader()
   const successes = LruCache.make<Verdict>(cacheSize)
+  const leaves = LruCache.make<KnownLeaf>(cacheSize)
 
   /** A remembered success, if the same authorities stand today and the path is within its dates. */
-  const recall = (input: VerifyInput, key: string): Verdict | undefined => {
-    const verdict = successes.get(key)
+  const recall = (input: Pick<VerifyInput, "bundles" | "now">, verdict: Verdict | undefined): Verdict | undefined => {
     if (verdict === undefined || input.now < verdict.notBefore || input.now > verdict.notAfter) return undefined
     const bundle = bundleOf(input.bundles, verdict.trustDomain)
     if (bundle === undefined || anchorsOf(bundle).digest !== verdict.anchors) return undefined
     return { ...verdict, bundleGeneration: bundle.generation }
   }
 
+  const remember = (input: VerifyInput, key: string, verdict: Verdict): void => {
+    successes.set(key, verdict)
+    leaves.set(chainKey(input.chain.slice(0, 1), input.purpose), { verdict, chain: input.chain })
+  }
+
   const prove = (input: VerifyInput): Either.Either<Verdict, Rejection> => {
     const size = sizeRefusal(input.chain)
     if (size !== undefined) return Either.left({ refusal: size, claimed: null })
     const key = chainKey(input.chain, input.purpose)
-    const known = recall(input, key)
+    const known = recall(input, successes.get(key))
     if (known !== undefined) return Either.right(known)
     const judged = judge(input, { anchorsOf, isSignedBy })
-    if (Either.isRight(judged)) successes.set(key, judged.right)
+    if (Either.isRight(judged)) remember(input, key, judged.right)
     return judged
   }
 
   const verify = (input: VerifyInput): Either.Either<VerifiedPeer, PeerVerificationError> => {
-    if (!Number.isFinite(input.now)) throw new RangeError(`expected a time in milliseconds, got ${input.now}`)
+    requireTime(input.now)
     const proven = prove(input)
-    if (Either.isLeft(proven)) return Either.left(refuse(input, proven.left))
-    const { bundleGeneration, fingerprint, notAfter, serialNumber, spiffeId } = proven.right
-    if (!matches(input.matcher, spiffeId)) {
-      const refusal = {
-        rule: "matcher",
-        reason: "UnexpectedPeer",
-        expected: describe(input.matcher),
-        seen: spiffeId
-      } as const
-      return Either.left(refuse(input, { refusal, claimed: spiffeId }))
-    }
-    return Either.right({ spiffeId, serialNumber, fingerprint, bundleGeneration, notAfter, chain: input.chain })
+    return Either.isLeft(proven) ? Either.left(refuse(input, proven.left)) : admit(input, proven.right, input.chain)
+  }
+
+  const recognize = (input: RecognizeInput): Either.Either<VerifiedPeer, PeerVerificationError> | undefined => {
+    requireTime(input.now)
+    const known = leaves.get(chainKey([input.leaf], input.purpose))
+    const verdict = recall(input, known?.verdict)
+    return known === undefined || verdict === undefined ? undefined : admit(input, verdict, known.chain)
   }
 
   return {
     verify: (input) =>
       Either.flatMap(
-        Either.try({
-          try: () => verify(input),
-          catch: (cause) =>
-            new PeerVerificationError({
-              expectedId: expectedOf(input),
-              actualId: null,
-              reason: "VerifierFault",
-              description: "the verifier failed, so the peer is refused",
-              cause
-            })
-        }),
+        Either.try({ try: () => verify(input), catch: (cause) => faulted(input, cause) }),
         (result) => result
+      ),
+    recognize: (input) =>
+      Either.getOrElse(Either.try({ try: () => recognize(input), catch: (cause) => faulted(input, cause) }), (fault) =>
+        Either.left(fault)
       )
   }
 }
@@ -148,8 +199,9 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
  * certificate of the path keeps RFC 5280 and is within its dates, and the matcher accepts the SPIFFE ID. It stands on
  * top of the TLS stack's own verification, not in its place.
  *
- * Chains that passed are remembered by their digest, tied to the authorities, the purpose and the dates of the path; the
- * matcher is asked every time, and no refusal is remembered. `cacheSize` bounds how many: 1024 unless told, 0 for none.
+ * Chains that passed, and their leaves, are remembered by their digest, tied to the authorities, the purpose and the
+ * dates of the path; the matcher is asked every time, and no refusal is remembered. `cacheSize` bounds how many of each:
+ * 1024 unless told, 0 for none.
  *
  * @since 0.1.0
  * @category constructors

@@ -8,7 +8,7 @@ import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
 import { ConnectionError } from "@agentweave/transport/TransportError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { presentedChain } from "./chain.js"
+import { chainOf, type Presented, presentedChain } from "./chain.js"
 import { fromHandshake } from "./errors.js"
 
 /** What the gate needs, on either side. */
@@ -24,8 +24,15 @@ export interface Judge {
 /**
  * Judges a socket whose TLS handshake has just ended: an answer, never a throw, because a throw in this callback would
  * end the process.
+ *
+ * A leaf that passed before is recognized, and the rest of its chain is not asked for: Node takes twenty times as long to
+ * describe a chain as a leaf. `presented` is the chain when Node has described it already.
  */
-export const judge = (socket: TLSSocket, by: Judge): Either.Either<VerifiedPeer, PeerVerificationError> => {
+export const judge = (
+  socket: TLSSocket,
+  by: Judge,
+  presented?: Presented | undefined
+): Either.Either<VerifiedPeer, PeerVerificationError> => {
   const refusal = (reason: PeerVerificationError["reason"], description: string, cause?: unknown) =>
     new PeerVerificationError({
       expectedId: PeerMatcher.describe(by.matcher),
@@ -41,17 +48,16 @@ export const judge = (socket: TLSSocket, by: Judge): Either.Either<VerifiedPeer,
     if (!socket.authorized) {
       return Either.left(refusal("UntrustedChain", `expected a chain that TLS accepts: ${socket.authorizationError}`))
     }
-    const chain = presentedChain(socket)
-    if (chain.length === 0) {
+    const leaf = (presented ?? (socket.getPeerCertificate() as Presented)).raw
+    if (leaf === undefined) {
       return Either.left(refusal("NoCertificate", "expected a certificate, the peer presented none"))
     }
-    return by.verifier.verify({
-      chain,
-      bundles: by.bundles,
-      matcher: by.matcher,
-      purpose: by.purpose,
-      now: by.now()
-    })
+    const { bundles, matcher, purpose, verifier } = by
+    const input = { bundles, matcher, purpose, now: by.now() }
+    return (
+      verifier.recognize({ ...input, leaf }) ??
+      verifier.verify({ ...input, chain: presented === undefined ? presentedChain(socket) : chainOf(presented) })
+    )
   }
   return Either.flatMap(
     Either.try({
@@ -79,6 +85,7 @@ export interface HandshakeOptions extends Judge {
  */
 export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer, HandshakeError> =>
   Effect.async<VerifiedPeer, HandshakeError>((resume) => {
+    let presented: Presented | undefined
     const socket = tlsConnect({
       host: options.host,
       port: options.port,
@@ -86,8 +93,12 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
       // From the address we were told to call, never from a request's `Host` header. SNI takes no IP address.
       servername: isIP(options.host) === 0 ? options.host : "",
       rejectUnauthorized: true,
-      // SPIFFE names no hosts, and this callback is skipped for a resumed session: the gate decides who the peer is.
-      checkServerIdentity: () => undefined,
+      // SPIFFE names no hosts, and this callback is skipped for a resumed session: the gate decides who the peer is. It
+      // is given the chain, which Node describes for it.
+      checkServerIdentity: (_host, certificate) => {
+        presented = certificate
+        return undefined
+      },
       ALPNProtocols: ["http/1.1"]
     })
     options.onSocket(socket)
@@ -105,7 +116,10 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
       finish(Effect.fail(error))
     }
     const onSecure = () =>
-      Either.match(judge(socket, options), { onLeft: refuse, onRight: (peer) => finish(Effect.succeed(peer)) })
+      Either.match(judge(socket, options, presented), {
+        onLeft: refuse,
+        onRight: (peer) => finish(Effect.succeed(peer))
+      })
     const onClose = () =>
       refuse(
         new ConnectionError({

@@ -1,0 +1,158 @@
+import { PeerMatcher, PeerVerifier, X509BundleSet } from "@agentweave/spiffe"
+import { DevAuthority } from "@agentweave/testkit"
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Effect, TestClock } from "effect"
+import { makeCheck } from "../src/internal/signature.js"
+import { anyOfExample, describeResult, makeShared, type Peer, verdict, verify } from "./support/gate.js"
+
+const shared = makeShared({ intermediates: 1 })
+
+const arrange = (options: DevAuthority.IssueOptions = {}, cacheSize = 16) =>
+  Effect.gen(function* () {
+    const authority = yield* shared
+    const { certificates } = yield* authority.issueRaw(options)
+    const counted = { checks: 0 }
+    const isSignedBy = makeCheck()
+    const verifier = PeerVerifier.makeWith(cacheSize, (certificate, issuer) => {
+      counted.checks += 1
+      return isSignedBy(certificate, issuer)
+    })
+    return { authority, certificates, bundle: authority.bundle, verifier, counted }
+  })
+
+/** What the verifier says of the peer's leaf alone. */
+const recognize = (peer: Peer & { readonly verifier: PeerVerifier.PeerVerifier }) =>
+  Effect.map(Clock.currentTimeMillis, (now) =>
+    peer.verifier.recognize({
+      leaf: Uint8Array.from(peer.certificates[0] ?? []),
+      bundles: peer.bundles ?? (peer.bundle === undefined ? X509BundleSet.empty : X509BundleSet.of(peer.bundle)),
+      matcher: peer.matcher ?? anyOfExample,
+      purpose: peer.purpose ?? "ServerAuth",
+      now
+    })
+  )
+
+const answer = (peer: Parameters<typeof recognize>[0]) =>
+  Effect.map(recognize(peer), (result) => (result === undefined ? "Unknown" : describeResult(result)))
+
+describe("a leaf that passed", () => {
+  it.effect("is recognized without its chain and without a signature check, as the peer it was", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange()
+      const first = yield* Effect.flatten(verify(peer))
+      const { checks } = peer.counted
+      const again = yield* recognize(peer)
+      assert.deepStrictEqual(again && (yield* again), first)
+      assert.strictEqual(peer.counted.checks, checks)
+    })
+  )
+
+  it.effect("is recognized until the earliest notAfter of its path, to the millisecond", () =>
+    Effect.gen(function* () {
+      const authority = yield* DevAuthority.make({ trustDomain: "example.org", rootTtl: "5 minutes" })
+      const { certificates } = yield* authority.issueRaw({ ttl: "1 hour" })
+      const peer = { ...(yield* arrange()), certificates, bundle: authority.bundle }
+      yield* Effect.flatten(verify(peer))
+      yield* TestClock.setTime(300_000)
+      assert.strictEqual(yield* answer(peer), "Accepted")
+      yield* TestClock.setTime(300_001)
+      assert.strictEqual(yield* answer(peer), "Unknown")
+    })
+  )
+
+  it.effect("is not recognized before the latest notBefore, should the clock go back", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange({ validity: { notBefore: 0, notAfter: 1_000_000 } })
+      yield* Effect.flatten(verify(peer))
+      yield* TestClock.setTime(-1)
+      assert.strictEqual(yield* answer(peer), "Unknown")
+    })
+  )
+
+  it.effect("is recognized under the authorities it passed under, and no others", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange()
+      yield* Effect.flatten(verify(peer))
+      const rotated = yield* peer.authority.rotateRoot()
+      const retired = yield* rotated.retireOldRoots
+      assert.strictEqual(yield* answer({ ...peer, bundle: rotated.bundle }), "Unknown")
+      assert.strictEqual(yield* answer({ ...peer, bundle: retired.bundle }), "Unknown")
+      assert.strictEqual(yield* answer({ ...peer, bundles: X509BundleSet.empty }), "Unknown")
+      assert.strictEqual(yield* answer(peer), "Accepted")
+    })
+  )
+
+  it.effect("is recognized in the role it had, and not in the other", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange({ extendedKeyUsage: ["serverAuth"] })
+      yield* Effect.flatten(verify(peer))
+      assert.strictEqual(yield* answer({ ...peer, purpose: "ServerAuth" }), "Accepted")
+      assert.strictEqual(yield* answer({ ...peer, purpose: "ClientAuth" }), "Unknown")
+    })
+  )
+
+  it.effect("still has to be who the matcher asks for", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange({ path: "/a" })
+      yield* Effect.flatten(verify(peer))
+      const a = PeerMatcher.exactly(peer.authority.id("/a"))
+      const b = PeerMatcher.exactly(peer.authority.id("/b"))
+      assert.strictEqual(yield* answer({ ...peer, matcher: b }), "UnexpectedPeer matcher")
+      assert.strictEqual(yield* answer({ ...peer, matcher: a }), "Accepted")
+    })
+  )
+
+  it.effect("is one leaf: another certificate of the same workload is not known", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange()
+      yield* Effect.flatten(verify(peer))
+      const { certificates } = yield* peer.authority.issueRaw()
+      assert.strictEqual(yield* answer({ ...peer, certificates }), "Unknown")
+      const [leaf] = peer.certificates
+      const altered = Uint8Array.from(leaf)
+      altered[altered.length - 1] = (altered[altered.length - 1] ?? 0) ^ 1
+      assert.strictEqual(yield* answer({ ...peer, certificates: [altered] }), "Unknown")
+    })
+  )
+})
+
+describe("nothing is recognized", () => {
+  it.effect("of a peer that was refused", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange({ validity: { notBefore: 60_000, notAfter: 120_000 } })
+      assert.strictEqual(yield* verdict(peer), "NotYetValid not-before")
+      yield* TestClock.setTime(60_000)
+      assert.strictEqual(yield* answer(peer), "Unknown")
+    })
+  )
+
+  it.effect("with a cache size of 0", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange({}, 0)
+      yield* Effect.flatten(verify(peer))
+      assert.strictEqual(yield* answer(peer), "Unknown")
+    })
+  )
+
+  it.effect("of the leaf that was not seen for longest, once there are more than the cache holds", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange({}, 2)
+      const others = yield* Effect.replicateEffect(peer.authority.issueRaw(), 2)
+      yield* Effect.flatten(verify(peer))
+      for (const { certificates } of others) yield* Effect.flatten(verify({ ...peer, certificates }))
+      assert.strictEqual(yield* answer(peer), "Unknown")
+      for (const { certificates } of others) assert.strictEqual(yield* answer({ ...peer, certificates }), "Accepted")
+    })
+  )
+
+  it("at a time that is no time: a refusal, not a defect", () => {
+    const result = PeerVerifier.make().recognize({
+      leaf: Uint8Array.of(0),
+      bundles: X509BundleSet.empty,
+      matcher: anyOfExample,
+      purpose: "ServerAuth",
+      now: Number.NaN
+    })
+    assert.strictEqual(result && describeResult(result), "VerifierFault")
+  })
+})
