@@ -12,6 +12,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { type AuditEvent, isRequest } from "./AuditEvent.js"
+import { unsafeObserve } from "./TransportMetrics.js"
 
 /**
  * An event could not be recorded, so what it would have recorded does not happen.
@@ -51,16 +52,27 @@ export class AuditLog extends Context.Tag("@agentweave/transport/AuditLog")<
 >() {}
 
 /**
+ * What everything that leaves a trace calls: counts the event in `TransportMetrics` and hands it to the sink.
+ *
+ * @since 0.1.0
+ * @category recording
+ */
+export const recorder: Effect.Effect<(event: AuditEvent) => AuditError | undefined, never, AuditLog> = Effect.map(
+  AuditLog,
+  (log) => (event) => {
+    unsafeObserve(event)
+    return log.unsafeRecord(event)
+  }
+)
+
+/**
  * Records an event from an Effect.
  *
  * @since 0.1.0
- * @category combinators
+ * @category recording
  */
 export const record = (event: AuditEvent): Effect.Effect<void, AuditError, AuditLog> =>
-  Effect.flatMap(AuditLog, (log) => {
-    const error = log.unsafeRecord(event)
-    return error === undefined ? Effect.void : Effect.fail(error)
-  })
+  Effect.flatMap(recorder, (unsafeRecord) => unsafeRecord(event) ?? Effect.void)
 
 const warnings: ReadonlySet<AuditEvent["_tag"]> = new Set([
   "ConnectionRefused",
