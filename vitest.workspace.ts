@@ -15,6 +15,6 @@ export default defineConfig({
     pool: "forks",
     testTimeout: 30_000,
     hookTimeout: 30_000,
-    projects: ["spiffe", "transport", "transport-node", "testkit", "workload-api", "examples"].map(project)
+    projects: ["spiffe", "transport", "transport-node", "testkit", "workload-api", "cli", "examples"].map(project)
   }
 })

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process"
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 
-const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit"]
+const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli"]
 /** An arrow may only point down. */
 const floors = {
   spiffe: 0,
@@ -48,12 +48,11 @@ const checkFloors = () => {
 
 /** Every public module of every built package, resolved as a consumer of the packages would: types and values. */
 const checkConsumer = () => {
-  const modules = published.flatMap((name) => [
-    `@agentweave/${name}`,
-    ...readdirSync(`packages/${name}/dist`)
-      .filter((file) => file.endsWith(".js") && file !== "index.js")
-      .map((file) => `@agentweave/${name}/${file.slice(0, -3)}`)
-  ])
+  const modules = published.flatMap((name) =>
+    readdirSync(`packages/${name}/dist`)
+      .filter((file) => /^(index|[A-Z].*)\.js$/.test(file))
+      .map((file) => (file === "index.js" ? `@agentweave/${name}` : `@agentweave/${name}/${file.slice(0, -3)}`))
+  )
   const folder = mkdtempSync(join("packages", ".consumer-"))
   try {
     const source = modules.map((module, i) => `import * as m${i} from "${module}"`)

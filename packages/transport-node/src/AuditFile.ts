@@ -44,8 +44,8 @@ const Checkpoint = Schema.Struct({
   final: Schema.Boolean,
   /** The SPIFFE ID that signed. */
   ownId: Schema.String,
-  /** DER of the signer's certificate, base64. */
-  certificate: Schema.String,
+  /** DER of the signer's certificates, base64, the leaf first. */
+  certificates: Schema.NonEmptyArray(Schema.String),
   signature: Schema.String
 })
 
@@ -66,7 +66,7 @@ const Dropped = Schema.Struct({
 const Line = Schema.Struct({
   seq: Schema.Number,
   prev: Schema.String,
-  event: Schema.optional(Schema.Unknown),
+  event: Schema.optional(Schema.Struct({ time: Schema.Number })),
   header: Schema.optional(Header),
   dropped: Schema.optional(Dropped),
   checkpoint: Schema.optional(Checkpoint)
@@ -104,6 +104,8 @@ export const append = (head: Head, content: Content): { readonly line: string; r
 const signed = (head: Head, final: boolean): Buffer =>
   Buffer.from(`audit checkpoint ${head.seq} ${head.hash} ${final ? "final" : "open"}`)
 
+const toBase64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64")
+
 const digestFor = (keyType: string | undefined): string | null =>
   keyType === "ed25519" || keyType === "ed448" ? null : "sha256"
 
@@ -119,7 +121,7 @@ export const checkpoint = (head: Head, svid: X509Svid, final: boolean): Content 
     checkpoint: {
       final,
       ownId: svid.spiffeId,
-      certificate: Buffer.from(svid.certificates[0]).toString("base64"),
+      certificates: [toBase64(svid.certificates[0]), ...svid.certificates.slice(1).map(toBase64)],
       signature: sign(digestFor(key.asymmetricKeyType), signed(head, final), key).toString("base64")
     }
   }
@@ -168,8 +170,10 @@ export type Verification =
  */
 export interface Signer {
   readonly ownId: string
-  /** DER of the certificate. */
-  readonly certificate: Uint8Array
+  /** DER of the certificates, the leaf first. */
+  readonly certificates: readonly [Uint8Array, ...ReadonlyArray<Uint8Array>]
+  /** Time of the last record signed by it, milliseconds since the epoch. */
+  readonly time: number
 }
 
 /**
@@ -188,6 +192,7 @@ export const verify = (text: string): Verification => {
   let signedUpTo = -1
   let final = false
   let flushWindow: number | undefined
+  let time = 0
   for (const [index, line] of lines.entries()) {
     const at = { line: index + 1, seq: head === undefined ? 0 : head.seq + 1 }
     const tampered = (problem: Extract<Verification, { _tag: "Tampered" }>["problem"], description: string) => ({
@@ -224,12 +229,15 @@ export const verify = (text: string): Verification => {
     head = { seq: record.seq, hash: hashOf(line) }
     final = false
     if (record.header !== undefined) flushWindow = record.header.flushWindowMillis
+    time = record.header?.time ?? record.event?.time ?? time
     if (record.checkpoint !== undefined) {
       const problem = badSignature(before, record.checkpoint)
       if (problem !== undefined) return tampered("BadSignature", problem)
-      signers.set(record.checkpoint.certificate, {
+      const [leaf, ...rest] = record.checkpoint.certificates
+      signers.set(leaf, {
         ownId: record.checkpoint.ownId,
-        certificate: Buffer.from(record.checkpoint.certificate, "base64")
+        certificates: [Buffer.from(leaf, "base64"), ...rest.map((text) => Buffer.from(text, "base64"))],
+        time
       })
       signedUpTo = before.seq
       final = record.checkpoint.final
@@ -246,9 +254,9 @@ export const verify = (text: string): Verification => {
   }
 }
 
-const badSignature = (over: Head, { certificate, final, signature }: typeof Checkpoint.Type): string | undefined => {
+const badSignature = (over: Head, { certificates, final, signature }: typeof Checkpoint.Type): string | undefined => {
   const valid = Either.try(() => {
-    const { publicKey } = new X509Certificate(Buffer.from(certificate, "base64"))
+    const { publicKey } = new X509Certificate(Buffer.from(certificates[0], "base64"))
     return verifySignature(
       digestFor(publicKey.asymmetricKeyType),
       signed(over, final),

@@ -53,7 +53,9 @@ it.effect("a closed log is intact, and says who signed it", () =>
       signers: [{ ownId: "spiffe://example.org/web" }]
     })
     if (found._tag !== "Intact") return
-    expect(found.signers.map((signer) => Buffer.from(signer.certificate))).toEqual([Buffer.from(svid.certificates[0])])
+    expect(found.signers.map((signer) => Buffer.from(signer.certificates[0]))).toEqual([
+      Buffer.from(svid.certificates[0])
+    ])
   })
 )
 

@@ -1,0 +1,25 @@
+#!/usr/bin/env node
+/**
+ * `agentweave-audit-verify FILE... [--bundle FILE --expect ID] [--json]`
+ *
+ * @since 0.1.0
+ */
+import { NodeContext, NodeRuntime } from "@effect/platform-node"
+import { Console, Effect } from "effect"
+import { run } from "./AuditVerify.js"
+
+const exit = (code: number) =>
+  Effect.sync(() => {
+    process.exitCode = code
+  })
+
+NodeRuntime.runMain(
+  run(process.argv.slice(2)).pipe(
+    Effect.matchEffect({
+      onFailure: (error) => Effect.zipRight(Console.error(error.message), exit(2)),
+      onSuccess: ({ intact, output }) => Effect.zipRight(Console.log(output), exit(intact ? 0 : 1))
+    }),
+    Effect.provide(NodeContext.layer)
+  ),
+  { disableErrorReporting: true }
+)
