@@ -106,6 +106,11 @@ describe("the frame is DER and nothing else", () => {
     ["an element more in the validity", appended(tbs.validity, hex("0500")), "trailing data after validity"],
     ["an element more beside the extensions", appended([0, 7], hex("0500")), "trailing data after extensions"],
     ["an element more in the public key", appended(tbs.spki, hex("0500")), "trailing data after public key"],
+    [
+      "an element more in the key's algorithm",
+      at([...tbs.spki, 0], hex("3015 06072a8648ce3d0201 06082a8648ce3d030107 0500")),
+      "trailing data after public key parameters"
+    ],
     ["two elements more in the algorithm", appended([1], hex("05000500")), "trailing data after signature parameters"]
   ])
 
@@ -170,7 +175,13 @@ describe("the fields before the extensions", () => {
     ["a number in place of a time", notAfter(hex("020101")), "notAfter is no time"],
     ["an empty name", name(), "readable"],
     ["a name in UTF-8", name(tlv(0x31, sequence(commonName, tlv(0x0c, Buffer.from("é"))))), "readable"],
-    ["a name not in UTF-8", name(tlv(0x31, sequence(commonName, hex("0c02 c328")))), "issuer is not UTF-8"],
+    ["a name not in UTF-8", name(tlv(0x31, sequence(commonName, hex("0c02 c328")))), "issuer is not text"],
+    ["a name in two bytes a character", name(tlv(0x31, sequence(commonName, hex("1e02 0041")))), "readable"],
+    ["half a character of two bytes", name(tlv(0x31, sequence(commonName, hex("1e01 41")))), "issuer is not text"],
+    ["a name in four bytes a character", name(tlv(0x31, sequence(commonName, hex("1c04 00000041")))), "readable"],
+    ["half a character of four bytes", name(tlv(0x31, sequence(commonName, hex("1c02 0041")))), "issuer is not text"],
+    ["a number as a name", name(tlv(0x31, sequence(commonName, hex("020141")))), "issuer is not text"],
+    ["a constructed name", name(tlv(0x31, sequence(commonName, hex("2c03 0c0141")))), "issuer is not text"],
     ["an empty part of a name", name(hex("3100")), "issuer with an empty part"],
     ["a part of a name that is no SET", name(hex("3000")), "unexpected tag in place of issuer"],
     ["an attribute without a value", name(tlv(0x31, sequence(commonName))), "issuer missing"],

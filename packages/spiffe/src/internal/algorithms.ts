@@ -110,6 +110,8 @@ export const readKeyKind = (spki: Element): KeyKind => {
   const key = der.octetBits(der.read(spki, der.tags.bitString, "public key"), "public key")
   der.finish(spki, "public key")
   const oid = der.oid(der.read(algorithm, der.tags.oid, "public key algorithm"), "public key algorithm")
+  if (!der.atEnd(algorithm)) der.next(algorithm, "public key parameters")
+  der.finish(algorithm, "public key parameters")
   const identifier = der.raw(algorithm).toString("hex")
   if (identifier === rsaEncryption) return readRsaKey(key)
   if (identifier === ed25519)

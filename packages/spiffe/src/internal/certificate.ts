@@ -29,13 +29,31 @@ export interface Certificate {
 
 const utf8 = new TextDecoder("utf-8", { fatal: true })
 
-const isUtf8 = (element: Element): boolean => {
-  for (let i = element.from; i < element.end; i++) {
-    if ((element.bytes[i] ?? 0) >= 0x80) {
-      return Either.isRight(Either.try(() => utf8.decode(der.content(element))))
-    }
-  }
-  return true
+const isUtf8 = (value: Element): boolean =>
+  der.content(value).every((byte) => byte < 0x80) || Either.isRight(Either.try(() => utf8.decode(der.content(value))))
+
+const isWhole = (octets: number) => (value: Element) => (value.end - value.from) % octets === 0
+
+/**
+ * What the value of an attribute may be: the choices of DirectoryString, and the IA5String and NumericString that a
+ * few standard attributes have (RFC 5280 section 4.1.2.4 and appendix A).
+ */
+const attributeValues: ReadonlyMap<number, (value: Element) => boolean> = new Map([
+  [0x0c, isUtf8],
+  [0x12, () => true],
+  [0x13, () => true],
+  [0x14, () => true],
+  [0x16, () => true],
+  [0x1c, isWhole(4)],
+  [0x1e, isWhole(2)]
+])
+
+const readAttribute = (relative: Element, what: string): void => {
+  const attribute = der.read(relative, der.tags.sequence, what)
+  der.oid(der.read(attribute, der.tags.oid, what), what)
+  const value = der.next(attribute, what)
+  if (attributeValues.get(value.tag)?.(value) !== true) der.fail(`${what} is not text`, value.start)
+  der.finish(attribute, what)
 }
 
 const readName = (cursor: Element, what: string): string => {
@@ -43,13 +61,7 @@ const readName = (cursor: Element, what: string): string => {
   while (!der.atEnd(name)) {
     const relative = der.read(name, der.tags.set, what)
     if (der.atEnd(relative)) der.fail(`${what} with an empty part`, relative.start)
-    while (!der.atEnd(relative)) {
-      const attribute = der.read(relative, der.tags.sequence, what)
-      der.oid(der.read(attribute, der.tags.oid, what), what)
-      const value = der.next(attribute, what)
-      if (value.tag === der.tags.utf8String && !isUtf8(value)) der.fail(`${what} is not UTF-8`, value.start)
-      der.finish(attribute, what)
-    }
+    while (!der.atEnd(relative)) readAttribute(relative, what)
   }
   return name.bytes.toString("latin1", name.start, name.end)
 }
