@@ -1,0 +1,232 @@
+/**
+ * Connections in memory: a `Connector` whose peers are handlers of a test. No socket, no thread, all of it on the test's
+ * clock.
+ *
+ * @since 0.1.0
+ */
+import { IdentityProvider, PeerMatcher, PeerVerifier, SpiffeId } from "@agentweave/spiffe"
+import { type AuditEvent, AuditLog, Connector, TransportError } from "@agentweave/transport"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { type Network, open } from "./internal/testNetwork.js"
+import type { Handler } from "./TestMessage.js"
+
+/**
+ * One connection that was established, open or closed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TestConnection {
+  /** The audit log's `connectionId`. */
+  readonly id: string
+  /** `host:port`. */
+  readonly address: string
+  readonly peer: SpiffeId.SpiffeId
+  readonly ownId: SpiffeId.SpiffeId
+  /** Milliseconds since the epoch, from Effect's `Clock`. */
+  readonly openedAt: number
+  /** Why and when it ended; `undefined` while it is open. */
+  readonly closed: { readonly at: number; readonly reason: AuditEvent.CloseReason } | undefined
+  /** Requests started on it. */
+  readonly requests: number
+}
+
+/**
+ * What happens when a connection is asked for: who is there, or why nobody can be reached. It may take its time, on
+ * Effect's `Clock`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type OnConnect<R = never> = (
+  options: Connector.ConnectOptions
+) => Effect.Effect<Answerer, TransportError.TransportError, R>
+
+/**
+ * Who answers: an ID, with the instant its certificate expires (milliseconds since the epoch, default never). An ID the
+ * client does not accept is refused with `PeerVerificationError` `UnexpectedPeer`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Answerer {
+  readonly spiffeId: SpiffeId.SpiffeId
+  readonly notAfter?: number | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface TestConnector {
+  /**
+   * The connector, with the needs of a real one: own SVID and bundles are judged as they would be, and every connection
+   * leaves its audit events. It may be built several times, all of it is this one network.
+   */
+  readonly layer: Layer.Layer<Connector.Connector, never, IdentityProvider.IdentityProvider | AuditLog.AuditLog>
+  /** Who answers requests from now on, on live connections too. */
+  readonly setHandler: <R>(handler: Handler<R>) => Effect.Effect<void, never, R>
+  /** What becomes of connections asked for from now on. */
+  readonly setOnConnect: <R>(onConnect: OnConnect<R>) => Effect.Effect<void, never, R>
+  /** How many connections were asked for, also those that never came to be. */
+  readonly attempts: Effect.Effect<number>
+  /** Every connection ever established, in order. */
+  readonly connections: Effect.Effect<ReadonlyArray<TestConnection>>
+  /** How many connections are open now. */
+  readonly open: Effect.Effect<number>
+  /** The peers close every connection, or those `which` picks. What is in flight fails: its outcome is unknown. */
+  readonly closeAll: (which?: (connection: TestConnection) => boolean) => Effect.Effect<void>
+}
+
+/** Somebody the matcher accepts, where that can be told from the matcher. */
+const acceptable = (matcher: PeerMatcher.PeerMatcher): ReadonlyArray<SpiffeId.SpiffeId> => {
+  switch (matcher._tag) {
+    case "Exactly":
+      return [matcher.id]
+    case "OneOf":
+      return matcher.ids
+    case "MemberOf":
+      return [SpiffeId.make(`spiffe://${matcher.trustDomain}/peer`)]
+    case "And":
+      return [...acceptable(matcher.left), ...acceptable(matcher.right)].filter((id) =>
+        PeerMatcher.matches(matcher, id)
+      )
+  }
+}
+
+/**
+ * The peer that was asked for is there: the default of {@link make}.
+ *
+ * @since 0.1.0
+ * @category on connect
+ */
+export const reachable: OnConnect = ({ matcher }) => {
+  const [spiffeId] = acceptable(matcher)
+  return spiffeId === undefined
+    ? Effect.dieMessage(`expected a matcher some ID passes, got ${PeerMatcher.describe(matcher)}`)
+    : Effect.succeed({ spiffeId })
+}
+
+/**
+ * Somebody else is there, whoever was asked for.
+ *
+ * @since 0.1.0
+ * @category on connect
+ */
+export const impostor =
+  (spiffeId: SpiffeId.SpiffeId): OnConnect =>
+  () =>
+    Effect.succeed({ spiffeId })
+
+/**
+ * The connection fails with a `ConnectionError` of this reason, and nothing was sent.
+ *
+ * @since 0.1.0
+ * @category on connect
+ */
+export const unreachable =
+  (reason: TransportError.ConnectionErrorReason = "Refused"): OnConnect =>
+  ({ host, port }) =>
+    Effect.fail(
+      new TransportError.ConnectionError({
+        reason,
+        outcome: "NotSent",
+        address: `${host}:${port}`,
+        description: "as the test has it"
+      })
+    )
+
+/**
+ * A network of its own, where every peer is reachable and answers with 204 until told otherwise. Handlers in flight are
+ * interrupted when the scope closes.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { DevAuthority, TestConnector } from "@agentweave/testkit"
+ * import { AuditLog, SecureChannel } from "@agentweave/transport"
+ * import { HttpServerResponse } from "@effect/platform"
+ * import { Effect, Layer } from "effect"
+ *
+ * const test = Effect.gen(function* () {
+ *   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+ *   const network = yield* TestConnector.make({
+ *     handler: ({ caller, path }) => Effect.succeed(HttpServerResponse.text(`${path} for ${caller.spiffeId}`))
+ *   })
+ *   const billing = yield* SecureChannel.make({
+ *     peer: "spiffe://example.org/billing",
+ *     baseUrl: "https://billing.internal"
+ *   }).pipe(
+ *     Effect.provide(network.layer),
+ *     Effect.provide(Layer.merge(DevAuthority.layerIdentity(authority, { path: "/api" }), AuditLog.layerMemory([])))
+ *   )
+ *   const response = yield* billing.get("/invoices")
+ *   console.log(yield* response.text) // /invoices for spiffe://example.org/api
+ * }).pipe(Effect.scoped)
+ * ```
+ */
+export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
+  options: { readonly handler?: Handler<R1> | undefined; readonly onConnect?: OnConnect<R2> | undefined } = {}
+): Effect.fn.Return<TestConnector, never, R1 | R2 | Scope.Scope> {
+  const fibers = yield* FiberSet.make<void>()
+  const network: Network = {
+    run: yield* FiberSet.runtime(fibers)(),
+    clock: yield* Effect.clock,
+    verifier: PeerVerifier.make(),
+    handler: () => Effect.succeed(HttpServerResponse.empty()),
+    onConnect: reachable,
+    attempts: 0,
+    links: []
+  }
+  const setHandler: TestConnector["setHandler"] = <R>(handler: Handler<R>) =>
+    Effect.map(Effect.context<R>(), (context) => {
+      network.handler = (request) => Effect.provide(handler(request), context)
+    })
+  const setOnConnect: TestConnector["setOnConnect"] = <R>(onConnect: OnConnect<R>) =>
+    Effect.map(Effect.context<R>(), (context) => {
+      network.onConnect = (connect) => Effect.provide(onConnect(connect), context)
+    })
+  if (options.handler !== undefined) yield* setHandler(options.handler)
+  if (options.onConnect !== undefined) yield* setOnConnect(options.onConnect)
+
+  const connections = Effect.sync(() =>
+    network.links.map(
+      ({ closed, connection, openedAt }): TestConnection => ({
+        id: connection.id,
+        address: connection.address,
+        peer: connection.peer.spiffeId,
+        ownId: connection.ownId,
+        openedAt,
+        closed,
+        requests: connection.requests
+      })
+    )
+  )
+  return {
+    layer: Layer.effect(
+      Connector.Connector,
+      Effect.gen(function* () {
+        const identity = yield* IdentityProvider.IdentityProvider
+        const audit = yield* AuditLog.AuditLog
+        return { connect: (connect) => open(network, identity, audit, connect) }
+      })
+    ),
+    setHandler,
+    setOnConnect,
+    attempts: Effect.sync(() => network.attempts),
+    connections,
+    open: Effect.map(connections, (all) => all.filter(({ closed }) => closed === undefined).length),
+    closeAll: (which = () => true) =>
+      Effect.map(connections, (all) => {
+        const picked = new Set(all.filter(which).map(({ id }) => id))
+        for (const { connection } of network.links) {
+          if (picked.has(connection.id)) connection.breakOff("PeerClosed")
+        }
+      })
+  }
+})

@@ -1,0 +1,232 @@
+/**
+ * Opens connections without a wire, with the checks and the audit events of real ones.
+ */
+import { isIPv6 } from "node:net"
+import {
+  type IdentityProvider,
+  PeerMatcher,
+  PeerVerificationError,
+  type PeerVerifier,
+  type X509Context,
+  X509Svid
+} from "@agentweave/spiffe"
+import { type AuditEvent, type AuditLog, type Connector, TransportError } from "@agentweave/transport"
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { Answerer, OnConnect } from "../TestConnector.js"
+import type { Handler } from "../TestMessage.js"
+import { TestConnection } from "./testConnection.js"
+
+/** An established connection and its record. */
+export interface Link {
+  readonly connection: TestConnection
+  readonly openedAt: number
+  closed: { readonly at: number; readonly reason: AuditEvent.CloseReason } | undefined
+}
+
+export interface Network {
+  readonly run: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  readonly clock: Clock.Clock
+  readonly verifier: PeerVerifier.PeerVerifier
+  handler: Handler
+  onConnect: OnConnect
+  attempts: number
+  readonly links: Array<Link>
+}
+
+/** Our SVID as the peer has verified it. */
+const callerOf = ({ svid }: X509Context.X509Context): PeerVerifier.VerifiedPeer => ({
+  spiffeId: svid.spiffeId,
+  serialNumber: svid.serialNumber,
+  fingerprint: svid.fingerprint,
+  bundleGeneration: "",
+  notAfter: svid.notAfter,
+  chain: svid.certificates
+})
+
+const peerOf = (
+  { notAfter = Number.POSITIVE_INFINITY, spiffeId }: Answerer,
+  context: X509Context.X509Context
+): PeerVerifier.VerifiedPeer => ({
+  spiffeId,
+  serialNumber: "01",
+  fingerprint: "00".repeat(32),
+  bundleGeneration: context.bundles.generation,
+  notAfter,
+  chain: []
+})
+
+const refused = (
+  options: Connector.ConnectOptions,
+  reason: PeerVerificationError.PeerVerificationReason,
+  actualId: string | null,
+  description: string
+) =>
+  new PeerVerificationError.PeerVerificationError({
+    expectedId: PeerMatcher.describe(options.matcher),
+    actualId,
+    reason,
+    description
+  })
+
+/** Everything up to the verified peer. */
+const attempt = Effect.fnUntraced(function* (
+  network: Network,
+  identity: Context.Tag.Service<IdentityProvider.IdentityProvider>,
+  options: Connector.ConnectOptions
+) {
+  const { matcher } = options
+  const context = yield* identity.x509Context
+  yield* X509Svid.validate(context.svid, {
+    bundles: context.bundles,
+    now: network.clock.unsafeCurrentTimeMillis(),
+    verifier: network.verifier,
+    purposes: ["ClientAuth"]
+  })
+  const domains = Array.from(PeerMatcher.trustDomains(matcher))
+  if (!domains.some((domain) => context.bundles.bundles.has(domain))) {
+    return yield* refused(options, "NoBundle", null, `expected a bundle of ${domains.join(" or ")}, got none`)
+  }
+  const answerer = yield* network.onConnect(options)
+  if (!PeerMatcher.matches(matcher, answerer.spiffeId)) {
+    return yield* refused(
+      options,
+      "UnexpectedPeer",
+      answerer.spiffeId,
+      "expected an ID the matcher accepts, got another"
+    )
+  }
+  const peer = peerOf(answerer, context)
+  if (peer.notAfter <= network.clock.unsafeCurrentTimeMillis()) {
+    return yield* refused(
+      options,
+      "Expired",
+      peer.spiffeId,
+      "expected a certificate within its dates, got an expired one"
+    )
+  }
+  return { context, peer }
+})
+
+const refusal = (cause: Cause.Cause<TransportError.TransportError>) =>
+  Option.match(Cause.failureOption(cause), {
+    onNone: () => ({
+      actualId: null,
+      error: "Interrupted",
+      reason: "Interrupted",
+      description: "the attempt was given up"
+    }),
+    onSome: (error) => ({
+      actualId: error._tag === "PeerVerificationError" ? error.actualId : null,
+      error: error._tag,
+      reason:
+        error._tag === "TimeoutError" ? error.phase : error._tag === "InvalidSpiffeIdError" ? error.rule : error.reason,
+      description: error.message
+    })
+  })
+
+export const open = (
+  network: Network,
+  identity: Context.Tag.Service<IdentityProvider.IdentityProvider>,
+  audit: Context.Tag.Service<AuditLog.AuditLog>,
+  options: Connector.ConnectOptions
+): Effect.Effect<Connector.Connection, TransportError.TransportError | AuditLog.AuditError, Scope.Scope> =>
+  Effect.uninterruptibleMask(
+    Effect.fnUntraced(function* (restore) {
+      const { config, host, matcher, onClose, port } = options
+      const now = () => network.clock.unsafeCurrentTimeMillis()
+      const address = isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`
+      const expectedId = PeerMatcher.describe(matcher)
+      const startedAt = now()
+      const common = { side: "Client" as const, connectionId: `c${++network.attempts}`, address }
+      const unrecorded = audit.unsafeRecord({ _tag: "ConnectionAttempted", time: startedAt, ...common, expectedId })
+      if (unrecorded !== undefined) return yield* unrecorded
+
+      const limited = Effect.timeoutFail(attempt(network, identity, options), {
+        duration: config.connectTimeout,
+        onTimeout: () =>
+          new TransportError.TimeoutError({
+            phase: "Connect",
+            outcome: "NotSent",
+            limit: config.connectTimeout,
+            target: `${expectedId} at ${address}`
+          })
+      })
+      const exit = yield* Effect.exit(restore(limited))
+      const openedAt = now()
+      const durationMillis = openedAt - startedAt
+      if (exit._tag === "Failure") {
+        const { cause } = exit
+        const event = { time: openedAt, ...common, expectedId, ...refusal(cause), durationMillis }
+        const error = audit.unsafeRecord({ _tag: "ConnectionRefused", ...event })
+        return yield* error ?? Effect.failCause(cause)
+      }
+
+      const { context, peer } = exit.value
+      const caller = callerOf(context)
+      let ending: Fiber.RuntimeFiber<void> | undefined
+      const connection = new TestConnection({
+        id: common.connectionId,
+        address,
+        peer,
+        caller,
+        timeout: config.timeout,
+        handler: () => network.handler,
+        run: network.run,
+        onClosed: ({ bytesRead, bytesWritten, requests }, reason) => {
+          const at = now()
+          link.closed = { at, reason }
+          ending?.unsafeInterruptAsFork(FiberId.none)
+          const counts = { requests, bytesRead, bytesWritten, durationMillis: at - openedAt }
+          audit.unsafeRecord({
+            _tag: "ConnectionClosed",
+            time: at,
+            ...common,
+            peerId: peer.spiffeId,
+            reason,
+            ...counts
+          })
+          onClose(reason)
+        }
+      })
+      const link: Link = { connection, openedAt, closed: undefined }
+      network.links.push(link)
+      yield* Effect.addFinalizer(() => Effect.sync(() => connection.breakOff("Shutdown")))
+
+      const expiry = Math.min(peer.notAfter, caller.notAfter) - openedAt
+      const age = config.maxConnectionAge === undefined ? expiry : Duration.toMillis(config.maxConnectionAge)
+      ending = network.run(
+        Effect.delay(
+          Effect.sync(() => connection.unsafeRetire(age < expiry ? "Age" : "Expiry")),
+          Math.min(age, expiry)
+        )
+      )
+      const notEstablished = audit.unsafeRecord({
+        _tag: "ConnectionEstablished",
+        time: openedAt,
+        ...common,
+        peerId: peer.spiffeId,
+        peerSerialNumber: peer.serialNumber,
+        peerFingerprint: peer.fingerprint,
+        ownId: caller.spiffeId,
+        ownSerialNumber: caller.serialNumber,
+        ownFingerprint: caller.fingerprint,
+        bundleGeneration: peer.bundleGeneration,
+        tlsVersion: config.tlsMaxVersion,
+        cipher: "in memory",
+        durationMillis
+      })
+      if (notEstablished !== undefined) {
+        connection.close("Error")
+        return yield* notEstablished
+      }
+      return connection
+    })
+  )
