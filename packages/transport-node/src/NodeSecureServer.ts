@@ -124,13 +124,15 @@ const useContext = (server: Server, secureContext: SecureContext): void => {
   Object.assign(server, { _sharedCreds: secureContext })
 }
 
-/** Ends what is served: no new connections, requests in flight run out, stragglers are cut. */
-const drain = (server: Server, inbound: Inbound, timeout: Duration.Duration): Effect.Effect<void> =>
+/**
+ * Ends what is served: no new connections, requests in flight run out, and the sweeper cuts the stragglers. Uninterruptible
+ * as a finalizer, so the limit is not an `Effect.timeout`.
+ */
+const drain = (server: Server, inbound: Inbound): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
-    server.close(() => resume(Effect.void))
-    inbound.retireAll("Shutdown")
-    server.closeIdleConnections()
-  }).pipe(Effect.timeout(timeout), Effect.ignore, Effect.zipRight(Effect.sync(() => server.closeAllConnections())))
+    server.close()
+    inbound.shutdown(() => resume(Effect.void))
+  })
 
 /**
  * Starts listening in the scope. Handlers attached through the `HttpServer` run unchanged; who calls them is
@@ -151,7 +153,6 @@ export const make: (
   const audit = yield* AuditLog
   const sweeper = yield* Sweeper.make
   const random = new PCGRandom(yield* Random.nextInt)
-  const shutdownTimeout = Duration.decode(options.gracefulShutdownTimeout ?? "20 seconds")
 
   let context = yield* identity.x509Context
   const verifier = PeerVerifier.make()
@@ -165,6 +166,7 @@ export const make: (
     context: () => context,
     maxAgeMillis:
       tls.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(tls.maxConnectionAge),
+    graceMillis: Duration.toMillis(options.gracefulShutdownTimeout ?? "20 seconds"),
     random: () => random.number()
   })
 
@@ -180,6 +182,8 @@ export const make: (
   inbound.attach(server)
 
   const inner = yield* NodeHttpServer.make(() => server, { port: options.port, host: options.host ?? "0.0.0.0" })
+  // Connections come as soon as it listens, with or without an app.
+  yield* Effect.addFinalizer(() => drain(server, inbound))
 
   yield* identity.changes.pipe(
     Stream.runForEach((next) =>
@@ -209,7 +213,7 @@ export const make: (
       Effect.zipRight(
         middleware === undefined ? inner.serve(httpApp) : inner.serve(httpApp, middleware),
         // Added after the handler, so that it runs before the handler is taken away.
-        Effect.addFinalizer(() => drain(server, inbound, shutdownTimeout))
+        Effect.addFinalizer(() => drain(server, inbound))
       )
   })
   return Context.make(HttpServer.HttpServer, secure).pipe(

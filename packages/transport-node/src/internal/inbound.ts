@@ -23,6 +23,8 @@ export interface InboundOptions {
   readonly context: () => X509Context
   /** Longest life of a connection in milliseconds; `Infinity` for none. */
   readonly maxAgeMillis: number
+  /** What a request in flight has left on a connection that must end, in milliseconds. */
+  readonly graceMillis: number
   /** A number in `[0, 1)` for the jitter of a connection's life. */
   readonly random: () => number
 }
@@ -36,22 +38,38 @@ interface Attempt {
 
 const jitter = 0.05
 
+/** The TCP connection below; `_parent` is where Node keeps it (node:tls, 20 and 22). */
+const parentOf = (socket: TLSSocket): Socket | undefined => (socket as { readonly _parent?: Socket })._parent
+
+/** When a connection's own life is limited, milliseconds since the epoch. */
+interface Life {
+  /** Its age; requests in flight then take as long as they need. */
+  readonly agesAt: number
+  /** The earliest notAfter of the certificates on it. */
+  readonly expiresAt: number
+}
+
 /** One accepted connection: its verified peer, the response in flight, and its end. */
 export class InboundConnection implements Timed {
   requests = 0
-  private response: ServerResponse | undefined = undefined
-  private retired: CloseReason | undefined = undefined
-  private broken = false
+  deadline: number
   readonly socket: TLSSocket
   readonly peer: VerifiedPeer
-  deadline: number
-  private readonly expiryReason: CloseReason
+  private readonly life: Life
+  private readonly sweeper: Sweeper
+  private readonly graceMillis: number
+  private response: ServerResponse | undefined = undefined
+  private retired: CloseReason | undefined = undefined
+  private cutAt = Number.POSITIVE_INFINITY
+  private broken = false
 
-  constructor(socket: TLSSocket, peer: VerifiedPeer, expiresAt: number, expiryReason: CloseReason) {
+  constructor(socket: TLSSocket, peer: VerifiedPeer, life: Life, sweeper: Sweeper, graceMillis: number) {
     this.socket = socket
     this.peer = peer
-    this.deadline = expiresAt
-    this.expiryReason = expiryReason
+    this.life = life
+    this.sweeper = sweeper
+    this.graceMillis = graceMillis
+    this.deadline = Math.min(life.agesAt, life.expiresAt)
     socket.on("error", () => {
       this.broken = true
     })
@@ -61,25 +79,47 @@ export class InboundConnection implements Timed {
     return this.retired ?? (this.broken ? "Error" : "PeerClosed")
   }
 
-  /** Whether a request that has just arrived may be served. */
+  /** Whether a request that has just arrived may be served. One that came behind the last response gets no answer. */
   admit(response: ServerResponse): boolean {
-    if (this.retired !== undefined) return false
+    if (this.retired !== undefined) {
+      if (!this.isBusy) this.socket.destroy()
+      return false
+    }
     this.requests++
     this.response = response
     return true
   }
 
-  onDeadline(): void {
-    this.deadline = Number.POSITIVE_INFINITY
-    this.retire(this.expiryReason)
+  /** Whether the connection may become something else than HTTP. */
+  admitUpgrade(): boolean {
+    if (this.retired === undefined) this.requests++
+    else this.socket.destroy()
+    return this.retired === undefined
   }
 
-  /** Serves no further request; ends once the response in flight is out, at once when there is none. */
+  private get isBusy(): boolean {
+    return this.response !== undefined && !this.response.writableFinished && !this.response.destroyed
+  }
+
+  onDeadline(now: number): void {
+    if (now >= this.cutAt) {
+      this.deadline = Number.POSITIVE_INFINITY
+      this.socket.destroy()
+    } else this.retire(now >= this.life.expiresAt ? "Expiry" : "Age")
+  }
+
+  /**
+   * Serves no further request; ends once the response in flight is out, at once when there is none. Where the reason is
+   * not mere age, that response has `graceMillis` left.
+   */
   retire(reason: CloseReason): void {
+    if (reason !== "Age") this.cutAt = Math.min(this.cutAt, this.sweeper.now() + this.graceMillis)
+    this.deadline = Number.isFinite(this.cutAt) ? this.cutAt : this.life.expiresAt
+    this.sweeper.touch(this.deadline)
     if (this.retired !== undefined) return
     this.retired = reason
     const { response, socket } = this
-    if (response === undefined || response.writableFinished || response.destroyed) {
+    if (response === undefined || !this.isBusy) {
       socket.destroy()
       return
     }
@@ -95,24 +135,47 @@ export class InboundConnection implements Timed {
 export class Inbound {
   readonly connections = new Map<Socket, InboundConnection>()
   private readonly attempts = new WeakMap<Socket, Attempt>()
+  /** TCP connections whose handshake has not ended. */
+  private readonly handshakes = new Set<Socket>()
   private readonly options: InboundOptions
+  /** Attempts that neither failed nor were closed again. */
+  private open = 0
+  private closing = false
+  private onEmpty: (() => void) | undefined = undefined
   private nextId = 0
 
   constructor(options: InboundOptions) {
     this.options = options
   }
 
+  /**
+   * Node calls every listener of an event, whatever one before it did. So what may not be served is not refused in a
+   * listener: the event itself is withheld, and neither the HTTP parser nor a handler hears of it.
+   */
   attach(server: Server): void {
     server.prependListener("connection", (socket: Socket) => this.onTcp(socket))
-    server.prependListener("secureConnection", (socket: TLSSocket) => this.onSecure(socket))
     server.on("tlsClientError", (cause: Error, socket: TLSSocket) => this.onHandshakeError(cause, socket))
-    server.prependListener("request", (request: IncomingMessage, response: ServerResponse) => {
-      if (this.connections.get(request.socket)?.admit(response) !== true) request.socket.destroy()
-    })
-    server.prependListener("upgrade", (request: IncomingMessage) => {
-      if (!this.connections.has(request.socket)) request.socket.destroy()
-    })
-    server.prependListener("connect", (request: IncomingMessage) => request.socket.destroy())
+    const emit: (event: string, ...args: ReadonlyArray<unknown>) => boolean = server.emit.bind(server)
+    server.emit = (event: string, ...args: ReadonlyArray<unknown>) => this.passes(event, args) && emit(event, ...args)
+  }
+
+  private passes(event: string, args: ReadonlyArray<unknown>): boolean {
+    switch (event) {
+      case "secureConnection":
+        return this.onSecure(args[0] as TLSSocket)
+      case "request":
+        return this.of(args[0] as IncomingMessage)?.admit(args[1] as ServerResponse) === true
+      case "upgrade":
+        return this.of(args[0] as IncomingMessage)?.admitUpgrade() === true
+      default:
+        return true
+    }
+  }
+
+  private of(request: IncomingMessage): InboundConnection | undefined {
+    const connection = this.connections.get(request.socket)
+    if (connection === undefined) request.socket.destroy()
+    return connection
   }
 
   private get now(): number {
@@ -127,21 +190,20 @@ export class Inbound {
       reported: false
     }
     this.attempts.set(socket, attempt)
+    this.open++
+    this.handshakes.add(socket)
+    socket.once("close", () => this.handshakes.delete(socket))
     const unrecorded = this.options.record({
       _tag: "ConnectionAttempted",
       time: attempt.startedAt,
       ...this.common(attempt),
       expectedId: PeerMatcher.describe(this.options.authorize)
     })
-    if (unrecorded !== undefined) {
-      socket.destroy()
-      return
-    }
+    if (unrecorded !== undefined || this.closing) socket.destroy()
   }
 
-  /** The TCP connection's attempt; `_parent` is where Node keeps it (node:tls, 20 and 22). */
   private attemptOf(socket: TLSSocket): Attempt {
-    const parent = (socket as { readonly _parent?: Socket })._parent
+    const parent = parentOf(socket)
     return (
       (parent && this.attempts.get(parent)) ?? {
         id: `s${++this.nextId}`,
@@ -170,6 +232,12 @@ export class Inbound {
       description: error.message,
       durationMillis: this.now - attempt.startedAt
     })
+    this.gone()
+  }
+
+  private gone(): void {
+    this.open--
+    if (this.open === 0) this.onEmpty?.()
   }
 
   /**
@@ -185,9 +253,12 @@ export class Inbound {
     socket.destroy()
   }
 
-  private onSecure(socket: TLSSocket): void {
-    const { authorize, context, record, sweeper, verifier } = this.options
+  /** The gate; whether the connection passed it. */
+  private onSecure(socket: TLSSocket): boolean {
+    const { authorize, context, graceMillis, maxAgeMillis, record, sweeper, verifier } = this.options
     const attempt = this.attemptOf(socket)
+    const parent = parentOf(socket)
+    if (parent !== undefined) this.handshakes.delete(parent)
     socket.setNoDelay(true)
     const { bundles, svid } = context()
     const judged = judge(socket, { verifier, bundles, matcher: authorize, purpose: "ClientAuth", now: () => this.now })
@@ -195,7 +266,7 @@ export class Inbound {
       this.refuse(attempt, judged.left)
       socket.on("error", () => {})
       socket.destroy()
-      return
+      return false
     }
     const peer = judged.right
     const now = this.now
@@ -218,14 +289,14 @@ export class Inbound {
     if (unrecorded !== undefined) {
       socket.on("error", () => {})
       socket.destroy()
-      return
+      return false
     }
-    const remaining = Math.min(peer.notAfter, svid.notAfter) - now
-    const { maxAgeMillis } = this.options
-    const aged = maxAgeMillis < remaining
     // The age is jittered; the certificates' end is not, for it is the limit and not a habit.
-    const life = aged ? maxAgeMillis * (1 - jitter * this.options.random()) : remaining
-    const connection = new InboundConnection(socket, peer, now + life, aged ? "Age" : "Expiry")
+    const life = {
+      agesAt: now + maxAgeMillis * (1 - jitter * this.options.random()),
+      expiresAt: Math.min(peer.notAfter, svid.notAfter)
+    }
+    const connection = new InboundConnection(socket, peer, life, sweeper, graceMillis)
     this.connections.set(socket, connection)
     sweeper.add(connection)
     socket.once("close", () => {
@@ -243,7 +314,9 @@ export class Inbound {
         bytesWritten: socket.bytesWritten,
         durationMillis: closedAt - now
       })
+      this.gone()
     })
+    return true
   }
 
   /** Runs the gate again over every live connection, after a bundle changed. */
@@ -262,7 +335,15 @@ export class Inbound {
     }
   }
 
-  retireAll(reason: CloseReason): void {
-    for (const connection of this.connections.values()) connection.retire(reason)
+  /**
+   * The listener is closing: nobody new, the idle go at once, requests in flight have `graceMillis` left. `onEmpty` is
+   * called when every connection is off the wire and on record.
+   */
+  shutdown(onEmpty: () => void): void {
+    this.closing = true
+    this.onEmpty = onEmpty
+    for (const socket of this.handshakes) socket.destroy()
+    for (const connection of this.connections.values()) connection.retire("Shutdown")
+    if (this.open === 0) onEmpty()
   }
 }

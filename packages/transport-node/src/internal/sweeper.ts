@@ -1,4 +1,6 @@
 import * as Effect from "effect/Effect"
+import type { RuntimeFiber } from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 
@@ -29,17 +31,28 @@ export const make: Effect.Effect<Sweeper, never, Scope.Scope> = Effect.gen(funct
   const runFork = yield* FiberSet.makeRuntime<never>()
   const all = new Set<Timed>()
   let wakeAt = Number.POSITIVE_INFINITY
+  let sleeper: RuntimeFiber<void> | undefined
+
+  /** There is one sleeper at most: what it was to wake for will be found by the next one too. */
+  const stop = (): void => {
+    wakeAt = Number.POSITIVE_INFINITY
+    sleeper?.unsafeInterruptAsFork(FiberId.none)
+    sleeper = undefined
+  }
 
   const touch = (deadline: number): void => {
     if (deadline >= wakeAt) return
+    stop()
     wakeAt = deadline
     const wait = Math.min(Math.max(0, deadline - clock.unsafeCurrentTimeMillis()), longestSleep)
-    runFork(Effect.zipRight(Effect.sleep(wait), Effect.sync(sweep)))
+    sleeper = runFork(Effect.zipRight(Effect.sleep(wait), Effect.sync(sweep)))
   }
 
   const sweep = (): void => {
     const now = clock.unsafeCurrentTimeMillis()
     wakeAt = Number.POSITIVE_INFINITY
+    // It is the one that runs this.
+    sleeper = undefined
     for (const timed of all) {
       if (timed.deadline <= now) timed.onDeadline(now)
     }
@@ -55,6 +68,7 @@ export const make: Effect.Effect<Sweeper, never, Scope.Scope> = Effect.gen(funct
     },
     remove: (timed) => {
       all.delete(timed)
+      if (all.size === 0) stop()
     },
     touch,
     now: () => clock.unsafeCurrentTimeMillis()

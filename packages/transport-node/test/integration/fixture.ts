@@ -3,6 +3,8 @@
  */
 import type { AddressInfo, Socket } from "node:net"
 import * as tls from "node:tls"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { IdentityProvider, PeerMatcher, type SpiffeId, X509Bundle, type X509Context } from "@agentweave/spiffe"
 import type { Credentials, DevAuthority, TestIdentity } from "@agentweave/testkit"
 import { type AuditEvent, AuditLog, Connector, type PeerIdentity, TransportConfig } from "@agentweave/transport"
@@ -88,10 +90,13 @@ const matcherOf = (matcher: PeerMatcher.PeerMatcher | SpiffeId.SpiffeId): PeerMa
 export const startServer = Effect.fnUntraced(function* ({ app, authorize, identity, ...options }: ServerOptions) {
   const log = makeLog()
   let handled = 0
-  const counted = Effect.suspend(() => {
-    handled++
-    return app ?? HttpServerResponse.text("served")
-  })
+  // Interruptible as a router's routes are.
+  const counted = Effect.interruptible(
+    Effect.suspend(() => {
+      handled++
+      return app ?? HttpServerResponse.text("served")
+    })
+  )
   const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
   const services = yield* HttpServer.serve(counted).pipe(
     Layer.provideMerge(NodeSecureServer.layer({ port: 0, host, ...options, authorize: matcherOf(authorize) })),
@@ -118,7 +123,7 @@ export interface ConnectTo {
 
 export interface Opened extends Connector.Connection {
   /** Why the connection ended, as its owner was told. */
-  readonly closed: Effect.Effect<AuditEvent.CloseReason>
+  readonly ended: Effect.Effect<AuditEvent.CloseReason>
 }
 
 export interface Client {
@@ -141,15 +146,15 @@ export const startClient = Effect.fnUntraced(function* (identity: Identity) {
     log,
     connector,
     connect: Effect.fnUntraced(function* ({ config, peer, port }) {
-      const closed = yield* Deferred.make<AuditEvent.CloseReason>()
+      const ended = yield* Deferred.make<AuditEvent.CloseReason>()
       const connection = yield* connector.connect({
         matcher: matcherOf(peer),
         host,
         port,
         config: Either.getOrThrow(TransportConfig.make(config ?? {})),
-        onClose: (reason) => Deferred.unsafeDone(closed, Effect.succeed(reason))
+        onClose: (reason) => Deferred.unsafeDone(ended, Effect.succeed(reason))
       })
-      return Object.assign(connection, { closed: Deferred.await(closed) })
+      return Object.assign(connection, { ended: Deferred.await(ended) })
     })
   }
   return client
@@ -319,3 +324,16 @@ export const hostileClient = (
 
 /** The authority's roots, as a raw peer takes them for `ca`. */
 export const caOf = (authority: DevAuthority.DevAuthority): string => X509Bundle.toPem(authority.bundle)
+
+setFlagsFromString("--expose-gc")
+const gc = runInNewContext("gc") as () => void
+
+/** Collects garbage for real, some turns of the event loop apart, so that finalizers run too. */
+export const collectGarbage: Effect.Effect<void> = Effect.async<void>((resume) => {
+  const turn = (left: number): void => {
+    gc()
+    if (left === 0) resume(Effect.void)
+    else setImmediate(() => turn(left - 1))
+  }
+  turn(4)
+})
