@@ -160,10 +160,9 @@ const make = Effect.gen(function* () {
 
         const { context, peer } = exit.value
         const { svid } = context
-        const remaining = Math.min(peer.notAfter, svid.notAfter) - endedAt
         const maxAge =
           config.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(config.maxConnectionAge)
-        const life = Math.min(remaining, maxAge) * (1 - jitter * (yield* Random.next))
+        const part = 1 - jitter * (yield* Random.next)
         const connection: NodeConnection = new NodeConnection({
           id: common.connectionId,
           socket,
@@ -173,8 +172,8 @@ const make = Effect.gen(function* () {
           peer,
           ownId: svid.spiffeId,
           timeoutMillis: Duration.toMillis(config.timeout),
-          expiresAt: endedAt + life,
-          expiryReason: maxAge < remaining ? "Age" : "Expiry",
+          agesAt: endedAt + maxAge * part,
+          expiresAt: endedAt + (Math.min(peer.notAfter, svid.notAfter) - endedAt) * part,
           sweeper,
           onClosed: (report) => {
             live.delete(connection)
@@ -191,7 +190,9 @@ const make = Effect.gen(function* () {
           }
         })
         live.set(connection, matcher)
-        yield* Effect.addFinalizer(() => Effect.sync(() => connection.unsafeDestroy("Shutdown")))
+        yield* Effect.addFinalizer(() =>
+          Effect.async<void>((resume) => connection.unsafeDestroy("Shutdown", () => resume(Effect.void)))
+        )
         const notEstablished = audit.unsafeRecord({
           _tag: "ConnectionEstablished",
           time: endedAt,

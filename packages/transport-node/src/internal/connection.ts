@@ -6,7 +6,7 @@ import type { Connection, Exchange, RequestFailure } from "@agentweave/transport
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type { Effect } from "effect/Effect"
 import { Client } from "undici"
-import { certificateAlert } from "./errors.js"
+import { certificateAlert, codeOf } from "./errors.js"
 import { type Carrier, ExchangeHandler } from "./exchange.js"
 import { toUndici } from "./requestBody.js"
 import type { Sweeper, Timed } from "./sweeper.js"
@@ -27,10 +27,10 @@ export interface ConnectionOptions {
   readonly peer: VerifiedPeer
   readonly ownId: SpiffeId
   readonly timeoutMillis: number
-  /** When the connection must end at the latest, milliseconds since the epoch. */
+  /** When the connection is old enough to take no new exchange, milliseconds since the epoch; `Infinity` for never. */
+  readonly agesAt: number
+  /** When the certificates on it have had their time, milliseconds since the epoch. */
   readonly expiresAt: number
-  /** Why it ends then. */
-  readonly expiryReason: CloseReason
   readonly sweeper: Sweeper
   readonly onClosed: (report: ClosedReport) => void
 }
@@ -56,14 +56,21 @@ export class NodeConnection implements Connection, Carrier, Timed {
   private readonly client: Client
   private readonly sweeper: Sweeper
   private readonly onClosed: (report: ClosedReport) => void
+  private readonly agesAt: number
   private readonly expiresAt: number
-  private readonly expiryReason: CloseReason
+  /** When an exchange still in flight on an expired or distrusted connection is cut. */
+  private cutAt = Number.POSITIVE_INFINITY
+  /** The next of the three above. */
+  private lifeDeadline: number
+  private exchangeDeadline = Number.POSITIVE_INFINITY
   private current: ExchangeHandler | undefined = undefined
   private onSettled: (() => void) | undefined = undefined
   private retired: CloseReason | undefined = undefined
   private firstAlert: string | undefined = undefined
+  private peerEnded = false
   private broken = false
   private closed = false
+  private onGone: (() => void) | undefined = undefined
   private requests = 0
 
   constructor(options: ConnectionOptions) {
@@ -76,9 +83,10 @@ export class NodeConnection implements Connection, Carrier, Timed {
     this.socket = options.socket
     this.sweeper = options.sweeper
     this.onClosed = options.onClosed
+    this.agesAt = options.agesAt
     this.expiresAt = options.expiresAt
-    this.expiryReason = options.expiryReason
-    this.deadline = options.expiresAt
+    this.lifeDeadline = Math.min(options.agesAt, options.expiresAt)
+    this.deadline = this.lifeDeadline
     const { socket } = options
     let handedOut = false
     this.client = new Client(
@@ -102,13 +110,21 @@ export class NodeConnection implements Connection, Carrier, Timed {
         allowH2: false
       }
     )
-    socket.on("error", (cause) => {
-      this.broken = true
-      this.firstAlert ??= certificateAlert(cause)
+    socket.on("error", (cause) => this.onSocketError(cause))
+    // What happened between the handshake and now.
+    if (socket.errored !== null) this.onSocketError(socket.errored)
+    socket.once("end", () => {
+      this.peerEnded = true
     })
     socket.once("close", () => this.end())
     if (socket.closed) queueMicrotask(() => this.end())
     this.sweeper.add(this)
+  }
+
+  /** undici too reports errors here: of a peer that ended the connection, and (`UND_ERR_INFO`) of an end as agreed. */
+  private onSocketError(cause: unknown): void {
+    this.firstAlert ??= certificateAlert(cause)
+    if (!this.peerEnded && codeOf(cause) !== "UND_ERR_INFO") this.broken = true
   }
 
   isUsable(): boolean {
@@ -122,12 +138,17 @@ export class NodeConnection implements Connection, Carrier, Timed {
     this.requests++
     this.setDeadline(this.sweeper.now() + this.timeoutMillis)
     const { request } = exchange
+    const upload = toUndici(request.body, exchange.fiber, (cause) => handler.onRequestBodyFailure(cause))
+    handler.onFinished = upload.cancel
     this.client.dispatch(
       {
         path: exchange.path,
         method: request.method,
         headers: request.headers,
-        body: toUndici(request.body, exchange.fiber, (cause) => handler.onRequestBodyFailure(cause)),
+        body: upload.body,
+        // undici would end the connection after every HEAD, in case the peer sends a body with its response. What a peer
+        // sends unasked ends the connection in any case, before the next request.
+        ...(request.method === "HEAD" ? { reset: false } : undefined),
         // Fixed: undici would otherwise take it from a `Host` header set by the caller, and connect anew.
         servername: "verified"
       } as never,
@@ -139,32 +160,39 @@ export class NodeConnection implements Connection, Carrier, Timed {
   unsafeRetire(reason: CloseReason): void {
     if (this.closed) return
     this.retired ??= reason
-    if (this.current === undefined) this.destroy()
+    if (this.current === undefined) {
+      this.destroy()
+      return
+    }
+    // What is in flight has its chance to end. Where no credentials stand behind it any more, that is one timeout.
+    if (reason === "Expiry" || reason === "Distrust") {
+      this.cutAt = Math.min(this.cutAt, this.sweeper.now() + this.timeoutMillis)
+    }
+    this.lifeDeadline = Number.isFinite(this.cutAt) ? this.cutAt : this.expiresAt
+    this.setDeadline(this.exchangeDeadline)
   }
 
-  /** Ends at once, whatever is in flight. */
-  unsafeDestroy(reason: CloseReason): void {
-    this.retired ??= reason
-    this.destroy()
+  /** Ends at once, whatever is in flight. `onGone` is called when it is off the wire and on record. */
+  unsafeDestroy(reason: CloseReason, onGone?: () => void): void {
+    if (this.closed) {
+      onGone?.()
+      return
+    }
+    this.onGone = onGone
+    this.destroy(reason)
   }
 
   onDeadline(now: number): void {
-    if (now >= this.expiresAt) {
-      this.unsafeRetire(this.expiryReason)
-      // Nothing more to wait for than the request in flight.
-      this.deadline = this.exchangeDeadline
-      if (this.exchangeDeadline > now) return
-    }
-    this.current?.onTimeout()
+    if (now >= this.cutAt) this.destroy()
+    else if (now >= this.expiresAt) this.unsafeRetire("Expiry")
+    else if (now >= this.agesAt) this.unsafeRetire("Age")
+    if (now >= this.exchangeDeadline) this.current?.onTimeout()
   }
-
-  private exchangeDeadline = Number.POSITIVE_INFINITY
 
   setDeadline(deadline: number): void {
     this.exchangeDeadline = deadline
-    const next = this.retired === undefined ? Math.min(deadline, this.expiresAt) : deadline
-    this.deadline = next
-    this.sweeper.touch(next)
+    this.deadline = Math.min(deadline, this.lifeDeadline)
+    this.sweeper.touch(this.deadline)
   }
 
   now(): number {
@@ -193,7 +221,11 @@ export class NodeConnection implements Connection, Carrier, Timed {
     onSettled?.()
   }
 
-  destroy(): void {
+  destroy(reason?: CloseReason): void {
+    this.retired ??= reason
+    // Nothing is left to wait for but the socket's close.
+    this.lifeDeadline = Number.POSITIVE_INFINITY
+    this.setDeadline(Number.POSITIVE_INFINITY)
     this.socket.destroy()
     this.client.destroy(null).catch(() => {})
   }
@@ -209,5 +241,6 @@ export class NodeConnection implements Connection, Carrier, Timed {
       bytesRead: this.socket.bytesRead,
       bytesWritten: this.socket.bytesWritten
     })
+    this.onGone?.()
   }
 }

@@ -1,6 +1,7 @@
+import type { CloseReason } from "@agentweave/transport/AuditEvent"
 import type { Exchange, RequestFailure } from "@agentweave/transport/Connector"
 import * as ConnectorResponse from "@agentweave/transport/ConnectorResponse"
-import { type Outcome, TimeoutError, type TransportError } from "@agentweave/transport/TransportError"
+import { ConnectionError, type Outcome, TimeoutError, type TransportError } from "@agentweave/transport/TransportError"
 import * as Headers from "@effect/platform/Headers"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
@@ -23,7 +24,7 @@ export interface Carrier {
   /** The exchange is over; `whole` when the response was received to its end and the connection may be used again. */
   readonly settled: (whole: boolean) => void
   /** The connection is in an unknown state and goes away. */
-  readonly destroy: () => void
+  readonly destroy: (reason: CloseReason) => void
 }
 
 const latin1 = (bytes: Buffer | string): string => (typeof bytes === "string" ? bytes : bytes.toString("latin1"))
@@ -66,6 +67,8 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   private responseStarted = false
   private aborted = false
   private done = false
+  /** Called once when the exchange is over, for what still works on it. */
+  onFinished: (() => void) | undefined = undefined
 
   constructor(
     carrier: Carrier,
@@ -156,17 +159,12 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     const exchange = this.exchange
     if (this.done || exchange === undefined) return
     const { request } = exchange
+    const { outcome, sink } = this
+    const description = "expected a request body that can be read to its end, it failed"
     this.abortExchange()
-    this.settleFiber(
-      Effect.fail(
-        new HttpClientError.RequestError({
-          request,
-          reason: "Encode",
-          description: "expected a request body that can be read to its end, it failed",
-          cause
-        })
-      )
-    )
+    // The peer may have begun to answer: who reads the response learns why it ends.
+    sink?.fail(new ConnectionError({ reason: "Lost", outcome, address: this.carrier.address, description, cause }))
+    this.settleFiber(Effect.fail(new HttpClientError.RequestError({ request, reason: "Encode", description, cause })))
   }
 
   /** No progress for as long as is allowed. */
@@ -216,7 +214,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     if (this.done) return
     this.aborted = true
     abortWire?.()
-    this.carrier.destroy()
+    this.carrier.destroy("Aborted")
     this.finish(false)
   }
 
@@ -233,6 +231,9 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     this.sink = undefined
     this.resumeWire = undefined
     this.abortWire = undefined
+    const { onFinished } = this
+    this.onFinished = undefined
+    onFinished?.()
     this.carrier.settled(whole)
   }
 }

@@ -15,19 +15,34 @@ async function* slices(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   for (let offset = 0; offset < bytes.length; offset += sliceSize) yield bytes.subarray(offset, offset + sliceSize)
 }
 
-/** Runs a body stream in the fiber's context, one pull a chunk that the socket has room for. */
-async function* streamed(
+/** A body as undici takes it, and what ends the reading of it when the exchange is over first. */
+export interface Upload {
+  readonly body: Body
+  readonly cancel: (() => void) | undefined
+}
+
+const plain = (body: Body): Upload => ({ body, cancel: undefined })
+
+/**
+ * Runs a body stream in the fiber's context, one pull a chunk that the socket has room for. undici does not tell an
+ * iterable that its request is over (7.30), and a stream that waits for its next chunk would wait for ever: hence `cancel`.
+ */
+const streamed = (
   stream: Stream.Stream<Uint8Array, unknown>,
   fiber: RuntimeFiber<unknown, unknown>,
   onFailure: (cause: unknown) => void
-): AsyncGenerator<Uint8Array> {
+): Upload => {
   const runtime = Runtime.make({
     context: fiber.currentContext,
     fiberRefs: fiber.getFiberRefs(),
     runtimeFlags: Runtime.defaultRuntimeFlags
   })
   const observed = Stream.tapErrorCause(stream, (cause) => Effect.sync(() => onFailure(Cause.squash(cause))))
-  yield* Stream.toAsyncIterableRuntime(observed, runtime)
+  const iterator = Stream.toAsyncIterableRuntime(observed, runtime)[Symbol.asyncIterator]()
+  return {
+    body: { [Symbol.asyncIterator]: () => iterator },
+    cancel: () => void iterator.return?.()
+  }
 }
 
 /** The request's body as undici takes it. */
@@ -35,16 +50,16 @@ export const toUndici = (
   body: HttpBody,
   fiber: RuntimeFiber<unknown, unknown>,
   onFailure: (cause: unknown) => void
-): Body => {
+): Upload => {
   switch (body._tag) {
     case "Empty":
-      return null
+      return plain(null)
     case "Uint8Array":
-      return body.body.length > sliceSize ? slices(body.body) : body.body
+      return plain(body.body.length > sliceSize ? slices(body.body) : body.body)
     case "Raw":
-      return body.body as Body
+      return plain(body.body as Body)
     case "FormData":
-      return body.formData as unknown as FormData
+      return plain(body.formData as unknown as FormData)
     case "Stream":
       return streamed(body.stream, fiber, onFailure)
   }
