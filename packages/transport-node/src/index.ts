@@ -2,6 +2,10 @@
  * @since 0.1.0
  */
 export * as AuditFile from "./AuditFile.js"
+export * as BundleEndpoint from "./BundleEndpoint.js"
+export * as BundleEndpointError from "./BundleEndpointError.js"
+export * as BundleEndpointEvent from "./BundleEndpointEvent.js"
+export * as FederatedBundles from "./FederatedBundles.js"
 export * as IdentityFileEvent from "./IdentityFileEvent.js"
 export * as NodeAuditLog from "./NodeAuditLog.js"
 export * as NodeConnector from "./NodeConnector.js"

@@ -1,13 +1,13 @@
 import { IdentityError, type IdentityErrorReason } from "@agentweave/spiffe/IdentityError"
 import type { PeerVerifier } from "@agentweave/spiffe/PeerVerifier"
-import * as SpiffeBundle from "@agentweave/spiffe/SpiffeBundle"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
-import * as X509Bundle from "@agentweave/spiffe/X509Bundle"
+import type * as X509Bundle from "@agentweave/spiffe/X509Bundle"
 import * as X509BundleSet from "@agentweave/spiffe/X509BundleSet"
 import * as X509Context from "@agentweave/spiffe/X509Context"
 import * as X509Svid from "@agentweave/spiffe/X509Svid"
 import * as Either from "effect/Either"
+import { latin1, parseBundle } from "./bundleParse.js"
 import type { FileRead, Snapshot } from "./identitySnapshot.js"
 
 /** Which files make the identity. */
@@ -62,24 +62,6 @@ const contentOf = (role: string, path: string, read: FileRead | undefined): Part
     : Either.right(bytes)
 }
 
-/** PEM is ASCII between text of any encoding. */
-const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1")
-
-const utf8 = (bytes: Uint8Array): Part<string> =>
-  Either.try({
-    try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
-    catch: () => new IdentityError({ reason: "Malformed", description: "expected UTF-8, got other bytes" })
-  })
-
-const looksLikeJson = (bytes: Uint8Array): boolean => /^\s*[{[]/.test(latin1(bytes.subarray(0, 1024)))
-
-const parseBundle = (trustDomain: TrustDomain, bytes: Uint8Array): Part<X509Bundle.X509Bundle> =>
-  looksLikeJson(bytes)
-    ? Either.flatMap(utf8(bytes), (text) =>
-        Either.map(SpiffeBundle.parse(trustDomain, text), ({ x509Bundle }) => x509Bundle)
-      )
-    : X509Bundle.fromPem(trustDomain, latin1(bytes))
-
 /** Parses the parts of a snapshot; what did not change since the last one is not parsed again. */
 export interface Parser {
   readonly svid: (snapshot: Snapshot, sources: Sources) => Part<X509Svid.X509Svid>
@@ -119,7 +101,10 @@ export const makeParser = (): Parser => {
     bundle: (snapshot, trustDomain, path) =>
       bundles(`${trustDomain} ${path}`, digestOf(snapshot, path), () =>
         Either.flatMap(contentOf("bundle", path, snapshot.files.get(path)), (bytes) =>
-          Either.mapLeft(parseBundle(trustDomain, bytes), at("bundle", path))
+          Either.mapBoth(parseBundle(trustDomain, bytes), {
+            onLeft: at("bundle", path),
+            onRight: ({ x509Bundle }) => x509Bundle
+          })
         )
       )
   }
