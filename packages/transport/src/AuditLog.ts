@@ -66,6 +66,20 @@ export const recorder: Effect.Effect<(event: AuditEvent) => AuditError | undefin
 )
 
 /**
+ * {@link recorder} where an audit log is optional: without one in the context events are counted and no more.
+ *
+ * @since 0.1.0
+ * @category recording
+ */
+export const optionalRecorder: Effect.Effect<(event: AuditEvent) => AuditError | undefined> = Effect.map(
+  Effect.serviceOption(AuditLog),
+  (log) => (event) => {
+    unsafeObserve(event)
+    return log._tag === "Some" ? log.value.unsafeRecord(event) : undefined
+  }
+)
+
+/**
  * Records an event from an Effect.
  *
  * @since 0.1.0

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { optionalRecorder } from "./AuditLog.js"
 import type { CircuitBreaker } from "./CircuitBreaker.js"
 import * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
 import type { CircuitBreakerMetrics } from "./CircuitBreakerMetrics.js"
@@ -66,7 +67,7 @@ export interface Options extends CircuitBreakerConfig.Options {
 const decodeIdle = internalConfig.decoder("CircuitBreakerRegistry", idle)
 
 /**
- * A registry that lives as long as the scope.
+ * A registry that lives as long as the scope. Where there is an `AuditLog` in the context, transitions are put on record.
  *
  * @since 0.1.0
  * @category constructors
@@ -81,7 +82,15 @@ export const make = ({
   Effect.gen(function* () {
     const config = yield* CircuitBreakerConfig.make(options)
     const limits = yield* decodeIdle({ idleTimeout, staleTimeout, cleanupInterval })
-    const registry = new internal.Registry((target) => forTarget?.(target) ?? config)
+    const clock = yield* Effect.clock
+    const record = yield* optionalRecorder
+    const registry = new internal.Registry(
+      (target) => forTarget?.(target) ?? config,
+      (target, from, to) => {
+        // What cannot be put on record cannot keep a breaker from changing its state either.
+        record({ _tag: "CircuitStateChanged", time: clock.unsafeCurrentTimeMillis(), target, from, to })
+      }
+    )
     yield* registry
       .sweep(Duration.toMillis(limits.idleTimeout), Duration.toMillis(limits.staleTimeout))
       .pipe(Effect.delay(limits.cleanupInterval), Effect.forever, Effect.forkScoped)

@@ -2,7 +2,7 @@ import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type { CircuitBreaker } from "../CircuitBreaker.js"
 import type { CircuitBreakerConfig } from "../CircuitBreakerConfig.js"
-import type { CircuitBreakerMetrics } from "../CircuitBreakerMetrics.js"
+import type { CircuitBreakerMetrics, CircuitState } from "../CircuitBreakerMetrics.js"
 import { Breaker } from "./breaker.js"
 import type { BreakerMachine } from "./breakerMachine.js"
 import { millis, withClock } from "./monotonic.js"
@@ -29,8 +29,14 @@ export class Registry {
   private readonly entries = new Map<string, Entry>()
   private readonly idle = new Map<string, IdleEntry>()
 
-  constructor(configure: (target: string) => CircuitBreakerConfig) {
+  private readonly onTransition: (target: string, from: CircuitState, to: CircuitState) => void
+
+  constructor(
+    configure: (target: string) => CircuitBreakerConfig,
+    onTransition: (target: string, from: CircuitState, to: CircuitState) => void
+  ) {
     this.configure = configure
+    this.onTransition = onTransition
   }
 
   readonly get = (target: string): Effect.Effect<CircuitBreaker> =>
@@ -87,8 +93,11 @@ export class Registry {
 
   private create(target: string, clock: Clock.Clock): Breaker {
     const breaker = new Breaker(target, this.configure(target), clock)
-    // An open breaker is never held weakly. The next sweep takes it for used, and counts its rest from there.
+    let before = breaker.machine.state
     breaker.machine.listeners.add((state) => {
+      this.onTransition(target, before, state)
+      before = state
+      // An open breaker is never held weakly. The next sweep takes it for used, and counts its rest from there.
       if (state === "Open" && !this.entries.has(target)) {
         this.keep(breaker, -1, 0)
       }

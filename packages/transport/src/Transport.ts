@@ -1,0 +1,154 @@
+/**
+ * The whole composition: for each peer a client through retry, circuit breaker and connection pool.
+ *
+ * @since 0.1.0
+ */
+import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
+import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+import type { HttpClient } from "@effect/platform/HttpClient"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { withBreaker } from "./CircuitBreaker.js"
+import * as CircuitBreakerRegistry from "./CircuitBreakerRegistry.js"
+import type { CircuitOpenError } from "./CircuitOpenError.js"
+import * as ConnectionPool from "./ConnectionPool.js"
+import type { Connector, RequestFailure } from "./Connector.js"
+import type { InvalidConfigError } from "./InvalidConfigError.js"
+import type { PeerDirectory } from "./PeerDirectory.js"
+import * as RetryBudget from "./RetryBudget.js"
+import type * as RetryConfig from "./RetryConfig.js"
+import * as RetryPolicy from "./RetryPolicy.js"
+import type { ConnectionPoolError } from "./TransportError.js"
+
+/**
+ * What a request through the whole composition can fail with.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Failure =
+  | RequestFailure
+  | ConnectionPoolError
+  | CircuitOpenError
+  | RetryBudget.RetryBudgetExhaustedError<RequestFailure | ConnectionPoolError | CircuitOpenError>
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** The pool, one for all peers. */
+  readonly pool?: ConnectionPool.Options | undefined
+  /** The circuit breakers, one a peer. */
+  readonly breaker?: CircuitBreakerRegistry.Options | undefined
+  /** The retries. */
+  readonly retry?: RetryConfig.Options | undefined
+  /** How many retries a peer's clients may add to its load together: one budget a peer. */
+  readonly retryBudget?: RetryBudget.Options | undefined
+}
+
+/**
+ * Clients for named peers.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class Transport extends Context.Tag("@agentweave/transport/Transport")<
+  Transport,
+  {
+    /**
+     * A client for a peer: `withRetry(withBreaker(pool.client(peer)))`, so that every attempt counts at the breaker and
+     * leases its own connection. Relative URLs are resolved by the `PeerDirectory`. Clients of one peer share its
+     * breaker and its retry budget; making one opens no connection.
+     */
+    readonly client: (peer: string) => Effect.Effect<HttpClient.With<Failure>, InvalidSpiffeIdError>
+  }
+>() {}
+
+const make = Effect.fnUntraced(function* (options: Options) {
+  const pool = yield* ConnectionPool.ConnectionPool
+  const breakers = yield* CircuitBreakerRegistry.CircuitBreakerRegistry
+  // Checked once, here, so that a client cannot fail for what is configured.
+  yield* RetryBudget.make(options.retryBudget)
+  yield* RetryPolicy.make(options.retry ?? {})
+  const clients = new Map<string, WeakRef<HttpClient.With<Failure>>>()
+  const forgotten = new FinalizationRegistry<string>((peer) => {
+    if (clients.get(peer)?.deref() === undefined) clients.delete(peer)
+  })
+
+  const build = (peer: SpiffeId.SpiffeId) =>
+    Effect.gen(function* () {
+      const breaker = yield* breakers.get(peer)
+      const budget = yield* RetryBudget.make(options.retryBudget)
+      const policy = yield* RetryPolicy.make({ ...options.retry, budget })
+      return pool.client(peer).pipe(withBreaker(breaker), RetryPolicy.withRetry(policy))
+    })
+
+  return Transport.of({
+    client: (peer) =>
+      Effect.flatMap(SpiffeId.parse(peer), (id) =>
+        Effect.suspend(() => {
+          const known = clients.get(id)?.deref()
+          if (known !== undefined) return Effect.succeed(known)
+          return Effect.map(Effect.orDie(build(id)), (client) => {
+            clients.set(id, new WeakRef(client))
+            forgotten.register(client, id)
+            return client
+          })
+        })
+      )
+  })
+})
+
+/**
+ * The composition over services that are there already: a pool and a registry shared with the rest of the program.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerServices = (
+  options: Options = {}
+): Layer.Layer<
+  Transport,
+  InvalidConfigError,
+  ConnectionPool.ConnectionPool | CircuitBreakerRegistry.CircuitBreakerRegistry
+> => Layer.effect(Transport, make(options))
+
+/**
+ * The composition with a pool and a registry of its own, which it provides too: for `stats`, `metrics` and `resetAll`.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { PeerDirectory, Transport } from "@agentweave/transport"
+ * import { Effect, Layer } from "effect"
+ *
+ * const TransportLive = Transport.layer({
+ *   pool: { maxConnectionsPerTarget: 20, acquireTimeout: "1 second" },
+ *   breaker: { failureThreshold: 5, timeout: "30 seconds" },
+ *   retry: { maxRetries: 3, baseDelay: "200 millis" }
+ * }).pipe(Layer.provide(PeerDirectory.layerTemplate("https://{path}.internal:8443")))
+ *
+ * const invoice = Effect.gen(function* () {
+ *   const transport = yield* Transport.Transport
+ *   const billing = yield* transport.client("spiffe://example.org/billing")
+ *   const response = yield* billing.get("/invoices/42")
+ *   return yield* response.json
+ * }).pipe(Effect.catchTag("CircuitOpenError", (error) => Effect.succeed(error.message)))
+ *
+ * export const program = Effect.provide(invoice, TransportLive)
+ * ```
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<
+  Transport | ConnectionPool.ConnectionPool | CircuitBreakerRegistry.CircuitBreakerRegistry,
+  InvalidConfigError,
+  Connector | PeerDirectory | IdentityProvider
+> =>
+  layerServices(options).pipe(
+    Layer.provideMerge(Layer.merge(ConnectionPool.layer(options.pool), CircuitBreakerRegistry.layer(options.breaker)))
+  )
