@@ -166,7 +166,7 @@ const secureClient = (sight: Sight, server: string): Subject => ({
     await runtime.runPromise(Effect.repeatN(nowhere, contexts.length - 1))
     audit.lenient = false
     return {
-      sample: effectLoop(await runtime.runtime(), inFlight, Effect.scoped(open)),
+      sample: effectLoop(await runtime.runtime(), inFlight, () => Effect.scoped(open)),
       check: async () => {
         const peer = await runtime.runPromise(Effect.scoped(Effect.map(open, (connection) => connection.peer.spiffeId)))
         return {
@@ -190,7 +190,9 @@ export const handshake: Benchmark = {
   name: "handshake",
   title: "mutual TLS handshakes, the gate at both ends",
   unit: perSecond("handshakes"),
+  cpuOf: "both",
   millis: 250,
+  warmUpMillis: 2500,
   leaves: manyLeaves,
   servers: Object.fromEntries(
     sights.flatMap(({ name, sight }) => [

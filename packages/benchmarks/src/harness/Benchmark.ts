@@ -57,12 +57,14 @@ export interface Benchmark {
   readonly rows: ReadonlyArray<Row>
   /** Workload certificates to issue up front, all of one SPIFFE ID. Default 1. */
   readonly leaves?: number
-  /** Whose CPU time is counted: the process that asks (default) or the one that answers. */
-  readonly cpuOf?: "load" | "server"
+  /** Whose CPU time is counted: the process that asks (default), the one that answers, or both together. */
+  readonly cpuOf?: "load" | "server" | "both"
   /** Measure peak memory: each side once more, alone in a process. */
   readonly memory?: boolean
   /** Every sample in a process of its own, and not in rounds of one. */
   readonly isolated?: boolean
-  /** Length of one side of one round, milliseconds. Default 120. */
+  /** Length of one side of one round, milliseconds. Default 80. */
   readonly millis?: number
+  /** Length of the warm-up of each side, milliseconds: what V8 needs to settle on the code. Default 400. */
+  readonly warmUpMillis?: number
 }

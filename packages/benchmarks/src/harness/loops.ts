@@ -20,11 +20,11 @@ export const promiseLoop =
     return operations
   }
 
-/** For effects: every loop is a fiber. */
+/** For effects: every loop is a fiber, and every operation is described anew, as a program would. */
 export const effectLoop = <R>(
   runtime: Runtime.Runtime<R>,
   inFlight: number,
-  operation: Effect.Effect<unknown, unknown, R>,
+  operation: () => Effect.Effect<unknown, unknown, R>,
   batch = 1
 ): Sampler => {
   const runPromise = Run.runPromise(runtime)
@@ -35,10 +35,9 @@ export const effectLoop = <R>(
       let left = batch
       return Effect.whileLoop({
         while: () => left > 0 || performance.now() < end,
-        body: () => operation,
+        body: operation,
         step: () => {
-          if (left <= 0) left = batch
-          left--
+          left = (left > 0 ? left : batch) - 1
           operations++
         }
       })

@@ -1,6 +1,8 @@
 /** Runs the rows of a benchmark, each pair in processes of its own, and reduces the rounds to one line a row. */
+
+import { make as makeCredentials } from "./authority.js"
 import type { Benchmark, Row } from "./Benchmark.js"
-import { type Credentials, make as makeCredentials } from "./credentials.js"
+import type { Credentials } from "./credentials.js"
 import type { Options } from "./options.js"
 import { Worker } from "./process.js"
 import { median, shuffled, spread } from "./statistics.js"
@@ -17,7 +19,9 @@ export interface Result {
   readonly unit: string
   /** The contender's own value, median of the rounds. It depends on the machine; the ratio is the result. */
   readonly value: number
+  /** CPU time an operation, microseconds, and its ratio to the baseline's: what the machine's other load spoils least. */
   readonly cpuMicros?: number
+  readonly cpuRatio?: number
   readonly peakRssMiB?: number
   readonly target?: number
   readonly met?: boolean
@@ -33,9 +37,6 @@ interface Round {
   readonly contender: Side
   readonly baseline: Side
 }
-
-/** Longest warm-up of one side, at scale 1: what V8 needs to settle on the code of a request. */
-const warmUpMillis = 400
 
 class Measurement {
   readonly rounds = new Map<Row, Array<Round>>()
@@ -56,6 +57,10 @@ class Measurement {
     const rounds = this.rounds.get(row) ?? []
     rounds.push(round)
     this.rounds.set(row, rounds)
+  }
+
+  private get warmUpMillis(): number {
+    return (this.benchmark.warmUpMillis ?? 400) * this.options.scale
   }
 
   private subject(name: string) {
@@ -97,7 +102,8 @@ class Measurement {
     const before = await server?.call("usage")
     const sample = await load.call("sample", index, millis)
     const after = await server?.call("usage")
-    const cpu = before === undefined || after === undefined ? sample.cpuMicros : after.cpuMicros - before.cpuMicros
+    const served = before === undefined || after === undefined ? 0 : after.cpuMicros - before.cpuMicros
+    const cpu = served + (this.benchmark.cpuOf === "server" ? 0 : sample.cpuMicros)
     const { operations, wallMicros } = sample
     return {
       operations,
@@ -123,14 +129,15 @@ class Measurement {
             throw new Error(`${row.contender} did other work than ${row.baseline}: ${did}, expected ${expected}`)
           }
           const counted = (name: string) =>
-            benchmark.cpuOf === "server" ? servers.get(this.subject(name).server ?? "") : undefined
-          const millis = (benchmark.millis ?? 120) * options.scale
+            (benchmark.cpuOf ?? "load") === "load" ? undefined : servers.get(this.subject(name).server ?? "")
+          const millis = (benchmark.millis ?? 80) * options.scale
           const run = {
             contender: () => this.sample(load, contender, millis, counted(row.contender)),
             baseline: () => this.sample(load, baseline, millis, counted(row.baseline))
           }
-          const warmUp = (warmUpMillis * options.scale) / 2
-          for (let turn = 0; turn < 2; turn++) {
+          const turns = 4
+          const warmUp = this.warmUpMillis / turns
+          for (let turn = 0; turn < turns; turn++) {
             await load.call("sample", baseline, warmUp)
             await load.call("sample", contender, warmUp)
           }
@@ -178,7 +185,7 @@ class Measurement {
     this.progress(`${name}, memory`)
     const peak = await this.withWorkers([name], async (load, _servers, ports) => {
       const index = await load.call("start", this.benchmark.name, name, this.credentials, ports)
-      await load.call("sample", index, warmUpMillis * this.options.scale)
+      await load.call("sample", index, this.warmUpMillis)
       const { peakRssMiB } = await load.call("usage")
       await load.call("stop", index)
       return peakRssMiB
@@ -191,6 +198,7 @@ class Measurement {
     const rounds = this.rounds.get(row) ?? []
     const ratios = rounds.map(({ baseline, contender }) => contender.value / baseline.value)
     const cpu = rounds.flatMap(({ contender }) => contender.cpuMicros ?? [])
+    const cpuRatios = rounds.map(({ baseline, contender }) => (contender.cpuMicros ?? 0) / (baseline.cpuMicros ?? 0))
     const ratio = median(ratios)
     const { target } = row
     const peak = this.peaks.get(row.contender)
@@ -202,7 +210,7 @@ class Measurement {
       spread: spread(ratios),
       unit: benchmark.unit.name,
       value: median(rounds.map(({ contender }) => contender.value)),
-      ...(cpu.length === 0 ? undefined : { cpuMicros: median(cpu) }),
+      ...(cpu.length === 0 ? undefined : { cpuMicros: median(cpu), cpuRatio: median(cpuRatios) }),
       ...(peak === undefined ? undefined : { peakRssMiB: peak }),
       ...(target === undefined
         ? undefined

@@ -23,7 +23,7 @@ export const usage = `usage: npm run bench -- [NAME...] [options]
   --check          compare with the recorded floors; fails naming the rows that fell below
   --record         record the ratios measured as the new floors
   --only TEXT      only contenders whose name holds TEXT
-  --rounds N       rounds a row (default 9, at least 5)
+  --rounds N       rounds a row (default 15, at least 5)
   --processes N    processes a row is measured in, one after another (default 1)
   --scale X        makes every sample and warm-up X times as long
   --quick          five short rounds: a first look, not a result
@@ -56,7 +56,7 @@ export const parse = (args: ReadonlyArray<string>): Options => {
   return {
     names: positionals,
     only: values.only,
-    rounds: Math.ceil(number(values.rounds, values.quick ? 5 : 9, 5)),
+    rounds: Math.ceil(number(values.rounds, values.quick ? 5 : 15, 5)),
     processes: Math.ceil(number(values.processes, 1, 1)),
     scale: number(values.scale, values.quick ? 0.4 : 1, 0.05),
     json: values.json,

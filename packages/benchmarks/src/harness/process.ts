@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import type { Calls, Reply, Request } from "./worker.js"
 
-const entry = fileURLToPath(new URL("./worker.ts", import.meta.url))
+const entry = fileURLToPath(new URL("./worker.js", import.meta.url))
 
 /** Longer than any call should take: a worker that hangs fails its row, and not the run. */
 const patience = 120_000

@@ -6,7 +6,18 @@ const digits = (value: number): string =>
 
 const ratio = (value: number): string => (value < 0.1 ? value.toFixed(3) : value.toFixed(2))
 
-const columns = ["contender", "against", "ratio", "lowest–highest", "value", "CPU µs", "peak MiB", "target", ""]
+const columns = [
+  "contender",
+  "against",
+  "ratio",
+  "lowest–highest",
+  "value",
+  "CPU µs",
+  "CPU ratio",
+  "peak MiB",
+  "target",
+  ""
+]
 
 const cells = (better: "higher" | "lower", row: Result): ReadonlyArray<string> => [
   row.contender,
@@ -15,6 +26,7 @@ const cells = (better: "higher" | "lower", row: Result): ReadonlyArray<string> =
   `${ratio(row.spread[0])}–${ratio(row.spread[1])}`,
   `${digits(row.value)} ${row.unit}`,
   row.cpuMicros === undefined ? "" : digits(row.cpuMicros),
+  row.cpuRatio === undefined ? "" : ratio(row.cpuRatio),
   row.peakRssMiB === undefined ? "" : row.peakRssMiB.toFixed(0),
   row.target === undefined ? "" : `${better === "higher" ? "≥" : "≤"} ${row.target}`,
   row.met === undefined ? "" : row.met ? "met" : "MISSED"
@@ -25,7 +37,7 @@ export const table = (benchmark: Benchmark, results: ReadonlyArray<Result>): str
   const lines = [columns, ...results.map((result) => cells(benchmark.unit.better, result))]
   const used = columns.map((_, i) => lines.some((line, at) => at > 0 && line[i] !== ""))
   const widths = columns.map((_, i) => Math.max(...lines.map((line) => (line[i] ?? "").length)))
-  const right = new Set([2, 3, 4, 5, 6, 7])
+  const right = new Set([2, 3, 4, 5, 6, 7, 8])
   const text = lines.map((line) =>
     line
       .map((cell, i) => (right.has(i) ? cell.padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0)))

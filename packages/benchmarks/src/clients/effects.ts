@@ -1,0 +1,86 @@
+/** HTTP clients in Effect, each over ten connections of its own to one server. */
+import { IdentityProvider } from "@agentweave/spiffe"
+import { SecureChannel } from "@agentweave/transport"
+import { NodeConnector } from "@agentweave/transport-node"
+import { HttpBody, HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import { Context, Effect, Layer, type Scope } from "effect"
+import { layerCounting, recorded } from "../harness/audit.js"
+import type { Environment } from "../harness/Benchmark.js"
+import { contextOf, serverId } from "../harness/credentials.js"
+import { tlsOptions } from "../harness/tls.js"
+import { type Call, connections, originOf, undiciPool } from "./promises.js"
+
+/** A client and what to put before a path. */
+export interface Opened {
+  readonly base: string
+  readonly execute: (
+    request: HttpClientRequest.HttpClientRequest
+  ) => Effect.Effect<HttpClientResponse.HttpClientResponse, unknown>
+}
+
+export type Open = (environment: Environment, server: string) => Effect.Effect<Opened, unknown, Scope.Scope>
+
+const contentType = "application/json"
+
+/** One request, described anew, and its response's body read as JSON. */
+export const json = ({ base, execute }: Opened, { body, method, path }: Call): Effect.Effect<unknown, unknown> => {
+  const request =
+    method === "GET"
+      ? HttpClientRequest.get(base + path)
+      : HttpClientRequest.setBody(HttpClientRequest.post(base + path), HttpBody.text(body, contentType))
+  return Effect.flatMap(execute(request), (response) =>
+    response.status === 200 ? response.json : Effect.dieMessage(`status ${response.status}`)
+  )
+}
+
+/** What our own clients run on. */
+export const services = ({ credentials }: Environment) =>
+  Layer.provideMerge(
+    NodeConnector.layer,
+    Layer.merge(IdentityProvider.layerStatic(contextOf(credentials, credentials.client)), layerCounting(recorded()))
+  )
+
+export const secureChannel: Open = (environment, server) =>
+  Effect.gen(function* () {
+    const context = yield* Layer.build(services(environment))
+    const channel = yield* Effect.provide(
+      SecureChannel.make({ peer: serverId, baseUrl: originOf(environment, server), config: { connections } }),
+      context
+    )
+    return { base: "", execute: channel.execute }
+  })
+
+/** Effect's client over the very pool that the bare undici contenders use. */
+const overUndici =
+  (change: (client: HttpClient.HttpClient) => HttpClient.HttpClient): Open =>
+  (environment, server) =>
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => undiciPool(environment, server)),
+        (pool) => Effect.promise(() => pool.destroy())
+      ),
+      (pool) => ({
+        base: originOf(environment, server),
+        execute: change(NodeHttpClient.makeUndici(pool)).execute
+      })
+    )
+
+export const undici: Open = overUndici((client) => client)
+
+export const undiciWithoutTracer: Open = overUndici(HttpClient.withTracerDisabledWhen(() => true))
+
+export const httpsAgent: Open = (environment, server) => {
+  const { credentials } = environment
+  const agent = NodeHttpClient.makeAgentLayer({
+    ...tlsOptions(credentials, credentials.client),
+    keepAlive: true,
+    maxSockets: connections,
+    checkServerIdentity: () => undefined
+  })
+  const layer = Layer.provide(NodeHttpClient.layerWithoutAgent, agent)
+  return Effect.map(Layer.build(layer), (context) => ({
+    base: originOf(environment, server),
+    execute: Context.get(context, HttpClient.HttpClient).execute
+  }))
+}
