@@ -116,7 +116,7 @@ NodeRuntime.runMain(
       process.exitCode = asExpected ? 0 : 1
     })
   ).pipe(
-    Effect.timeoutFail({ duration: "60 seconds", onTimeout: () => new Error("the quickstart did not end by itself") }),
+    Effect.timeoutFail({ duration: "120 seconds", onTimeout: () => new Error("the quickstart did not end by itself") }),
     Effect.provide(NodeContext.layer)
   )
 )

@@ -1,10 +1,10 @@
 /** The client's process: a call, a plaintext URL, a stranger at the address; then pool, breaker and retry at work. */
 import { SpiffeId } from "@agentweave/spiffe"
-import { SecureChannel } from "@agentweave/transport"
+import { CircuitBreakerRegistry, ConnectionPool, PeerDirectory, SecureChannel, Transport } from "@agentweave/transport"
 import { NodeConnector } from "@agentweave/transport-node"
 import { WorkloadApi } from "@agentweave/workload-api"
 import { NodeRuntime } from "@effect/platform-node"
-import { Effect, Either, Layer } from "effect"
+import { Clock, Effect, Either, Layer } from "effect"
 import { apiId, layerAudit, say, trustDomain, verdict } from "./story.js"
 
 const baseUrl = process.env["QUICKSTART_URL"] ?? ""
@@ -35,8 +35,66 @@ const calls = Effect.gen(function* () {
   yield* verdict("web calls payments, api answers", "PeerVerificationError UnexpectedPeer", outcome(stranger))
 })
 
+/** `503` three times, then fine: retries ride it out, and a breaker that opens at three failures fails fast meanwhile. */
+const resilience = Effect.gen(function* () {
+  const transport = yield* Transport.Transport
+  const pool = yield* ConnectionPool.ConnectionPool
+  const breakers = yield* CircuitBreakerRegistry.CircuitBreakerRegistry
+  const api = yield* transport.client(apiId)
+  const since = yield* stopwatch
+
+  const attempt = (name: string) =>
+    Effect.gen(function* () {
+      const before = (yield* breakers.metrics).get(apiId)?.totalCalls ?? 0
+      const answer = yield* Effect.either(api.get("/shaky"))
+      const calls = ((yield* breakers.metrics).get(apiId)?.totalCalls ?? 0) - before
+      const state = (yield* breakers.metrics).get(apiId)?.state ?? "Closed"
+      const result = Either.match(answer, {
+        onLeft: (error) => error._tag,
+        onRight: (response) => String(response.status)
+      })
+      yield* say(
+        "client",
+        `${yield* since} ${name.padEnd(22)} ${result}, ${calls} calls reached the breaker, now ${state}`
+      )
+      return result
+    })
+
+  yield* say("client", "the server is told to fail twice; retries after about 50 and 100 ms")
+  yield* api.post("/fail/2")
+  yield* verdict("two failures are retried", "200", yield* attempt("retried"))
+
+  yield* say("client", "the server is told to fail ten times; the breaker opens at the third failure in a row")
+  yield* api.post("/fail/10")
+  yield* attempt("until the breaker opens")
+  yield* verdict("an open breaker fails fast", "CircuitOpenError", yield* attempt("fails fast"))
+  yield* say("client", "the server is repaired; half a second later the breaker lets a probe through")
+  yield* pool.withChannel(apiId, (channel) => channel.post("/fail/0"))
+  yield* Effect.sleep("600 millis")
+  yield* verdict("the breaker recovers", "200", yield* attempt("recovered"))
+
+  const together = yield* Effect.forEach(Array.from({ length: 20 }), () => api.get("/shaky"), { concurrency: 20 })
+  const stats = yield* pool.stats
+  yield* say(
+    "client",
+    `${together.length} requests at once: ${stats.totalCreations} connections made in all, ${stats.totalAcquisitions} leases, ${stats.idle} idle now`
+  )
+  yield* verdict("the pool keeps its limit", "at most 4", stats.totalConnections <= 4 ? "at most 4" : "more")
+})
+
+/** Milliseconds since it was made, for the lines of the story. */
+const stopwatch = Effect.map(Clock.currentTimeMillis, (start) =>
+  Effect.map(Clock.currentTimeMillis, (now) => `${String(now - start).padStart(5)} ms`)
+)
+
+const Resilient = Transport.layer({
+  pool: { maxConnectionsPerTarget: 4, acquireTimeout: "2 seconds" },
+  breaker: { failureThreshold: 3, successThreshold: 1, timeout: "500 millis" },
+  retry: { maxRetries: 3, baseDelay: "50 millis", jitter: false }
+}).pipe(Layer.provide(PeerDirectory.layerStatic({ [apiId]: baseUrl })))
+
 NodeRuntime.runMain(
-  calls.pipe(
+  Effect.zipRight(calls, Effect.provide(resilience, Resilient)).pipe(
     Effect.scoped,
     Effect.provide(NodeConnector.layer.pipe(Layer.provideMerge(Layer.merge(WorkloadApi.layer(), layerAudit("client")))))
   )
