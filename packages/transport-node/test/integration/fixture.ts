@@ -7,7 +7,14 @@ import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { IdentityProvider, PeerMatcher, type SpiffeId, X509Bundle, type X509Context } from "@agentweave/spiffe"
 import type { Credentials, DevAuthority, TestIdentity } from "@agentweave/testkit"
-import { type AuditEvent, AuditLog, Connector, type PeerIdentity, TransportConfig } from "@agentweave/transport"
+import {
+  type AuditEvent,
+  AuditLog,
+  Connector,
+  type PeerIdentity,
+  SecureChannel,
+  TransportConfig
+} from "@agentweave/transport"
 import { NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
 import {
   type HttpApp,
@@ -132,6 +139,16 @@ export interface Client {
   readonly connect: (
     to: ConnectTo
   ) => Effect.Effect<Opened, Effect.Effect.Error<ReturnType<typeof Connector.Connector.Service.connect>>, Scope.Scope>
+  /** A channel to the base URL `https://127.0.0.1:<port>`. */
+  readonly channel: (to: {
+    readonly port: number
+    readonly peer: SpiffeId.SpiffeId
+    readonly config?: TransportConfig.Options | undefined
+  }) => Effect.Effect<
+    SecureChannel.SecureChannel,
+    Effect.Effect.Error<ReturnType<typeof SecureChannel.make>>,
+    Scope.Scope
+  >
 }
 
 export const startClient = Effect.fnUntraced(function* (identity: Identity) {
@@ -145,6 +162,11 @@ export const startClient = Effect.fnUntraced(function* (identity: Identity) {
   const client: Client = {
     log,
     connector,
+    channel: ({ config, peer, port }) =>
+      SecureChannel.make({ peer, baseUrl: `https://${host}:${port}`, config }).pipe(
+        Effect.provide(identityLayer(identity)),
+        Effect.provideService(Connector.Connector, connector)
+      ),
     connect: Effect.fnUntraced(function* ({ config, peer, port }) {
       const ended = yield* Deferred.make<AuditEvent.CloseReason>()
       const connection = yield* connector.connect({
@@ -196,6 +218,7 @@ const presented = (credentials: Credentials.Credentials): tls.SecureContextOptio
 })
 
 export interface HostileServer {
+  readonly host: string
   readonly port: number
   /** Bytes of requests that arrived. */
   readonly bytes: () => number
@@ -246,11 +269,13 @@ export const hostileServer = Effect.fnUntraced(function* (
     socket.on("error", () => {})
     socket.on("data", (chunk) => {
       bytes += chunk.length
-      if (onRequest === undefined) socket.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-      else onRequest(socket, chunk)
+      if (onRequest !== undefined) return onRequest(socket, chunk)
+      socket.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+      if (chunk.includes("connection: close")) socket.end()
     })
   })
   const hostile: HostileServer = {
+    host,
     port: yield* listening(server),
     bytes: () => bytes,
     failures,
@@ -284,10 +309,10 @@ export interface Attempt {
 export const hostileClient = (
   port: number,
   credentials: Credentials.Credentials | undefined,
-  options: tls.ConnectionOptions & { readonly onSecure?: (socket: tls.TLSSocket) => void } = {}
+  options: tls.ConnectionOptions & { readonly onSession?: (session: Buffer) => void } = {}
 ): Effect.Effect<Attempt> =>
   Effect.async((resume) => {
-    const { onSecure, ...tlsOptions } = options
+    const { onSession, ...tlsOptions } = options
     const request = "GET /hostile HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     let received = ""
     let code: string | undefined
@@ -301,6 +326,7 @@ export const hostileClient = (
       ...tlsOptions
     })
     socket.write(request)
+    if (onSession !== undefined) socket.on("session", onSession)
     socket.on("secureConnect", () => {
       secured = true
       session = {
@@ -308,7 +334,6 @@ export const hostileClient = (
         reused: socket.isSessionReused(),
         version: socket.getProtocol()
       }
-      onSecure?.(socket)
     })
     socket.on("data", (chunk) => {
       received += chunk.toString("latin1")
@@ -335,5 +360,5 @@ export const collectGarbage: Effect.Effect<void> = Effect.async<void>((resume) =
     if (left === 0) resume(Effect.void)
     else setImmediate(() => turn(left - 1))
   }
-  turn(4)
+  turn(2)
 })
