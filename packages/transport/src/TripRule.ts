@@ -54,7 +54,10 @@ const Single = Schema.Union(ConsecutiveFailures, FailureRatio, SlowCallRatio)
  * @since 0.1.0
  * @category models
  */
-export const TripRule = Schema.Union(Single, Schema.TaggedStruct("AnyOf", { rules: Schema.NonEmptyArray(Single) }))
+export const TripRule = Schema.Union(
+  ...Single.members,
+  Schema.TaggedStruct("AnyOf", { rules: Schema.NonEmptyArray(Single) })
+)
 
 /**
  * @since 0.1.0

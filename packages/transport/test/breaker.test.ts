@@ -1,0 +1,467 @@
+import { IdentityError, PeerVerificationError } from "@agentweave/spiffe"
+import { CircuitBreaker, CircuitBreakerConfig, CircuitOpenError, TransportError } from "@agentweave/transport"
+import { HttpClient, HttpClientRequest, HttpClientResponse } from "@effect/platform"
+import { assert, describe, it } from "@effect/vitest"
+import {
+  Cause,
+  type Clock,
+  ConfigProvider,
+  Deferred,
+  Duration,
+  Effect,
+  Either,
+  Exit,
+  Fiber,
+  Option,
+  Schema,
+  TestClock
+} from "effect"
+
+const target = "spiffe://example.org/billing"
+
+const errors = {
+  peer: new PeerVerificationError.PeerVerificationError({
+    expectedId: target,
+    actualId: null,
+    reason: "UntrustedChain",
+    description: "no path"
+  }),
+  identity: new IdentityError.IdentityError({ reason: "Expired", description: "it ended" }),
+  pool: new TransportError.PoolExhaustedError({ targetId: target, maxConnections: 10, limit: "Target" }),
+  closed: new TransportError.PoolClosedError({ targetId: target })
+}
+
+const calls: Record<string, Effect.Effect<unknown, unknown>> = {
+  ok: Effect.succeed("ok"),
+  fail: Effect.fail("failed"),
+  die: Effect.die("died"),
+  both: Effect.all([Effect.fail("failed"), Effect.never], { concurrency: 2 }),
+  peer: Effect.fail(errors.peer),
+  identity: Effect.fail(errors.identity),
+  pool: Effect.fail(errors.pool),
+  closed: Effect.fail(errors.closed),
+  peerAndFail: Effect.failCause(Cause.parallel(Cause.fail<unknown>(errors.peer), Cause.fail("failed"))),
+  peerAndDie: Effect.failCause(Cause.parallel(Cause.fail(errors.peer), Cause.die("died")))
+}
+
+/** A client that answers with the status in the path. */
+const client = HttpClient.makeWith<never, never, never, never>(
+  Effect.map((request: HttpClientRequest.HttpClientRequest) =>
+    HttpClientResponse.fromWeb(request, new Response(null, { status: Number(request.url.slice(1)) }))
+  ),
+  Effect.succeed
+)
+
+const states: Record<string, string> = { closed: "Closed", open: "Open", halfOpen: "HalfOpen" }
+
+/**
+ * Runs a script against a breaker: `ok`, `fail`, `die` and so on are calls, a number is the status of a response to a
+ * client's request, `interrupt` an interrupted call, `refused` a call that has to be rejected, `+30s` time that passes,
+ * `=open` the state that has to be; `isolate` and `reset` are themselves.
+ */
+const play = (breaker: CircuitBreaker.CircuitBreaker, script: string) =>
+  Effect.forEach(script.split(/\s+/), (step, index) =>
+    Effect.gen(function* () {
+      const at = `step ${index} (${step}) of "${script}"`
+      const call = calls[step]
+      if (call !== undefined) {
+        const ran = yield* Effect.exit(breaker.protect(call))
+        assert.isFalse(Exit.isFailure(ran) && String(ran.cause).includes("CircuitOpenError"), at)
+      } else if (/^\d+$/.test(step)) {
+        yield* CircuitBreaker.withBreaker(client, breaker).get(`/${step}`)
+      } else if (step === "interrupt") {
+        const fiber = yield* Effect.fork(breaker.protect(Effect.never))
+        yield* Effect.yieldNow()
+        yield* Fiber.interrupt(fiber)
+      } else if (step === "refused") {
+        const error = yield* Effect.flip(breaker.protect(Effect.dieMessage("it was let through")))
+        assert.instanceOf(error, CircuitOpenError.CircuitOpenError, at)
+      } else if (step.startsWith("+")) {
+        yield* TestClock.adjust(Duration.decode(step.slice(1).replace("s", " seconds") as Duration.DurationInput))
+      } else if (step.startsWith("=")) {
+        assert.strictEqual(yield* breaker.state, states[step.slice(1)], at)
+      } else {
+        yield* step === "reset" ? breaker.reset : breaker.isolate
+      }
+    })
+  )
+
+const behaviours: ReadonlyArray<readonly [behaviour: string, script: string, options?: CircuitBreakerConfig.Options]> =
+  [
+    // The documented states.
+    ["starts closed; calls pass through", "=closed ok ok fail ok =closed"],
+    ["opens after 5 failures in a row", "fail fail fail fail =closed fail =open"],
+    ["rejects every call while open", "fail fail fail fail fail refused +29s refused =open"],
+    ["after 30 seconds lets test calls through", "fail fail fail fail fail +30s =halfOpen ok =halfOpen"],
+    ["closes after 2 successful test calls", "fail fail fail fail fail +30s ok =halfOpen ok =closed"],
+    ["opens again when a test call fails", "fail fail fail fail fail +30s ok fail =open refused +30s =halfOpen"],
+    ["reset closes it", "fail fail fail fail fail =open reset =closed ok"],
+    ["reset forgets the failures", "fail fail fail fail reset fail fail fail fail =closed fail =open"],
+    ["a success in between starts the count anew", "fail fail fail fail ok fail fail fail fail =closed fail =open"],
+    ["closing starts the count anew", "fail fail fail fail fail +30s ok ok fail fail fail fail =closed fail =open"],
+    // The documented configuration.
+    ["failureThreshold", "fail fail =open", { failureThreshold: 2 }],
+    ["successThreshold", "fail +30s ok ok =halfOpen ok =closed", { failureThreshold: 1, successThreshold: 3 }],
+    ["timeout", "fail +4s refused +1s ok ok =closed", { failureThreshold: 1, timeout: "5 seconds" }],
+    ["isExcluded", "fail fail =closed die =open", { failureThreshold: 1, isExcluded: (error) => error === "failed" }],
+    ["isExcluded takes the default's place", "peer =open", { failureThreshold: 1, isExcluded: () => false }],
+    // What counts.
+    ["a defect is a failure", "die =open", { failureThreshold: 1 }],
+    ["a failure that interrupts its siblings is one", "both =open", { failureThreshold: 1 }],
+    ["interruption is neutral", "interrupt interrupt =closed", { failureThreshold: 1 }],
+    ["interruption does not end a row", "fail interrupt fail =open", { failureThreshold: 2 }],
+    ["excluded errors are neutral", "fail peer identity pool closed =closed fail =open", { failureThreshold: 2 }],
+    ["an excluded error excuses no other", "peerAndFail =open", { failureThreshold: 1 }],
+    ["an excluded error excuses no defect", "peerAndDie =open", { failureThreshold: 1 }],
+    ["a 5xx is a failure of a client", "500 503 =open", { failureThreshold: 2 }],
+    ["a 4xx is a success of a client", "500 404 500 =closed 429 499 500 599 =open", { failureThreshold: 2 }],
+    [
+      "isFailure decides for a client",
+      "500 =closed 404 =open",
+      {
+        failureThreshold: 1,
+        isFailure: (value) => (value as HttpClientResponse.HttpClientResponse).status === 404
+      }
+    ],
+    ["isFailure decides for effects", "ok =open", { failureThreshold: 1, isFailure: (value) => value === "ok" }],
+    // Half-open.
+    [
+      "an excluded probe is neutral and returns its slot",
+      "fail +30s peer peer peer ok ok =closed",
+      { failureThreshold: 1 }
+    ],
+    [
+      "an interrupted probe is neutral and returns its slot",
+      "fail +30s interrupt interrupt interrupt ok ok =closed",
+      { failureThreshold: 1 }
+    ],
+    ["a probe that dies opens", "fail +30s die =open", { failureThreshold: 1 }],
+    ["a probe with a 5xx opens", "500 +30s 503 =open +30s 200 404 =closed", { failureThreshold: 1 }],
+    // Open time.
+    [
+      "the open time grows with each failed probe",
+      "fail +1s =halfOpen fail +2s =halfOpen fail +3s =open +1s =halfOpen fail +7s =open +1s =halfOpen",
+      {
+        failureThreshold: 1,
+        timeout: "1 second",
+        timeoutMultiplier: 2
+      }
+    ],
+    [
+      "the open time grows up to maxTimeout",
+      "fail +1s fail +3s =halfOpen fail +2s =open +1s =halfOpen fail +3s =halfOpen",
+      {
+        failureThreshold: 1,
+        timeout: "1 second",
+        timeoutMultiplier: 10,
+        maxTimeout: "3 seconds"
+      }
+    ],
+    [
+      "closing makes the open time short again",
+      "fail +1s fail +2s ok ok =closed fail +1s =halfOpen",
+      {
+        failureThreshold: 1,
+        timeout: "1 second",
+        timeoutMultiplier: 2
+      }
+    ],
+    [
+      "a timeout above five minutes is not cut",
+      "fail +599s =open +1s =halfOpen fail +599s =open +1s =halfOpen",
+      {
+        failureThreshold: 1,
+        timeout: "10 minutes"
+      }
+    ],
+    // By hand.
+    ["isolate opens until reset", "isolate =open +86400s =open refused reset =closed ok"],
+    [
+      "isolate stops a half-open breaker too",
+      "fail +30s =halfOpen isolate +3600s =open reset ok =closed",
+      { failureThreshold: 1 }
+    ],
+    ["isolate holds an open breaker", "fail =open isolate +3600s =open reset =closed", { failureThreshold: 1 }]
+  ]
+
+describe("CircuitBreaker", () => {
+  for (const [behaviour, script, options] of behaviours) {
+    it.effect(behaviour, () =>
+      Effect.flatMap(CircuitBreaker.make({ target, ...options }), (breaker) => play(breaker, script))
+    )
+  }
+
+  it.effect("a rejection says what, why and until when, and runs nothing", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(Date.UTC(2026, 0, 31, 12))
+      const breaker = yield* CircuitBreaker.make({ target })
+      yield* play(breaker, "fail fail fail fail fail +10s")
+      const error = yield* Effect.flip(breaker.protect(Effect.succeed("let through")))
+      assert.instanceOf(error, Error)
+      assert.strictEqual(error.target, target)
+      assert.isFalse(error.isRetryable)
+      assert.strictEqual(Duration.toMillis(error.retryAfter), 20_000)
+      assert.strictEqual(error.metrics.state, "Open")
+      assert.strictEqual(error.metrics.totalRejected, 1)
+      assert.strictEqual(
+        error.message,
+        `Open: expected a closed circuit to ${target}, it opened at 2026-01-31T12:00:00.000Z with 5 failures in a row; retry in 20s`
+      )
+      assert.isUndefined(error.stack)
+      assert.strictEqual(
+        yield* breaker.protect(Effect.void).pipe(Effect.catchTag("CircuitOpenError", (e) => Effect.succeed(e._tag))),
+        "CircuitOpenError"
+      )
+    })
+  )
+
+  it.effect("a rejection is written and read by its schema", () =>
+    Effect.gen(function* () {
+      const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 1 })
+      yield* play(breaker, "fail")
+      const error = yield* Effect.flip(breaker.protect(Effect.succeed("let through")))
+      const json = yield* Schema.encode(Schema.parseJson(CircuitOpenError.CircuitOpenError))(error)
+      const read = yield* Schema.decode(Schema.parseJson(CircuitOpenError.CircuitOpenError))(json)
+      assert.instanceOf(read, CircuitOpenError.CircuitOpenError)
+      assert.strictEqual(read.message, error.message)
+      assert.deepStrictEqual(read.metrics, error.metrics)
+      assert.deepStrictEqual(Object.keys(error).sort(), Object.keys(read).sort())
+    })
+  )
+
+  it.effect("a rejection by a half-open or an isolated breaker says so", () =>
+    Effect.gen(function* () {
+      const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 1, halfOpenMaxCalls: 1 })
+      yield* play(breaker, "fail +30s")
+      const probe = yield* Effect.fork(breaker.protect(Effect.never))
+      yield* Effect.yieldNow()
+      const halfOpen = yield* Effect.flip(breaker.protect(Effect.void))
+      assert.strictEqual(
+        halfOpen.message,
+        `HalfOpen: expected a free probe of the circuit to ${target}, all 1 are in use`
+      )
+      assert.strictEqual(Duration.toMillis(halfOpen.retryAfter), 0)
+      yield* Fiber.interrupt(probe)
+      yield* breaker.isolate
+      const isolated = yield* Effect.flip(breaker.protect(Effect.void))
+      assert.strictEqual(
+        isolated.message,
+        `isolated: expected a closed circuit to ${target}, it was opened by hand and stays open until it is reset`
+      )
+      assert.isFalse(Duration.isFinite(isolated.retryAfter))
+    })
+  )
+
+  it.effect("metrics count every outcome", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(1_000)
+      const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 2 })
+      const fresh = yield* breaker.metrics
+      assert.strictEqual(fresh.lastStateChange.epochMillis, 1_000)
+      assert.deepStrictEqual(fresh.lastFailureTime, Option.none())
+      yield* play(breaker, "ok ok peer fail +1s die refused refused +40s")
+      const { lastFailureTime, lastStateChange, ...counts } = yield* breaker.metrics
+      assert.deepStrictEqual(counts, {
+        state: "HalfOpen",
+        isolated: false,
+        failureCount: 2,
+        successCount: 0,
+        probes: 0,
+        totalCalls: 5,
+        totalFailures: 2,
+        totalSuccesses: 2,
+        totalExcluded: 1,
+        totalRejected: 2,
+        totalOpened: 1
+      })
+      assert.deepStrictEqual(
+        Option.map(lastFailureTime, (_) => _.epochMillis),
+        Option.some(2_000)
+      )
+      // When the open time ended, not when somebody looked.
+      assert.strictEqual(lastStateChange.epochMillis, 32_000)
+      yield* play(breaker, "ok")
+      const probing = yield* breaker.metrics
+      assert.strictEqual(probing.successCount, 1)
+      yield* play(breaker, "ok ok")
+      const closed = yield* breaker.metrics
+      assert.deepInclude(closed, {
+        state: "Closed",
+        failureCount: 0,
+        successCount: 0,
+        totalCalls: 8,
+        totalSuccesses: 5
+      })
+      yield* play(breaker, "isolate")
+      assert.deepInclude(yield* breaker.metrics, { state: "Open", isolated: true, totalOpened: 2 })
+      yield* play(breaker, "reset")
+      assert.deepInclude(yield* breaker.metrics, { state: "Closed", isolated: false, totalCalls: 8 })
+    })
+  )
+
+  it.effect("an outcome of an earlier state changes nothing but the totals", () =>
+    Effect.gen(function* () {
+      const breaker = yield* CircuitBreaker.make({
+        target,
+        failureThreshold: 1,
+        halfOpenMaxCalls: 1,
+        successThreshold: 1
+      })
+      const hang = (outcome: Effect.Effect<unknown, unknown>) =>
+        Effect.gen(function* () {
+          const gate = yield* Deferred.make<void>()
+          const fiber = yield* Effect.fork(breaker.protect(Effect.zipRight(Deferred.await(gate), outcome)))
+          yield* Effect.yieldNow()
+          return Effect.zipRight(Deferred.succeed(gate, undefined), Fiber.await(fiber))
+        })
+      const [fromClosed, alsoFromClosed] = [yield* hang(Effect.fail("late")), yield* hang(Effect.void)]
+      yield* play(breaker, "fail =open")
+      yield* fromClosed
+      assert.deepInclude(yield* breaker.metrics, { state: "Open", failureCount: 1, totalFailures: 2, totalOpened: 1 })
+      yield* play(breaker, "+30s =halfOpen")
+      yield* alsoFromClosed
+      yield* play(breaker, "=halfOpen")
+      const fromHalfOpen = yield* hang(Effect.fail("late"))
+      yield* play(breaker, "reset fail =open +30s =halfOpen")
+      yield* fromHalfOpen
+      // The slot of the earlier half-open state is not one of this state's.
+      assert.deepInclude(yield* breaker.metrics, { state: "HalfOpen", probes: 0 })
+      const probe = yield* hang(Effect.void)
+      yield* play(breaker, "refused")
+      yield* probe
+      yield* play(breaker, "=closed")
+    })
+  )
+
+  it.effect("a call that began before a row of failures cannot end it", () =>
+    Effect.gen(function* () {
+      for (const isFailure of [undefined, () => false]) {
+        const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 2, isFailure })
+        const gate = yield* Deferred.make<void>()
+        const early = yield* Effect.fork(breaker.protect(Deferred.await(gate)))
+        yield* Effect.yieldNow()
+        yield* play(breaker, "fail")
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(early)
+        yield* play(breaker, "fail =open")
+      }
+    })
+  )
+
+  it.effect("a wall clock set back changes nothing", () =>
+    Effect.gen(function* () {
+      const test = yield* TestClock.testClock()
+      let offset = 0
+      const jumping: Clock.Clock = Object.assign(Object.create(test), {
+        unsafeCurrentTimeMillis: () => test.unsafeCurrentTimeMillis() + offset,
+        unsafeCurrentTimeNanos: () => test.unsafeCurrentTimeNanos(),
+        currentTimeMillis: Effect.map(test.currentTimeMillis, (millis) => millis + offset)
+      })
+      yield* Effect.gen(function* () {
+        const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 1 })
+        yield* play(breaker, "fail +29s =open")
+        offset = -86_400_000
+        yield* play(breaker, "=open +1s =halfOpen ok fail")
+        offset = 86_400_000
+        yield* play(breaker, "=open +29s =open +1s =halfOpen")
+      }).pipe(Effect.withClock(jumping))
+    })
+  )
+
+  it.effect("time is exact whatever the date", () =>
+    Effect.gen(function* () {
+      // TestClock loses nanoseconds at present dates: 128 of them here.
+      yield* TestClock.setTime(1_767_225_600_001)
+      const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 1 })
+      yield* play(breaker, "fail")
+      yield* TestClock.adjust(29_999)
+      yield* play(breaker, "=open")
+      yield* TestClock.adjust(1)
+      yield* play(breaker, "=halfOpen")
+    })
+  )
+
+  it.effect("protect is dual, and isFailure of a call goes before that of the breaker", () =>
+    Effect.gen(function* () {
+      const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 1 })
+      assert.strictEqual(yield* CircuitBreaker.protect(Effect.succeed(1), breaker), 1)
+      assert.strictEqual(yield* Effect.succeed(2).pipe(CircuitBreaker.protect(breaker)), 2)
+      assert.strictEqual(yield* CircuitBreaker.protect(Effect.succeed(3), breaker, { isFailure: (n) => n > 3 }), 3)
+      yield* play(breaker, "=closed")
+      yield* Effect.succeed(4).pipe(CircuitBreaker.protect(breaker, { isFailure: (n: number) => n > 3 }))
+      yield* play(breaker, "=open")
+      assert.isTrue(CircuitBreaker.isCircuitBreaker(breaker))
+    })
+  )
+
+  it.effect("withBreaker keeps the client's pipeline, and leaves out what it does before the request", () =>
+    Effect.gen(function* () {
+      const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 1 })
+      const wrapped = client.pipe(
+        HttpClient.mapRequestEffect((request) =>
+          request.url === "/token" ? Effect.fail("no token" as const) : Effect.succeed(request)
+        ),
+        CircuitBreaker.withBreaker(breaker),
+        HttpClient.mapRequest(HttpClientRequest.setHeader("x-late", "1")),
+        HttpClient.tap((response) => Effect.sync(() => assert.strictEqual(response.request.headers["x-late"], "1")))
+      )
+      assert.strictEqual(yield* Effect.flip(wrapped.get("/token")), "no token")
+      yield* play(breaker, "=closed")
+      assert.strictEqual((yield* wrapped.post("/204")).status, 204)
+      assert.strictEqual((yield* wrapped.get("/500")).status, 500)
+      yield* play(breaker, "=open")
+      assert.deepInclude(yield* Effect.flip(wrapped.get("/200")), { _tag: "CircuitOpenError" })
+    })
+  )
+})
+
+describe("CircuitBreakerConfig", () => {
+  const refusals: ReadonlyArray<readonly [options: unknown, message: string]> = [
+    [{ failureThreshold: 0 }, "failureThreshold: expected an integer of at least 1, got 0"],
+    [{ successThreshold: 1.5 }, "successThreshold: expected an integer of at least 1, got 1.5"],
+    [{ timeout: 0 }, "timeout: expected a positive, finite duration, got 0"],
+    [{ timeout: "soon" }, 'timeout: expected a duration such as "30 seconds", got "soon"'],
+    [{ timeoutMultiplier: 0.5 }, "timeoutMultiplier: expected a number of at least 1 and at most 1000, got 0.5"],
+    [{ timeout: "2 minutes", maxTimeout: "1 minute" }, "maxTimeout: expected at least timeout 2m, got 1m"],
+    [{ halfOpenMaxCalls: 0 }, "halfOpenMaxCalls: expected an integer of at least 1, got 0"],
+    [{ isExcluded: "all" }, "isExcluded: expected a function, got string"],
+    [{ isFailure: 5 }, "isFailure: expected a function, got number"]
+  ]
+  for (const [options, message] of refusals) {
+    it(`refuses ${JSON.stringify(options)}`, () => {
+      const refusal = Either.flip(CircuitBreakerConfig.make(options as CircuitBreakerConfig.Options))
+      assert.strictEqual(Either.getOrThrow(refusal).message, `CircuitBreakerConfig.${message}`)
+    })
+  }
+
+  it("has the documented defaults", () => {
+    const { failureThreshold, successThreshold, timeout } = CircuitBreakerConfig.defaults
+    assert.deepStrictEqual([failureThreshold, successThreshold, Duration.toSeconds(timeout)], [5, 2, 30])
+    assert.deepStrictEqual(Either.getOrThrow(CircuitBreakerConfig.make({})), CircuitBreakerConfig.defaults)
+  })
+
+  it.effect("can be read from Config", () =>
+    Effect.gen(function* () {
+      const config = yield* CircuitBreakerConfig.config
+      assert.strictEqual(config.failureThreshold, 3)
+      assert.strictEqual(Duration.toSeconds(config.timeout), 5)
+      assert.strictEqual(config.successThreshold, 2)
+    }).pipe(
+      Effect.withConfigProvider(
+        ConfigProvider.fromMap(
+          new Map([
+            ["failureThreshold", "3"],
+            ["timeout", "5 seconds"]
+          ])
+        )
+      )
+    )
+  )
+
+  it.effect("a refused configuration makes no breaker", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(CircuitBreaker.make({ target, failureThreshold: -1 }))
+      assert.strictEqual(error._tag, "InvalidConfigError")
+    })
+  )
+})
