@@ -88,7 +88,7 @@ type Matched = Pick<VerifyInput, "matcher">
 /** Describes what was expected even of an input that is not what its type says. */
 const expectedOf = (input: Matched): string =>
   Either.getOrElse(
-    Either.try(() => describe(input.matcher)),
+    Either.try(() => String(describe(input.matcher))),
     () => "an unreadable matcher"
   )
 

@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer"
-import { CertificateAuthority } from "@agentweave/testkit"
+import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
 import { assert, describe } from "@effect/vitest"
 import { Effect, Either } from "effect"
 import { readCertificate, splitCertificates } from "../src/internal/certificate.js"
@@ -234,6 +234,12 @@ describe("the extensions", () => {
     ["extended key usage without purposes", extension(oids.extended, hex("3000")), "extended key usage empty"],
     ["a purpose with a needless octet", extension(oids.extended, hex("3004 0602 8001")), "key purpose not minimal"],
     ["a purpose cut off", extension(oids.extended, hex("3004 0602 2a81")), "key purpose is no OBJECT IDENTIFIER"],
+    ["a purpose of 64 octets", extension(oids.extended, sequence(tlv(6, Buffer.alloc(64, 1)))), "readable"],
+    [
+      "a purpose of 65 octets",
+      extension(oids.extended, sequence(tlv(6, Buffer.alloc(65, 1)))),
+      "key purpose longer than"
+    ],
     ["names without any", extension(oids.names, hex("3000")), "subject alternative names empty"],
     ["a name of no known form", extension(oids.names, hex("3002 8900")), "unknown form of general name"],
     ["a URI as a constructed string", extension(oids.names, hex("3004 a602 8600")), "unknown form of general name"],

@@ -1,5 +1,6 @@
+import { Buffer } from "node:buffer"
 import { PeerMatcher, PeerVerifier, type X509Bundle, X509BundleSet } from "@agentweave/spiffe"
-import { DevAuthority } from "@agentweave/testkit"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
 import * as LruCache from "../src/internal/lruCache.js"
@@ -122,6 +123,17 @@ describe("a success", () => {
         "InvalidChain ca-readable"
       )
       assert.strictEqual(yield* verdict({ ...peer, certificates: [...certificates] }), "UntrustedChain trusted-path")
+    })
+  )
+
+  it.effect("holds for certificates as they were cut: the same bytes cut elsewhere are judged anew", () =>
+    Effect.gen(function* () {
+      const authority = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 1 })
+      const { certificates } = yield* authority.issueRaw()
+      const peer = { bundle: authority.bundle, ...counting() }
+      assert.strictEqual(yield* verdict({ ...peer, certificates }), "Accepted")
+      const joined = [Buffer.concat(certificates)]
+      assert.strictEqual(yield* verdict({ ...peer, certificates: joined }), "InvalidLeaf leaf-readable")
     })
   )
 

@@ -1,5 +1,5 @@
 import { PeerMatcher, type PeerVerifier } from "@agentweave/spiffe"
-import { PeerCase } from "@agentweave/testkit"
+import * as PeerCase from "@agentweave/testkit/PeerCase"
 import { assert, describe } from "@effect/vitest"
 import { Effect } from "effect"
 import { itAtEpoch, makeShared, verdict } from "./support/gate.js"

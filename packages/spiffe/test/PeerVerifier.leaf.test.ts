@@ -1,6 +1,8 @@
 import { Buffer } from "node:buffer"
 import { PeerVerifier } from "@agentweave/spiffe"
-import { type CertificateProfile, type DevAuthority, KeyPair } from "@agentweave/testkit"
+import type * as CertificateProfile from "@agentweave/testkit/CertificateProfile"
+import type * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import * as KeyPair from "@agentweave/testkit/KeyPair"
 import { assert, describe } from "@effect/vitest"
 import { Effect } from "effect"
 import { replace, sequence, tlv } from "./support/der.js"
@@ -205,6 +207,7 @@ describe("a fault inside", () => {
       assert.strictEqual(yield* verdict({ certificates, bundle: unreadable }), "VerifierFault")
       const matcher = { _tag: "OneOf", ids: null } as never
       assert.strictEqual(yield* verdict({ ...proper, matcher }), "VerifierFault")
+      assert.strictEqual(yield* verdict({ ...proper, matcher: { _tag: "Any" } as never }), "UnexpectedPeer matcher")
       const broken: ReadonlyArray<unknown> = [undefined, null, {}, { chain: null, now: 0 }, { chain: [null], now: 0 }]
       for (const input of broken) {
         const result = PeerVerifier.make().verify(input as PeerVerifier.VerifyInput)

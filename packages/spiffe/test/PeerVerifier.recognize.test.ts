@@ -1,5 +1,5 @@
 import { PeerMatcher, PeerVerifier, X509BundleSet } from "@agentweave/spiffe"
-import { DevAuthority } from "@agentweave/testkit"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, TestClock } from "effect"
 import { makeCheck } from "../src/internal/signature.js"

@@ -28,12 +28,12 @@ const domainPattern = /^[a-z0-9._-]{1,255}$/
 const idPattern = /^spiffe:\/\/[a-z0-9._-]{1,255}(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._-]+)+$/
 
 describe("never a throw, always a value or a typed error", () => {
-  itAtEpoch("75,000 random and mutated texts as SPIFFE IDs and trust domains, against a pattern of the grammar", () =>
+  itAtEpoch("88,000 random and mutated texts as SPIFFE IDs and trust domains, against a pattern of the grammar", () =>
     Effect.sync(() => {
       const random = makeRandom(1)
       const seeds = ["spiffe://example.org/a/b", "spiffe://a.b-c_d/x.y/Z", "example.org", "spiffe://e/..x/.."] as const
       const accepted = { ids: 0, domains: 0 }
-      for (let i = 0; i < 75_000; i++) {
+      for (let i = 0; i < 88_000; i++) {
         const bytes = i % 3 === 0 ? random.bytes(random.below(40)) : mutate(random, Buffer.from(random.pick(seeds)))
         const text = bytes.toString(i % 2 === 0 ? "latin1" : "utf8")
         const id = assertTyped(SpiffeId.parse(text), InvalidSpiffeIdError.InvalidSpiffeIdError)
@@ -47,7 +47,7 @@ describe("never a throw, always a value or a typed error", () => {
     })
   )
 
-  itAtEpoch("15,000 random and mutated chains through the gate: none that was changed is accepted", () =>
+  itAtEpoch("8,000 random and mutated chains through the gate: none that was changed is accepted", () =>
     Effect.gen(function* () {
       const { bundle, issueRaw } = yield* shared
       const { certificates } = yield* issueRaw()
@@ -59,7 +59,7 @@ describe("never a throw, always a value or a typed error", () => {
         verifier.verify({ chain, bundles, matcher: anyOfExample, purpose: "ServerAuth", now: 0 })
       assert.isTrue(Either.isRight(verify(certificates)))
       const reasons = new Set<string>()
-      for (let i = 0; i < 15_000; i++) {
+      for (let i = 0; i < 8_000; i++) {
         const first = i % 10 === 0 ? random.bytes(random.below(200)) : i % 3 === 0 ? leaf : mutate(random, leaf)
         const second = i % 3 === 0 ? mutate(random, intermediate) : intermediate
         const result = verify([first, second])
@@ -79,7 +79,7 @@ describe("never a throw, always a value or a typed error", () => {
     })
   )
 
-  itAtEpoch("10,000 random and mutated certificates, keys and PEM texts as bundles and SVIDs", () =>
+  itAtEpoch("4,000 random and mutated certificates, keys and PEM texts as bundles and SVIDs", () =>
     Effect.gen(function* () {
       const { bundle, issueRaw, trustDomain } = yield* shared
       const { certificates, certificatesPem, privateKey, privateKeyPem } = yield* issueRaw()
@@ -91,7 +91,7 @@ describe("never a throw, always a value or a typed error", () => {
       const changed = (bytes: Uint8Array) =>
         random.below(10) === 0 ? random.bytes(random.below(300)) : mutate(random, bytes)
       const changedText = (text: string) => changed(Buffer.from(text)).toString("latin1")
-      for (let i = 0; i < 2_500; i++) {
+      for (let i = 0; i < 1_000; i++) {
         const which = random.below(3)
         assertTyped(X509Bundle.fromDer(trustDomain, changed(der)), IdentityError.IdentityError)
         assertTyped(X509Bundle.fromPem(trustDomain, changedText(bundlePem)), IdentityError.IdentityError)

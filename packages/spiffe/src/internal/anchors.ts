@@ -15,7 +15,9 @@ const read = (bundle: X509Bundle): Anchors => {
   const bySubject = new Map<string, Array<Certificate>>()
   for (const authority of bundle.authorities) {
     const certificate = Either.getOrThrowWith(readCertificate(authority), (error) => error)
-    bySubject.set(certificate.subject, [...(bySubject.get(certificate.subject) ?? []), certificate])
+    const named = bySubject.get(certificate.subject)
+    if (named === undefined) bySubject.set(certificate.subject, [certificate])
+    else named.push(certificate)
   }
   return { bySubject, count: bundle.authorities.length, digest: sha256OfSet(bundle.authorities.map(sha256)) }
 }

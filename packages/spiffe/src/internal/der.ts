@@ -132,8 +132,12 @@ export const smallUnsigned = (element: Element, what: string): number => {
   return value
 }
 
+/** Several times what the longest OIDs in use need, which hold a UUID: writing one out takes its length squared. */
+const maxOidOctets = 64
+
 /** OBJECT IDENTIFIER as the hex of its content; every arc in the fewest octets (X.690 section 8.19.2). */
 export const oid = (element: Element, what: string): string => {
+  if (element.end - element.from > maxOidOctets) fail(`${what} longer than ${maxOidOctets} octets`, element.start)
   let arcStart = true
   for (let i = element.from; i < element.end; i++) {
     const byte = byteAt(element.bytes, i)

@@ -118,7 +118,7 @@ export const leafGuards: ReadonlyArray<Guard<Leaf>> = [
     reason: "InvalidLeaf",
     expected: () => "no unknown critical extension",
     holds: ({ certificate }) => certificate.extensions.unknownCritical.length === 0,
-    seen: ({ certificate }) => certificate.extensions.unknownCritical.join(", ") || "none"
+    seen: ({ certificate }) => certificate.extensions.unknownCritical.slice(0, 8).join(", ") || "none"
   },
   {
     rule: "leaf-signature-algorithm",

@@ -1,5 +1,5 @@
 import { PeerMatcher, PeerVerifier, SpiffeId, type X509Bundle, X509BundleSet } from "@agentweave/spiffe"
-import { DevAuthority } from "@agentweave/testkit"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { it } from "@effect/vitest"
 import { Clock, Effect, Either } from "effect"
 
