@@ -108,11 +108,8 @@ class TestExchange implements ConnectorResponse.Source {
   }
 
   start(): void {
-    const { options } = this.connection
-    const fiber = options.run(Effect.catchAllCause(this.converse(), (cause) => Effect.sync(() => this.failWith(cause))))
-    this.fiber = fiber
-    // A handler may have closed its own connection before it first waited.
-    if (this.done) this.interrupt()
+    const conversation = Effect.catchAllCause(this.converse(), (cause) => Effect.sync(() => this.failWith(cause)))
+    this.fiber = this.connection.options.run(conversation)
   }
 
   private converse(): Effect.Effect<void, Connector.RequestFailure> {
@@ -136,7 +133,6 @@ class TestExchange implements ConnectorResponse.Source {
 
   private answer(response: HttpServerResponse): Effect.Effect<void, Connector.RequestFailure> {
     return Effect.suspend(() => {
-      if (this.done) return Effect.void
       const sink = ConnectorResponse.makeSink(this)
       this.sink = sink
       const { request } = this.exchange

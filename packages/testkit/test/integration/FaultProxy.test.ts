@@ -8,6 +8,7 @@ const echo = Effect.acquireRelease(
   Effect.async<{ readonly port: number; readonly seen: Array<string>; readonly server: net.Server }>((resume) => {
     const seen: Array<string> = []
     const server = net.createServer((socket) => {
+      seen.push("connection")
       socket.on("data", (bytes) => {
         seen.push(bytes.toString())
         socket.write(Buffer.concat([bytes, bytes]))
@@ -93,6 +94,34 @@ describe("FaultProxy", () => {
     })
   )
 
+  it.scoped("hands a reset of one side on to the other", () =>
+    Effect.gen(function* () {
+      const { connect, proxy, server } = yield* setup
+      const one = yield* connect
+      one.socket.write("a")
+      yield* one.bytes(2)
+      one.socket.resetAndDestroy()
+      yield* proxy.awaitOpen(0)
+      yield* Effect.repeat(Effect.yieldNow(), { until: () => server.seen.length === 3 })
+      expect(server.seen).toEqual(["connection", "a", "ECONNRESET"])
+    })
+  )
+
+  it.scoped("reads no more from one side than it can pass on to the other", () =>
+    Effect.gen(function* () {
+      const { connect, proxy, server } = yield* setup
+      const answering: Array<net.Socket> = []
+      server.server.on("connection", (socket) => answering.push(socket))
+      yield* proxy.setFault(Fault.delay("1 hour"))
+      const one = yield* connect
+      one.socket.write(Buffer.alloc(12_000_000))
+      yield* proxy.awaitConnections(([only]) => only?.fromClient === 12_000_000)
+      // The first piece of the answer is held back; 24 MB do not fit into the kernel's buffers.
+      yield* Effect.repeatN(Effect.yieldNow(), 500)
+      expect(answering[0]?.writableLength).toBeGreaterThan(1_000_000)
+    })
+  )
+
   it.scoped("refuses, and listens on the same port again", () =>
     Effect.gen(function* () {
       const { connect, proxy } = yield* setup
@@ -130,8 +159,8 @@ describe("FaultProxy", () => {
       expect(one.received().length).toBeLessThanOrEqual(3)
       const [record] = yield* proxy.awaitConnections((all) => all[0]?.closedAt !== undefined)
       expect(record).toMatchObject({ fromClient: 5, toClient: 3 })
-      yield* Effect.repeat(Effect.yieldNow(), { until: () => server.seen.length === 2 })
-      expect(server.seen).toEqual(["hello", "ECONNRESET"])
+      yield* Effect.repeat(Effect.yieldNow(), { until: () => server.seen.length === 3 })
+      expect(server.seen).toEqual(["connection", "hello", "ECONNRESET"])
     })
   )
 
@@ -149,7 +178,7 @@ describe("FaultProxy", () => {
 
   it.scoped("ends a connection in an orderly way after so many bytes, or at once", () =>
     Effect.gen(function* () {
-      const { connect, proxy } = yield* setup
+      const { connect, proxy, server } = yield* setup
       yield* proxy.setFault(Fault.finish({ afterBytes: 3 }))
       const one = yield* connect
       one.socket.write("hello")
@@ -159,6 +188,7 @@ describe("FaultProxy", () => {
       const two = yield* connect
       expect(yield* two.outcome).toBe("end")
       expect(two.received()).toBe("")
+      expect(server.seen.filter((event) => event === "connection").length).toBe(1)
       yield* proxy.awaitOpen(0)
     })
   )
@@ -193,7 +223,7 @@ describe("FaultProxy", () => {
       expect(one.received()).toBe("")
       yield* TestClock.adjust("1 second")
       expect(yield* Fiber.join(arrived)).toBe("hellohello")
-      expect(server.seen).toEqual(["hello"])
+      expect(server.seen).toEqual(["connection", "hello"])
     })
   )
 
@@ -253,7 +283,7 @@ describe("FaultProxy", () => {
       const one = yield* connect
       one.socket.write("a")
       yield* one.bytes(2)
-      expect([server.seen, other.seen]).toEqual([[], ["a"]])
+      expect([server.seen, other.seen]).toEqual([[], ["connection", "a"]])
     })
   )
 
