@@ -11,8 +11,9 @@ import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import * as X509Svid from "@agentweave/spiffe/X509Svid"
-import { type AuditError, AuditLog } from "@agentweave/transport/AuditLog"
+import { type AuditError, type AuditLog, recorder } from "@agentweave/transport/AuditLog"
 import { type Connection, type ConnectOptions, Connector } from "@agentweave/transport/Connector"
+import * as RequestTelemetry from "@agentweave/transport/RequestTelemetry"
 import { TimeoutError, type TransportError } from "@agentweave/transport/TransportError"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -61,7 +62,7 @@ const resubscribeAfter = "250 millis"
 
 const make = Effect.gen(function* () {
   const identity = yield* IdentityProvider
-  const audit = yield* AuditLog
+  const record = yield* recorder
   const clock = yield* Effect.clock
   const sweeper = yield* Sweeper.make
   const now = () => clock.unsafeCurrentTimeMillis()
@@ -101,6 +102,7 @@ const make = Effect.gen(function* () {
       host: options.host,
       port: options.port,
       address,
+      timeoutMillis: Duration.toMillis(config.connectTimeout),
       secureContext,
       onSocket,
       verifier,
@@ -120,16 +122,19 @@ const make = Effect.gen(function* () {
         const expectedId = PeerMatcher.describe(matcher)
         const startedAt = now()
         const common = { side: "Client" as const, connectionId: `c${++nextId}`, address }
-        const unrecorded = audit.unsafeRecord({ _tag: "ConnectionAttempted", time: startedAt, ...common, expectedId })
+        const unrecorded = record({ _tag: "ConnectionAttempted", time: startedAt, ...common, expectedId })
         if (unrecorded !== undefined) return yield* unrecorded
 
         let socket: TLSSocket | undefined
         const exit = yield* Effect.exit(
           restore(
             Effect.timeoutFail(
-              attempt(options, address, (made) => {
-                socket = made
-              }),
+              // Interruptible, so that the limit holds in the uninterruptible region of a caller too.
+              Effect.interruptible(
+                attempt(options, address, (made) => {
+                  socket = made
+                })
+              ),
               {
                 duration: config.connectTimeout,
                 onTimeout: () =>
@@ -147,7 +152,7 @@ const make = Effect.gen(function* () {
         if (exit._tag === "Failure" || socket === undefined) {
           socket?.destroy()
           const cause = exit._tag === "Failure" ? exit.cause : Cause.empty
-          const error = audit.unsafeRecord({
+          const error = record({
             _tag: "ConnectionRefused",
             time: endedAt,
             ...common,
@@ -178,7 +183,7 @@ const make = Effect.gen(function* () {
           onClosed: (report) => {
             live.delete(connection)
             const time = now()
-            audit.unsafeRecord({
+            record({
               _tag: "ConnectionClosed",
               time,
               ...common,
@@ -193,7 +198,7 @@ const make = Effect.gen(function* () {
         yield* Effect.addFinalizer(() =>
           Effect.async<void>((resume) => connection.unsafeDestroy("Shutdown", () => resume(Effect.void)))
         )
-        const notEstablished = audit.unsafeRecord({
+        const notEstablished = record({
           _tag: "ConnectionEstablished",
           time: endedAt,
           ...common,
@@ -212,7 +217,7 @@ const make = Effect.gen(function* () {
           connection.unsafeDestroy("Error")
           return yield* notEstablished
         }
-        return connection
+        return RequestTelemetry.observe(connection, { record, now })
       })
     )
 

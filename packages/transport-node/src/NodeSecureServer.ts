@@ -11,7 +11,7 @@ import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import * as X509Svid from "@agentweave/spiffe/X509Svid"
-import { AuditLog } from "@agentweave/transport/AuditLog"
+import { type AuditLog, recorder } from "@agentweave/transport/AuditLog"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
 import * as TransportConfig from "@agentweave/transport/TransportConfig"
@@ -150,7 +150,7 @@ export const make: (
 > = Effect.fnUntraced(function* (options: Options) {
   const { handshakeTimeout, tls } = yield* check(options)
   const identity = yield* IdentityProvider
-  const audit = yield* AuditLog
+  const record = yield* recorder
   const sweeper = yield* Sweeper.make
   const random = new PCGRandom(yield* Random.nextInt)
 
@@ -162,8 +162,9 @@ export const make: (
     authorize: options.authorize,
     verifier,
     sweeper,
-    record: audit.unsafeRecord,
+    record,
     context: () => context,
+    handshakeTimeoutMillis: Duration.toMillis(handshakeTimeout),
     maxAgeMillis:
       tls.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(tls.maxConnectionAge),
     graceMillis: Duration.toMillis(options.gracefulShutdownTimeout ?? "20 seconds"),

@@ -57,8 +57,12 @@ export interface Exchange {
   /**
    * Called once, synchronously, when the exchange no longer occupies the connection: the response's body has been
    * received whole, or it failed, was aborted or was dropped. `connection.isUsable()` then says if it can be used again.
+   * `error` is the tag of what it failed with, `"Interrupted"` when the request or its reader gave up, and absent when the
+   * exchange ran to its end.
    */
-  readonly onSettled: () => void
+  readonly onSettled: (error?: string) => void
+  /** Called once, synchronously, when the status of the final response is known, before `resume`. */
+  readonly onStatus?: ((status: number) => void) | undefined
 }
 
 /**

@@ -64,7 +64,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
   private lifeDeadline: number
   private exchangeDeadline = Number.POSITIVE_INFINITY
   private current: ExchangeHandler | undefined = undefined
-  private onSettled: (() => void) | undefined = undefined
+  private onSettled: ((error?: string) => void) | undefined = undefined
   private retired: CloseReason | undefined = undefined
   private firstAlert: string | undefined = undefined
   private peerEnded = false
@@ -207,18 +207,18 @@ export class NodeConnection implements Connection, Carrier, Timed {
    * A whole response is reported from within undici's parser, before it has moved on to the next request and before it
    * has acted on `Connection: close`: reuse waits for the microtask after. A broken exchange settles at once.
    */
-  settled(whole: boolean): void {
-    if (whole) queueMicrotask(() => this.free())
-    else this.free()
+  settled(whole: boolean, error?: string): void {
+    if (whole) queueMicrotask(() => this.free(error))
+    else this.free(error)
   }
 
-  private free(): void {
+  private free(error: string | undefined): void {
     const { onSettled } = this
     this.onSettled = undefined
     this.current = undefined
     this.setDeadline(Number.POSITIVE_INFINITY)
     if (this.retired !== undefined) this.destroy()
-    onSettled?.()
+    onSettled?.(error)
   }
 
   destroy(reason?: CloseReason): void {

@@ -22,7 +22,7 @@ export interface Carrier {
   /** Moves the connection's deadline; `Infinity` while there is nothing to wait for. */
   readonly setDeadline: (deadline: number) => void
   /** The exchange is over; `whole` when the response was received to its end and the connection may be used again. */
-  readonly settled: (whole: boolean) => void
+  readonly settled: (whole: boolean, error?: string) => void
   /** The connection is in an unknown state and goes away. */
   readonly destroy: (reason: CloseReason) => void
 }
@@ -94,6 +94,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   onHeaders(status: number, raw: Array<Buffer>, resume: () => void): boolean {
     const exchange = this.exchange
     if (status < 200 || exchange === undefined) return true
+    exchange.onStatus?.(status)
     const sink = ConnectorResponse.makeSink(this)
     this.sink = sink
     this.resumeWire = resume
@@ -138,7 +139,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     const code = codeOf(cause)
     if (exchange !== undefined && !this.responseStarted && isRequestFault(code)) {
       const { request } = exchange
-      this.finish(true)
+      this.finish(true, "RequestError")
       this.settleFiber(
         Effect.fail(new HttpClientError.RequestError({ request, reason: "Encode", description: cause.message, cause }))
       )
@@ -161,7 +162,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     const { request } = exchange
     const { outcome, sink } = this
     const description = "expected a request body that can be read to its end, it failed"
-    this.abortExchange()
+    this.abortExchange("RequestError")
     // The peer may have begun to answer: who reads the response learns why it ends.
     sink?.fail(new ConnectionError({ reason: "Lost", outcome, address: this.carrier.address, description, cause }))
     this.settleFiber(Effect.fail(new HttpClientError.RequestError({ request, reason: "Encode", description, cause })))
@@ -177,7 +178,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
       target: this.carrier.address
     })
     const sink = this.sink
-    this.abortExchange()
+    this.abortExchange(error._tag)
     sink?.fail(error)
     this.settleFiber(Effect.fail(error))
   }
@@ -191,7 +192,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   /** The reader or the fiber gave up. */
   abort(): void {
     this.resumeFiber = undefined
-    this.abortExchange()
+    this.abortExchange("Interrupted")
   }
 
   private get outcome(): Outcome {
@@ -204,18 +205,18 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
 
   private fail(error: TransportError): void {
     const sink = this.sink
-    this.finish(false)
+    this.finish(false, error._tag)
     sink?.fail(error)
     this.settleFiber(Effect.fail(error))
   }
 
-  private abortExchange(): void {
+  private abortExchange(error: string): void {
     const abortWire = this.abortWire
     if (this.done) return
     this.aborted = true
     abortWire?.()
     this.carrier.destroy("Aborted")
-    this.finish(false)
+    this.finish(false, error)
   }
 
   private settleFiber(result: Effect.Effect<HttpClientResponse, RequestFailure>): void {
@@ -224,7 +225,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     resume?.(result)
   }
 
-  private finish(whole: boolean): void {
+  private finish(whole: boolean, error?: string): void {
     if (this.done) return
     this.done = true
     this.exchange = undefined
@@ -234,6 +235,6 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     const { onFinished } = this
     this.onFinished = undefined
     onFinished?.()
-    this.carrier.settled(whole)
+    this.carrier.settled(whole, error)
   }
 }

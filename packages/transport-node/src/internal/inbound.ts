@@ -1,17 +1,15 @@
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
-import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
-import type { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
 import type { PeerVerifier, VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import type { AuditEvent, CloseReason } from "@agentweave/transport/AuditEvent"
 import type { AuditError } from "@agentweave/transport/AuditLog"
-import type { ConnectionError } from "@agentweave/transport/TransportError"
 import * as Either from "effect/Either"
 import { fromHandshake } from "./errors.js"
-import { judge } from "./handshake.js"
+import { type HandshakeError, judge } from "./handshake.js"
+import { type Origin, observe } from "./inboundRequest.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
 export interface InboundOptions {
@@ -21,6 +19,7 @@ export interface InboundOptions {
   readonly record: (event: AuditEvent) => AuditError | undefined
   /** The identity in use at this moment. */
   readonly context: () => X509Context
+  readonly handshakeTimeoutMillis: number
   /** Longest life of a connection in milliseconds; `Infinity` for none. */
   readonly maxAgeMillis: number
   /** What a request in flight has left on a connection that must end, in milliseconds. */
@@ -55,6 +54,7 @@ export class InboundConnection implements Timed {
   deadline: number
   readonly socket: TLSSocket
   readonly peer: VerifiedPeer
+  readonly origin: Origin
   private readonly life: Life
   private readonly sweeper: Sweeper
   private readonly graceMillis: number
@@ -63,9 +63,17 @@ export class InboundConnection implements Timed {
   private cutAt = Number.POSITIVE_INFINITY
   private broken = false
 
-  constructor(socket: TLSSocket, peer: VerifiedPeer, life: Life, sweeper: Sweeper, graceMillis: number) {
+  constructor(
+    socket: TLSSocket,
+    peer: VerifiedPeer,
+    origin: Origin,
+    life: Life,
+    sweeper: Sweeper,
+    graceMillis: number
+  ) {
     this.socket = socket
     this.peer = peer
+    this.origin = origin
     this.life = life
     this.sweeper = sweeper
     this.graceMillis = graceMillis
@@ -164,12 +172,18 @@ export class Inbound {
       case "secureConnection":
         return this.onSecure(args[0] as TLSSocket)
       case "request":
-        return this.of(args[0] as IncomingMessage)?.admit(args[1] as ServerResponse) === true
+        return this.onRequest(args[0] as IncomingMessage, args[1] as ServerResponse)
       case "upgrade":
         return this.of(args[0] as IncomingMessage)?.admitUpgrade() === true
       default:
         return true
     }
+  }
+
+  private onRequest(request: IncomingMessage, response: ServerResponse): boolean {
+    const connection = this.of(request)
+    if (connection?.admit(response) !== true) return false
+    return observe(connection.origin, request, response, { record: this.options.record, now: () => this.now })
   }
 
   private of(request: IncomingMessage): InboundConnection | undefined {
@@ -218,7 +232,7 @@ export class Inbound {
     return { side: "Server" as const, connectionId: attempt.id, address: attempt.address }
   }
 
-  private refuse(attempt: Attempt, error: PeerVerificationError | IdentityError | ConnectionError): void {
+  private refuse(attempt: Attempt, error: HandshakeError): void {
     if (attempt.reported) return
     attempt.reported = true
     this.options.record({
@@ -228,7 +242,7 @@ export class Inbound {
       expectedId: PeerMatcher.describe(this.options.authorize),
       actualId: error._tag === "PeerVerificationError" ? error.actualId : null,
       error: error._tag,
-      reason: error.reason,
+      reason: error._tag === "TimeoutError" ? error.phase : error.reason,
       description: error.message,
       durationMillis: this.now - attempt.startedAt
     })
@@ -249,7 +263,8 @@ export class Inbound {
     const { authorizationError } = socket as { readonly authorizationError?: unknown }
     const code = typeof authorizationError === "string" ? authorizationError : undefined
     const raw = code === undefined ? cause : Object.assign(new Error("its certificate was not accepted"), { code })
-    this.refuse(attempt, fromHandshake(raw, this.options.authorize, attempt.address))
+    const { authorize: matcher, handshakeTimeoutMillis: timeoutMillis } = this.options
+    this.refuse(attempt, fromHandshake(raw, { matcher, address: attempt.address, timeoutMillis }))
     socket.destroy()
   }
 
@@ -296,7 +311,8 @@ export class Inbound {
       agesAt: now + maxAgeMillis * (1 - jitter * this.options.random()),
       expiresAt: Math.min(peer.notAfter, svid.notAfter)
     }
-    const connection = new InboundConnection(socket, peer, life, sweeper, graceMillis)
+    const origin = { connectionId: attempt.id, address: attempt.address, peerId: peer.spiffeId }
+    const connection = new InboundConnection(socket, peer, origin, life, sweeper, graceMillis)
     this.connections.set(socket, connection)
     sweeper.add(connection)
     socket.once("close", () => {

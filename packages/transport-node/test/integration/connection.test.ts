@@ -65,8 +65,12 @@ it.live("two workloads talk", () =>
     expect(events.map((event) => ("side" in event ? `${event.side} ${event._tag}` : event._tag)).sort()).toEqual([
       "Client ConnectionAttempted",
       "Client ConnectionEstablished",
+      ...Array.from({ length: 3 }, () => "Client RequestEnded"),
+      ...Array.from({ length: 3 }, () => "Client RequestStarted"),
       "Server ConnectionAttempted",
-      "Server ConnectionEstablished"
+      "Server ConnectionEstablished",
+      ...Array.from({ length: 3 }, () => "Server RequestEnded"),
+      ...Array.from({ length: 3 }, () => "Server RequestStarted")
     ])
   }).pipe(Effect.scoped)
 )
