@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer"
-import { PeerVerifier } from "@agentweave/spiffe"
+import { PeerVerifier, X509Bundle } from "@agentweave/spiffe"
 import type * as CertificateProfile from "@agentweave/testkit/CertificateProfile"
 import type * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as KeyPair from "@agentweave/testkit/KeyPair"
@@ -7,6 +7,7 @@ import { assert, describe } from "@effect/vitest"
 import { Effect } from "effect"
 import { replace, sequence, tlv } from "./support/der.js"
 import { describeResult, inputOf, itAtEpoch, makeShared, verdict, verify } from "./support/gate.js"
+import * as openssl from "./support/openssl.js"
 
 const shared = makeShared()
 const sharedRsa = makeShared({ keyAlgorithm: "RSA-2048" })
@@ -167,6 +168,22 @@ describe("the leaf's key and signature", () => {
       assert.strictEqual(yield* leafVerdict(altered, "ServerAuth", sharedEd25519), "UntrustedChain trusted-path")
     })
   )
+
+  for (const [digest, pem] of Object.entries(openssl.leaves)) {
+    itAtEpoch(`PSS with ${digest} as OpenSSL writes it`, () =>
+      Effect.gen(function* () {
+        const { trustDomain } = yield* shared
+        const bundle = yield* X509Bundle.fromPem(trustDomain, openssl.authority)
+        const { authorities: certificates } = yield* X509Bundle.fromPem(trustDomain, pem)
+        const input = inputOf({ certificates, bundle }, Date.UTC(2030, 0))
+        assert.strictEqual(describeResult(PeerVerifier.make().verify(input)), "Accepted")
+        const tampered = Buffer.from(certificates[0] ?? [])
+        tampered.writeUInt8(tampered.readUInt8(20) ^ 1, 20)
+        const changed = { ...input, chain: [tampered] }
+        assert.strictEqual(describeResult(PeerVerifier.make().verify(changed)), "UntrustedChain trusted-path")
+      })
+    )
+  }
 
   itAtEpoch("PSS over SHA-1 and PKCS#1 over SHA-1 are refused", () =>
     Effect.gen(function* () {
