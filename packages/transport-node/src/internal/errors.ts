@@ -1,7 +1,13 @@
 import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { describe, type PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError, type PeerVerificationReason } from "@agentweave/spiffe/PeerVerificationError"
-import { ConnectionError, type ConnectionErrorReason, type Outcome } from "@agentweave/transport/TransportError"
+import {
+  ConnectionError,
+  type ConnectionErrorReason,
+  type Outcome,
+  TimeoutError
+} from "@agentweave/transport/TransportError"
+import * as Duration from "effect/Duration"
 
 /** The one table from raw error codes to typed errors. */
 
@@ -10,7 +16,6 @@ const connect: Readonly<Record<string, ConnectionErrorReason>> = {
   EHOSTUNREACH: "Unreachable",
   ENETUNREACH: "Unreachable",
   EADDRNOTAVAIL: "Unreachable",
-  ETIMEDOUT: "Unreachable",
   ENOTFOUND: "Dns",
   EAI_AGAIN: "Dns",
   EAI_FAIL: "Dns",
@@ -35,6 +40,9 @@ const connect: Readonly<Record<string, ConnectionErrorReason>> = {
   ERR_SSL_DH_KEY_TOO_SMALL: "Negotiation",
   ERR_SSL_WRONG_SIGNATURE_TYPE: "Negotiation"
 }
+
+/** The system's limit for a TCP connection, and Node's for a server's handshake. */
+const timeouts: ReadonlySet<string> = new Set(["ETIMEDOUT", "ERR_TLS_HANDSHAKE_TIMEOUT"])
 
 const verification: Readonly<Record<string, PeerVerificationReason>> = {
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: "UntrustedChain",
@@ -90,13 +98,28 @@ export const localCertificateRefused = (alert: string, address: string): Identit
     alert
   })
 
+/** What an error in a handshake is told with. */
+export interface HandshakeContext {
+  readonly matcher: PeerMatcher
+  readonly address: string
+  /** How long TCP and TLS may take, in milliseconds. */
+  readonly timeoutMillis: number
+}
+
 /** An error before the handshake ended: not one byte of a request was written. */
 export const fromHandshake = (
   cause: unknown,
-  matcher: PeerMatcher,
-  address: string
-): PeerVerificationError | IdentityError | ConnectionError => {
+  { address, matcher, timeoutMillis }: HandshakeContext
+): PeerVerificationError | IdentityError | ConnectionError | TimeoutError => {
   const code = codeOf(cause)
+  if (timeouts.has(code)) {
+    return new TimeoutError({
+      phase: "Connect",
+      outcome: "NotSent",
+      limit: Duration.millis(timeoutMillis),
+      target: `${describe(matcher)} at ${address}`
+    })
+  }
   const alert = certificateAlerts[code]
   if (alert !== undefined) return localCertificateRefused(alert, address)
   const refused = verification[code]

@@ -5,7 +5,7 @@ import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
 import type { PeerVerifier, Purpose, VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
-import { ConnectionError } from "@agentweave/transport/TransportError"
+import { ConnectionError, type TimeoutError } from "@agentweave/transport/TransportError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { chainOf, type Presented, presentedChain } from "./chain.js"
@@ -68,12 +68,14 @@ export const judge = (
   )
 }
 
-export type HandshakeError = PeerVerificationError | IdentityError | ConnectionError
+export type HandshakeError = PeerVerificationError | IdentityError | ConnectionError | TimeoutError
 
 export interface HandshakeOptions extends Judge {
   readonly host: string
   readonly port: number
   readonly address: string
+  /** How long TCP and TLS may take, in milliseconds: to tell of, the caller sees to it. */
+  readonly timeoutMillis: number
   readonly secureContext: SecureContext
   /** Takes hold of the socket as soon as there is one: whoever fails or is interrupted later destroys it. */
   readonly onSocket: (socket: TLSSocket) => void
@@ -131,7 +133,7 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
       )
     // Stays for the socket's life: an error without a listener would end the process.
     socket.on("error", (cause) => {
-      if (!settled) refuse(fromHandshake(cause, options.matcher, options.address))
+      if (!settled) refuse(fromHandshake(cause, options))
     })
     socket.once("secureConnect", onSecure)
     socket.once("close", onClose)

@@ -8,7 +8,7 @@ import { runInNewContext } from "node:vm"
 import { IdentityProvider, PeerMatcher, type SpiffeId, X509Bundle, type X509Context } from "@agentweave/spiffe"
 import type { Credentials, DevAuthority, TestIdentity } from "@agentweave/testkit"
 import {
-  type AuditEvent,
+  AuditEvent,
   AuditLog,
   Connector,
   type PeerIdentity,
@@ -35,6 +35,8 @@ type EventOf<Tag extends AuditEvent.AuditEvent["_tag"]> = Extract<AuditEvent.Aud
 /** An audit log that can be waited for. */
 export interface Log {
   readonly events: ReadonlyArray<AuditEvent.AuditEvent>
+  /** The tags of the events of connections, requests left out. */
+  readonly connections: () => ReadonlyArray<string>
   readonly layer: Layer.Layer<AuditLog.AuditLog>
   readonly all: <Tag extends AuditEvent.AuditEvent["_tag"]>(tag: Tag) => ReadonlyArray<EventOf<Tag>>
   /** The event of its kind with this index, as soon as there is one. */
@@ -47,6 +49,7 @@ export const makeLog = (): Log => {
   const all: Log["all"] = (tag) => events.filter((event): event is EventOf<typeof tag> => event._tag === tag)
   return {
     events,
+    connections: () => events.filter((event) => !AuditEvent.isRequest(event)).map(({ _tag }) => _tag),
     all,
     layer: Layer.succeed(AuditLog.AuditLog, {
       unsafeRecord: (event) => {
@@ -72,7 +75,7 @@ export const makeLog = (): Log => {
 
 export type Identity = X509Context.X509Context | TestIdentity.TestIdentity
 
-const identityLayer = (identity: Identity): Layer.Layer<IdentityProvider.IdentityProvider> =>
+export const identityLayer = (identity: Identity): Layer.Layer<IdentityProvider.IdentityProvider> =>
   "layer" in identity ? identity.layer : IdentityProvider.layerStatic(identity)
 
 export interface ServerOptions extends Partial<Omit<NodeSecureServer.Options, "authorize">> {
@@ -220,6 +223,8 @@ const presented = (credentials: Credentials.Credentials): tls.SecureContextOptio
 export interface HostileServer {
   readonly host: string
   readonly port: number
+  /** How many TCP connections it accepted. */
+  readonly accepted: () => number
   /** Bytes of requests that arrived. */
   readonly bytes: () => number
   /** The codes of failed handshakes. */
@@ -241,6 +246,7 @@ export const hostileServer = Effect.fnUntraced(function* (
   options: tls.TlsOptions & { readonly onRequest?: (socket: tls.TLSSocket, bytes: Buffer) => void } = {}
 ) {
   const { onRequest, ...tlsOptions } = options
+  let accepted = 0
   let bytes = 0
   const failures: Array<string> = []
   const reused: Array<boolean> = []
@@ -257,6 +263,7 @@ export const hostileServer = Effect.fnUntraced(function* (
       })
   )
   server.on("connection", (socket: Socket) => {
+    accepted++
     sockets.add(socket)
     socket.once("close", () => {
       sockets.delete(socket)
@@ -277,6 +284,7 @@ export const hostileServer = Effect.fnUntraced(function* (
   const hostile: HostileServer = {
     host,
     port: yield* listening(server),
+    accepted: () => accepted,
     bytes: () => bytes,
     failures,
     reused,

@@ -1,0 +1,420 @@
+import { type Socket, connect as tcpConnect } from "node:net"
+import { PeerMatcher, PeerVerifier, X509Context } from "@agentweave/spiffe"
+import { DevAuthority, Fault, FaultProxy } from "@agentweave/testkit"
+import { AuditLog, Connector, SecureChannel, TransportConfig } from "@agentweave/transport"
+import { NodeConnector } from "@agentweave/transport-node"
+import { HttpClient, HttpClientRequest, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Either, Fiber, Layer, TestClock } from "effect"
+import { judge } from "../../src/internal/handshake.js"
+import {
+  execute,
+  host,
+  hostileClient,
+  hostileServer,
+  identityLayer,
+  realTime,
+  startClient,
+  startServer
+} from "./fixture.js"
+
+const get = HttpClientRequest.get("/")
+
+const setup = Effect.gen(function* () {
+  yield* realTime
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+  const clientIdentity = yield* authority.context({ path: "/client" })
+  const serverIdentity = yield* authority.context({ path: "/server" })
+  return {
+    authority,
+    clientIdentity,
+    serverIdentity,
+    clientId: authority.id("/client"),
+    serverId: authority.id("/server"),
+    client: yield* startClient(clientIdentity),
+    raw: (path: string) => authority.issueRaw({ path })
+  }
+})
+
+describe("the TLS version", () => {
+  it.scoped("of a server that speaks 1.2 only does not do for a 1.3 channel", () =>
+    Effect.gen(function* () {
+      const { client, raw, serverId } = yield* setup
+      const server = yield* hostileServer(yield* raw("/server"), { maxVersion: "TLSv1.2" })
+      expect(yield* Effect.flip(client.connect({ port: server.port, peer: serverId }))).toMatchObject({
+        _tag: "ConnectionError",
+        reason: "ProtocolMismatch",
+        outcome: "NotSent"
+      })
+      expect(client.log.all("ConnectionRefused")).toMatchObject([
+        { error: "ConnectionError", reason: "ProtocolMismatch" }
+      ])
+      expect(server.failures).toEqual(["ERR_SSL_UNSUPPORTED_PROTOCOL"])
+    })
+  )
+
+  it.scoped("of a client that speaks 1.2 only does not do for a 1.3 server", () =>
+    Effect.gen(function* () {
+      const { clientId, raw, serverIdentity } = yield* setup
+      const server = yield* startServer({ identity: serverIdentity, authorize: clientId })
+      const attempt = yield* hostileClient(server.port, yield* raw("/client"), { maxVersion: "TLSv1.2" })
+      expect(attempt).toMatchObject({ secured: false, received: "" })
+      expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({
+        error: "ConnectionError",
+        reason: "ProtocolMismatch"
+      })
+      expect(server.handled()).toBe(0)
+    })
+  )
+
+  it.scoped("is 1.2 where both are told so, with forward secrecy and without a CBC cipher", () =>
+    Effect.gen(function* () {
+      const { client, clientId, serverId, serverIdentity } = yield* setup
+      const range = { tlsMinVersion: "TLSv1.2", tlsMaxVersion: "TLSv1.2" } as const
+      const server = yield* startServer({ identity: serverIdentity, authorize: clientId, ...range })
+      const connection = yield* client.connect({ port: server.port, peer: serverId, config: range })
+      expect((yield* execute(connection, get)).status).toBe(200)
+      const seen = { tlsVersion: "TLSv1.2", cipher: expect.stringMatching(/^ECDHE-.*(GCM|CHACHA20)/) }
+      expect(client.log.all("ConnectionEstablished")).toMatchObject([seen])
+      expect(server.log.all("ConnectionEstablished")).toMatchObject([seen])
+    })
+  )
+
+  it.scoped("1.2 with a weak cipher is refused by either side", () =>
+    Effect.gen(function* () {
+      const { client, clientId, raw, serverId, serverIdentity } = yield* setup
+      const weak = { maxVersion: "TLSv1.2", ciphers: "ECDHE-ECDSA-AES128-SHA256@SECLEVEL=0" } as const
+      const config = { tlsMinVersion: "TLSv1.2" } as const
+      const hostile = yield* hostileServer(yield* raw("/server"), weak)
+      expect(yield* Effect.flip(client.connect({ port: hostile.port, peer: serverId, config }))).toMatchObject({
+        _tag: "ConnectionError",
+        reason: "Negotiation",
+        isRetryable: false
+      })
+      const server = yield* startServer({ identity: serverIdentity, authorize: clientId, ...config })
+      const attempt = yield* hostileClient(server.port, yield* raw("/client"), weak)
+      expect(attempt).toMatchObject({ secured: false, received: "" })
+      expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({
+        error: "ConnectionError",
+        reason: "Negotiation"
+      })
+    })
+  )
+})
+
+describe("a peer that does not shake hands", () => {
+  const cases: ReadonlyArray<readonly [name: string, fault: Fault.Fault, reason: string, retryable: boolean]> = [
+    ["refuses the connection", Fault.refuse, "Refused", true],
+    ["resets it at once", Fault.reset(), "HandshakeReset", true],
+    ["resets it in the handshake", Fault.reset({ afterBytes: 200 }), "HandshakeReset", true],
+    ["ends it at once", Fault.finish(), "HandshakeReset", true],
+    ["ends it in the handshake", Fault.finish({ afterBytes: 200 }), "HandshakeReset", true],
+    ["answers in plain HTTP", Fault.plaintextHttp, "NotTls", false],
+    ["answers garbage", Fault.garbage, "NotTls", false]
+  ]
+  for (const [name, fault, reason, isRetryable] of cases) {
+    it.scoped(`${name}: ${reason}`, () =>
+      Effect.gen(function* () {
+        const { client, raw, serverId } = yield* setup
+        const server = yield* hostileServer(yield* raw("/server"))
+        const proxy = yield* FaultProxy.make(server)
+        yield* proxy.setFault(fault)
+        const error = yield* Effect.flip(client.connect({ port: proxy.port, peer: serverId }))
+        expect(error).toMatchObject({ _tag: "ConnectionError", reason, outcome: "NotSent", isRetryable })
+        expect(client.log.events).toMatchObject([
+          { _tag: "ConnectionAttempted" },
+          { _tag: "ConnectionRefused", error: "ConnectionError", reason }
+        ])
+        yield* proxy.awaitOpen(0)
+        expect(server.bytes()).toBe(0)
+      })
+    )
+  }
+
+  for (const [region, wrap] of [
+    ["", (effect: Effect.Effect<unknown, unknown>) => effect],
+    [", in an uninterruptible region too", Effect.uninterruptible]
+  ] as const) {
+    it.scoped(`stays silent: TimeoutError Connect after connectTimeout${region}`, () =>
+      Effect.gen(function* () {
+        const { client, serverId } = yield* setup
+        const proxy = yield* FaultProxy.make({ port: 1 })
+        yield* proxy.setFault(Fault.silence)
+        const config = { connectTimeout: "3 seconds" } as const
+        const attempt = Effect.scoped(client.connect({ port: proxy.port, peer: serverId, config }))
+        const fiber = yield* Effect.fork(wrap(attempt))
+        yield* proxy.awaitConnections(([first]) => (first?.fromClient ?? 0) > 0)
+        yield* TestClock.adjust("2999 millis")
+        expect(fiber.unsafePoll()).toBeNull()
+        yield* TestClock.adjust("1 millis")
+        expect(yield* Effect.flip(Fiber.join(fiber))).toMatchObject({
+          _tag: "TimeoutError",
+          phase: "Connect",
+          outcome: "NotSent",
+          isRetryable: true
+        })
+        expect(client.log.all("ConnectionRefused")).toMatchObject([
+          { error: "TimeoutError", reason: "Connect", durationMillis: 3000 }
+        ])
+        yield* proxy.awaitOpen(0)
+      })
+    )
+  }
+
+  it.scoped("is left alone when the attempt is interrupted", () =>
+    Effect.gen(function* () {
+      const { client, serverId } = yield* setup
+      const proxy = yield* FaultProxy.make({ port: 1 })
+      yield* proxy.setFault(Fault.silence)
+      const fiber = yield* Effect.fork(Effect.scoped(client.connect({ port: proxy.port, peer: serverId })))
+      yield* proxy.awaitOpen(1)
+      yield* Fiber.interrupt(fiber)
+      yield* proxy.awaitOpen(0)
+      expect(client.log.all("ConnectionRefused")).toMatchObject([{ error: "Interrupted" }])
+      expect(client.log.all("ConnectionEstablished")).toEqual([])
+    })
+  )
+})
+
+/** A TCP client that says what it is told to and tells when it is closed. */
+const tcpClient = (port: number, speak: (socket: Socket) => void) =>
+  Effect.async<void>((resume) => {
+    const socket = tcpConnect({ host, port }, () => speak(socket))
+    socket.on("error", () => {})
+    socket.on("close", () => resume(Effect.void))
+    socket.resume()
+    return Effect.sync(() => socket.destroy())
+  })
+
+describe("a client that does not shake hands", () => {
+  const cases: ReadonlyArray<readonly [name: string, speak: (socket: Socket) => void, error: string, reason: string]> =
+    [
+      ["speaks plain HTTP", (socket) => socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n"), "ConnectionError", "NotTls"],
+      ["speaks garbage", (socket) => socket.write(Buffer.alloc(512, 0xa7)), "ConnectionError", "NotTls"],
+      ["resets", (socket) => socket.resetAndDestroy(), "ConnectionError", "HandshakeReset"],
+      ["ends", (socket) => socket.end(), "ConnectionError", "HandshakeReset"],
+      ["stays silent", () => {}, "TimeoutError", "Connect"]
+    ]
+  for (const [name, speak, error, reason] of cases) {
+    it.scoped(`${name}: ${reason}`, () =>
+      Effect.gen(function* () {
+        const { clientId, serverIdentity } = yield* setup
+        // Node keeps this limit, on its own clock.
+        const server = yield* startServer({
+          identity: serverIdentity,
+          authorize: clientId,
+          handshakeTimeout: "40 millis"
+        })
+        yield* tcpClient(server.port, speak)
+        expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({ error, reason, side: "Server" })
+        expect(server.log.connections()).toEqual(["ConnectionAttempted", "ConnectionRefused"])
+        expect(server.handled()).toBe(0)
+      })
+    )
+  }
+})
+
+describe("where a request goes", () => {
+  it.scoped("is never a plaintext URL: refused before a socket opens", () =>
+    Effect.gen(function* () {
+      const { client, clientIdentity, serverId } = yield* setup
+      const proxy = yield* FaultProxy.make({ port: 1 })
+      const url = `http://${host}:${proxy.port}`
+      const services = Layer.merge(identityLayer(clientIdentity), Layer.succeed(Connector.Connector, client.connector))
+      const made = SecureChannel.make({ peer: serverId, baseUrl: url }).pipe(Effect.provide(services))
+      expect(yield* Effect.flip(made)).toMatchObject({ _tag: "InvalidConfigError", field: "baseUrl" })
+      const channel = yield* SecureChannel.make({ peer: serverId }).pipe(Effect.provide(services))
+      expect(yield* Effect.flip(channel.get(`${url}/`))).toMatchObject({ _tag: "RequestError", reason: "InvalidUrl" })
+      expect(yield* proxy.connections).toEqual([])
+      expect(client.log.events).toEqual([])
+    })
+  )
+
+  it.scoped("is not where a redirect leads, unless asked to and only within the origin", () =>
+    Effect.gen(function* () {
+      const { client, clientId, serverId, serverIdentity } = yield* setup
+      const elsewhere = yield* FaultProxy.make({ port: 1 })
+      const server = yield* startServer({
+        identity: serverIdentity,
+        authorize: clientId,
+        app: Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) =>
+          url === "/away"
+            ? HttpServerResponse.redirect(`https://${host}:${elsewhere.port}/stolen`)
+            : url === "/near"
+              ? HttpServerResponse.redirect("/here")
+              : HttpServerResponse.text("here")
+        )
+      })
+      const channel = yield* client.channel({ port: server.port, peer: serverId })
+      const response = yield* channel.get("/away")
+      expect(response.status).toBe(302)
+      expect(response.headers["location"]).toContain(`${elsewhere.port}/stolen`)
+      const following = HttpClient.followRedirects(channel)
+      expect(yield* Effect.flip(following.get("/away"))).toMatchObject({ _tag: "RequestError", reason: "InvalidUrl" })
+      expect(yield* Effect.flatMap(following.get(`https://${host}:${server.port}/near`), ({ text }) => text)).toBe(
+        "here"
+      )
+      expect(yield* elsewhere.connections).toEqual([])
+    })
+  )
+
+  it.scoped("is not changed by a Host header, nor is the connection", () =>
+    Effect.gen(function* () {
+      const { client, clientId, serverId, serverIdentity } = yield* setup
+      const server = yield* startServer({
+        identity: serverIdentity,
+        authorize: clientId,
+        app: Effect.map(HttpServerRequest.HttpServerRequest, ({ headers }) =>
+          HttpServerResponse.text(headers["host"] ?? "none")
+        )
+      })
+      const connection = yield* client.connect({ port: server.port, peer: serverId })
+      const hosts = ["evil.test", undefined, "other.test:99"]
+      for (const name of hosts) {
+        const request = name === undefined ? get : HttpClientRequest.setHeader(get, "host", name)
+        const response = yield* execute(connection, request)
+        expect(yield* response.text).toBe(name ?? `${host}:${server.port}`)
+      }
+      expect(connection.isUsable()).toBe(true)
+      expect(server.log.all("ConnectionEstablished")).toHaveLength(1)
+    })
+  )
+})
+
+describe("what cannot be switched off", () => {
+  it.scoped("verification, by NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment", () =>
+    Effect.gen(function* () {
+      const { client, clientId, serverId, serverIdentity } = yield* setup
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          process.env["NODE_TLS_REJECT_UNAUTHORIZED"] = "0"
+        }),
+        () =>
+          Effect.sync(() => {
+            delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"]
+          })
+      )
+      const foreign = yield* DevAuthority.make({ trustDomain: "example.org" })
+      const hostile = yield* hostileServer(yield* foreign.issueRaw({ path: "/server" }))
+      expect(yield* Effect.flip(client.connect({ port: hostile.port, peer: serverId }))).toMatchObject({
+        _tag: "PeerVerificationError",
+        reason: "UntrustedChain",
+        description: expect.stringContaining("TLS refused")
+      })
+      const server = yield* startServer({ identity: serverIdentity, authorize: clientId })
+      const attempt = yield* hostileClient(server.port, yield* foreign.issueRaw({ path: "/client" }))
+      expect(attempt.received).toBe("")
+      expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({
+        reason: "UntrustedChain",
+        description: expect.stringContaining("TLS refused")
+      })
+      expect([hostile.bytes(), server.handled()]).toEqual([0, 0])
+    })
+  )
+
+  it.scoped("the audit: what cannot be put on record does not happen", () =>
+    Effect.gen(function* () {
+      const { clientIdentity, raw, serverId } = yield* setup
+      const server = yield* hostileServer(yield* raw("/server"))
+      const full = new AuditLog.AuditError({ reason: "Full", description: "expected room for an event, got none" })
+      for (const refused of ["ConnectionAttempted", "ConnectionEstablished"]) {
+        const services = yield* NodeConnector.layer.pipe(
+          Layer.provide(identityLayer(clientIdentity)),
+          Layer.provide(
+            Layer.succeed(AuditLog.AuditLog, { unsafeRecord: ({ _tag }) => (_tag === refused ? full : undefined) })
+          ),
+          Layer.build
+        )
+        const { connect } = yield* Effect.provide(Connector.Connector, services)
+        const error = yield* Effect.flip(
+          connect({
+            matcher: PeerMatcher.exactly(serverId),
+            host,
+            port: server.port,
+            config: TransportConfig.defaults,
+            onClose: () => {}
+          })
+        )
+        expect(error).toBe(full)
+        yield* server.idle
+        expect(server.accepted()).toBe(refused === "ConnectionAttempted" ? 0 : 1)
+      }
+      expect(server.bytes()).toBe(0)
+    })
+  )
+})
+
+/** Bundles that fail when they are looked at, while armed. */
+const armable = (context: X509Context.X509Context) => {
+  let armed = false
+  class Bundles extends Map<string, unknown> {
+    override get(key: string): unknown {
+      if (armed) throw new Error("the verifier met something unheard of")
+      return super.get(key)
+    }
+  }
+  const bundles = { ...context.bundles, bundles: new Bundles(context.bundles.bundles) }
+  return {
+    context: X509Context.make({ svid: context.svid, bundles: bundles as unknown as typeof context.bundles }),
+    arm: (next: boolean) => {
+      armed = next
+    }
+  }
+}
+
+describe("a verifier that throws", () => {
+  it.scoped("refuses the server, and the next one is judged as ever", () =>
+    Effect.gen(function* () {
+      const { clientIdentity, raw, serverId } = yield* setup
+      const { arm, context } = armable(clientIdentity)
+      const client = yield* startClient(context)
+      // The server's last word before it is judged.
+      const server = yield* hostileServer(yield* raw("/server"), {
+        ALPNCallback: () => {
+          arm(client.log.all("ConnectionAttempted").length === 1)
+          return "http/1.1"
+        }
+      })
+      const error = yield* Effect.flip(client.connect({ port: server.port, peer: serverId }))
+      expect(error).toMatchObject({ _tag: "PeerVerificationError", reason: "VerifierFault" })
+      expect(client.log.all("ConnectionRefused")).toMatchObject([{ reason: "VerifierFault" }])
+      yield* server.idle
+      expect(server.bytes()).toBe(0)
+      arm(false)
+      yield* client.connect({ port: server.port, peer: serverId })
+    })
+  )
+
+  it.scoped("refuses the client, and the next one is judged as ever", () =>
+    Effect.gen(function* () {
+      const { clientId, raw, serverIdentity } = yield* setup
+      const { arm, context } = armable(serverIdentity)
+      const server = yield* startServer({ identity: context, authorize: clientId })
+      arm(true)
+      expect(yield* hostileClient(server.port, yield* raw("/client"))).toMatchObject({ received: "" })
+      expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({ reason: "VerifierFault" })
+      expect(server.handled()).toBe(0)
+      arm(false)
+      expect((yield* hostileClient(server.port, yield* raw("/client"))).received).toMatch(/^HTTP\/1.1 200/)
+    })
+  )
+
+  it.scoped("or a socket that does, is an answer and not an exception", () =>
+    Effect.gen(function* () {
+      const { clientIdentity, serverId } = yield* setup
+      const socket = {
+        isSessionReused: () => {
+          throw new Error("no handle")
+        }
+      }
+      const answer = judge(socket as never, {
+        verifier: PeerVerifier.make(),
+        bundles: clientIdentity.bundles,
+        matcher: PeerMatcher.exactly(serverId),
+        purpose: "ServerAuth",
+        now: () => 0
+      })
+      expect(Either.flip(answer)).toMatchObject(Either.right({ reason: "VerifierFault" }))
+    })
+  )
+})
