@@ -192,12 +192,7 @@ const make = Effect.fnUntraced(function* (
       })
   })
 
-  yield* filled.await.pipe(
-    Effect.zipRight(Effect.raceFirst(Effect.sleep(flushWindow), urgent.await)),
-    Effect.zipRight(flushAndNote),
-    Effect.repeat(Schedule.forever),
-    Effect.forkScoped
-  )
+  // Before the fiber that writes, so that it runs after that fiber has ended: they never write at once.
   let closed = false
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
@@ -208,6 +203,12 @@ const make = Effect.fnUntraced(function* (
       Effect.catchAll((error) => Effect.logError("the audit file could not be closed in order", error)),
       Effect.zipRight(Effect.ignore(attempt(() => file.close())))
     )
+  )
+  yield* filled.await.pipe(
+    Effect.zipRight(Effect.raceFirst(Effect.sleep(flushWindow), urgent.await)),
+    Effect.zipRight(flushAndNote),
+    Effect.repeat(Schedule.forever),
+    Effect.forkScoped
   )
 
   return {

@@ -203,16 +203,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
     return this.firstAlert
   }
 
-  /**
-   * A whole response is reported from within undici's parser, before it has moved on to the next request and before it
-   * has acted on `Connection: close`: reuse waits for the microtask after. A broken exchange settles at once.
-   */
-  settled(whole: boolean, error?: string): void {
-    if (whole) queueMicrotask(() => this.free(error))
-    else this.free(error)
-  }
-
-  private free(error: string | undefined): void {
+  settled(error?: string): void {
     const { onSettled } = this
     this.onSettled = undefined
     this.current = undefined

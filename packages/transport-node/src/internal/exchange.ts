@@ -21,8 +21,8 @@ export interface Carrier {
   readonly now: () => number
   /** Moves the connection's deadline; `Infinity` while there is nothing to wait for. */
   readonly setDeadline: (deadline: number) => void
-  /** The exchange is over; `whole` when the response was received to its end and the connection may be used again. */
-  readonly settled: (whole: boolean, error?: string) => void
+  /** The exchange is over: the connection is free, if it is still open. `error` is the tag of what it failed with. */
+  readonly settled: (error?: string) => void
   /** The connection is in an unknown state and goes away. */
   readonly destroy: (reason: CloseReason) => void
 }
@@ -66,7 +66,12 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   private written = false
   private responseStarted = false
   private aborted = false
+  /** The response was received to its end. */
+  private complete = false
   private done = false
+  /** The response, until the fiber is given it. */
+  private response: Effect.Effect<HttpClientResponse> | undefined = undefined
+  private scheduled = false
   /** Called once when the exchange is over, for what still works on it. */
   onFinished: (() => void) | undefined = undefined
 
@@ -101,17 +106,16 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     this.progress()
     const request = exchange.request
     const remoteAddress = this.carrier.remoteAddress
-    this.settleFiber(
-      Effect.sync(() =>
-        ConnectorResponse.makeResponse(sink, {
-          request,
-          status,
-          headers: () => parseHeaders(raw),
-          setCookie: () => setCookies(raw),
-          remoteAddress
-        })
-      )
+    this.response = Effect.sync(() =>
+      ConnectorResponse.makeResponse(sink, {
+        request,
+        status,
+        headers: () => parseHeaders(raw),
+        setCookie: () => setCookies(raw),
+        remoteAddress
+      })
     )
+    this.schedule()
     return true
   }
 
@@ -128,18 +132,38 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   }
 
   onComplete(): void {
+    this.complete = true
+    this.schedule()
+  }
+
+  /**
+   * undici reports from within its parser, before it has moved on to the next request and before it has acted on
+   * `Connection: close`. So what it reported is passed on in the microtask after: first the connection is free, then the
+   * body is whole, then the fiber goes on and finds both.
+   */
+  private schedule(): void {
+    if (this.scheduled) return
+    this.scheduled = true
+    queueMicrotask(() => {
+      this.scheduled = false
+      if (this.complete) this.completed()
+      if (this.response !== undefined) this.settleFiber(this.response)
+    })
+  }
+
+  private completed(): void {
     const sink = this.sink
-    this.finish(true)
+    this.finish()
     sink?.end()
   }
 
   onError(cause: Error): void {
-    if (this.done || this.aborted) return
+    if (this.done || this.aborted || this.complete) return
     const exchange = this.exchange
     const code = codeOf(cause)
     if (exchange !== undefined && !this.responseStarted && isRequestFault(code)) {
       const { request } = exchange
-      this.finish(true, "RequestError")
+      this.finish("RequestError")
       this.settleFiber(
         Effect.fail(new HttpClientError.RequestError({ request, reason: "Encode", description: cause.message, cause }))
       )
@@ -158,7 +182,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   /** The body of the request failed: its error is the request's. */
   onRequestBodyFailure(cause: unknown): void {
     const exchange = this.exchange
-    if (this.done || exchange === undefined) return
+    if (this.done || this.complete || exchange === undefined) return
     const { request } = exchange
     const { outcome, sink } = this
     const description = "expected a request body that can be read to its end, it failed"
@@ -170,7 +194,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
 
   /** No progress for as long as is allowed. */
   onTimeout(): void {
-    if (this.done) return
+    if (this.done || this.complete) return
     const error = new TimeoutError({
       phase: this.sink === undefined ? "Headers" : "Body",
       outcome: this.outcome,
@@ -205,7 +229,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
 
   private fail(error: TransportError): void {
     const sink = this.sink
-    this.finish(false, error._tag)
+    this.finish(error._tag)
     sink?.fail(error)
     this.settleFiber(Effect.fail(error))
   }
@@ -213,19 +237,24 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   private abortExchange(error: string): void {
     const abortWire = this.abortWire
     if (this.done) return
+    if (this.complete) {
+      this.completed()
+      return
+    }
     this.aborted = true
     abortWire?.()
     this.carrier.destroy("Aborted")
-    this.finish(false, error)
+    this.finish(error)
   }
 
   private settleFiber(result: Effect.Effect<HttpClientResponse, RequestFailure>): void {
     const resume = this.resumeFiber
     this.resumeFiber = undefined
+    this.response = undefined
     resume?.(result)
   }
 
-  private finish(whole: boolean, error?: string): void {
+  private finish(error?: string): void {
     if (this.done) return
     this.done = true
     this.exchange = undefined
@@ -235,6 +264,6 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     const { onFinished } = this
     this.onFinished = undefined
     onFinished?.()
-    this.carrier.settled(whole, error)
+    this.carrier.settled(error)
   }
 }
