@@ -125,11 +125,13 @@ const make = Effect.fnUntraced(function* (
       return attempt(() => file.appendFile(bytes)).pipe(
         // What a failed write left is not part of the chain.
         Effect.tapError(() => Effect.ignore(attempt(() => file.truncate(size)))),
-        Effect.map(() => {
-          head = at
-          size += bytes.length
-          sinceCheckpoint += contents.length
-        })
+        Effect.zipRight(
+          Effect.sync(() => {
+            head = at
+            size += bytes.length
+            sinceCheckpoint += contents.length
+          })
+        )
       )
     })
 
