@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { createHash, generateKeyPair, type KeyObject } from "node:crypto"
+import { createHash, generateKeyPair, generateKeyPairSync, type KeyObject } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 
@@ -39,22 +39,35 @@ export interface KeyPair {
   readonly identifier: string
 }
 
-const generate = (algorithm: KeyAlgorithm, done: (error: Error | null, pub: KeyObject, priv: KeyObject) => void) => {
+interface Pair {
+  readonly publicKey: KeyObject
+  readonly privateKey: KeyObject
+}
+
+const rsa = (bits: number): Effect.Effect<Pair> =>
+  Effect.async((resume) => {
+    generateKeyPair("rsa", { modulusLength: bits }, (error, publicKey, privateKey) =>
+      resume(error === null ? Effect.succeed({ publicKey, privateKey }) : Effect.die(error))
+    )
+  })
+
+/** An RSA key takes its time, on another thread; the others are there at once. */
+const generate = (algorithm: KeyAlgorithm): Effect.Effect<Pair> => {
   switch (algorithm) {
     case "P-256":
     case "P-384":
     case "P-521":
     case "secp256k1":
-      return generateKeyPair("ec", { namedCurve: algorithm }, done)
+      return Effect.sync(() => generateKeyPairSync("ec", { namedCurve: algorithm }))
     case "Ed25519":
-      return generateKeyPair("ed25519", {}, done)
+      return Effect.sync(() => generateKeyPairSync("ed25519"))
     case "Ed448":
-      return generateKeyPair("ed448", {}, done)
+      return Effect.sync(() => generateKeyPairSync("ed448"))
     case "RSA-1024":
     case "RSA-2048":
     case "RSA-3072":
     case "RSA-4096":
-      return generateKeyPair("rsa", { modulusLength: Number(algorithm.slice(4)) }, done)
+      return rsa(Number(algorithm.slice(4)))
   }
 }
 
@@ -65,17 +78,12 @@ const generate = (algorithm: KeyAlgorithm, done: (error: Error | null, pub: KeyO
  * @category constructors
  */
 export const make = (algorithm: KeyAlgorithm): Effect.Effect<KeyPair> =>
-  Effect.async<KeyPair>((resume) => {
-    generate(algorithm, (error, pub, priv) => {
-      if (error !== null) return resume(Effect.die(error))
-      const publicKey = Uint8Array.from(pub.export({ type: "spki", format: "der" }))
-      resume(
-        Effect.succeed({
-          algorithm,
-          privateKey: Redacted.make(priv),
-          publicKey,
-          identifier: createHash("sha256").update(publicKey).digest("hex").slice(0, 40)
-        })
-      )
-    })
+  Effect.map(generate(algorithm), (pair) => {
+    const publicKey = Uint8Array.from(pair.publicKey.export({ type: "spki", format: "der" }))
+    return {
+      algorithm,
+      privateKey: Redacted.make(pair.privateKey),
+      publicKey,
+      identifier: createHash("sha256").update(publicKey).digest("hex").slice(0, 40)
+    }
   })

@@ -1,5 +1,6 @@
 import { X509Certificate } from "node:crypto"
-import { CertificateAuthority, type CertificateProfile } from "@agentweave/testkit"
+import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
+import type * as CertificateProfile from "@agentweave/testkit/CertificateProfile"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
 import { loadX509 } from "../src/internal/x509.js"
@@ -16,11 +17,13 @@ const oids = {
   authorityKeyIdentifier: "2.5.29.35"
 }
 
+const sharedRoot = Effect.runSync(Effect.cached(CertificateAuthority.makeRoot({ trustDomain: "example.org" })))
+
 const issue = Effect.fnUntraced(function* (
   profile: CertificateProfile.CertificateProfile,
-  issuer: CertificateProfile.CertificateProfile = {}
+  issuer?: CertificateAuthority.CertificateAuthority
 ) {
-  const ca = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org", ...issuer })
+  const ca = issuer ?? (yield* sharedRoot)
   const credentials = yield* CertificateAuthority.issue(ca, profile)
   const [der] = credentials.certificates
   const parsed = new x509.X509Certificate(Uint8Array.from(der))
@@ -166,10 +169,11 @@ describe("CertificateProfile: what it says is in the certificate", () => {
       // OIDs in DER of ecdsa-with-SHA1, sha1WithRSAEncryption and id-RSASSA-PSS.
       const ecdsaSha1 = yield* issue({ signatureHash: "SHA-1" })
       expect(Buffer.from(ecdsaSha1.der).includes(Buffer.from("06072a8648ce3d0401", "hex"))).toBe(true)
-      const rsa = { keyAlgorithm: "RSA-2048" } as const
-      const rsaSha1 = yield* issue({ signatureHash: "SHA-1" }, rsa)
+      const rsa = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org", keyAlgorithm: "RSA-2048" })
+      const { keyPair } = yield* CertificateAuthority.issue(yield* sharedRoot)
+      const rsaSha1 = yield* issue({ signatureHash: "SHA-1", keyPair }, rsa)
       expect(Buffer.from(rsaSha1.der).includes(Buffer.from("06092a864886f70d010105", "hex"))).toBe(true)
-      const pss = yield* issue({ signaturePadding: "PSS", signatureHash: "SHA-384" }, rsa)
+      const pss = yield* issue({ signaturePadding: "PSS", signatureHash: "SHA-384", keyPair }, rsa)
       expect(Buffer.from(pss.der).includes(Buffer.from("06092a864886f70d01010a", "hex"))).toBe(true)
       expect([ecdsaSha1.signedByCa, rsaSha1.signedByCa, pss.signedByCa]).toEqual([true, true, true])
     })

@@ -1,7 +1,10 @@
 import { createPublicKey, X509Certificate } from "node:crypto"
 import { inspect } from "node:util"
 import { IdentityProvider, X509Bundle, X509Svid } from "@agentweave/spiffe"
-import { CertificateAuthority, Credentials, DevAuthority, KeyPair } from "@agentweave/testkit"
+import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
+import * as Credentials from "@agentweave/testkit/Credentials"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import * as KeyPair from "@agentweave/testkit/KeyPair"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either, Redacted, TestClock } from "effect"
 

@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto"
 import { TrustDomain } from "@agentweave/spiffe"
-import { DevAuthority, PeerCase } from "@agentweave/testkit"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import * as PeerCase from "@agentweave/testkit/PeerCase"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Option } from "effect"
 import { loadX509 } from "../src/internal/x509.js"

@@ -1,5 +1,6 @@
 import { IdentityError, IdentityProvider, type X509Context } from "@agentweave/spiffe"
-import { DevAuthority, TestIdentity } from "@agentweave/testkit"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Stream } from "effect"
 

@@ -284,10 +284,11 @@ const constraints: ReadonlyArray<PeerCase> = [
   )
 ]
 
-/** A leaf below two intermediates, and the certificates above it rearranged. */
+/** A leaf below two intermediates; the certificates above it rearranged among so many `strangers`. */
 const rearranged = (
   verdict: PeerCase["verdict"],
   name: string,
+  strangers: number,
   rearrange: (above: ReadonlyArray<Uint8Array>, strangers: ReadonlyArray<Uint8Array>) => ReadonlyArray<Uint8Array>
 ): PeerCase =>
   chain(verdict, name, ({ roots: [top] }) =>
@@ -295,29 +296,25 @@ const rearranged = (
       const first = yield* CertificateAuthority.makeIntermediate(top)
       const second = yield* CertificateAuthority.makeIntermediate(first)
       const { credentials } = yield* under(second)
-      const strangers = yield* Effect.replicateEffect(CertificateAuthority.makeRoot({ trustDomain: "junk.test" }), 8)
+      const roots = yield* Effect.replicateEffect(
+        CertificateAuthority.makeRoot({ trustDomain: "junk.test" }),
+        strangers
+      )
       const [, ...above] = credentials.certificates
-      return {
-        credentials: Credentials.withChain(
-          credentials,
-          rearrange(
-            above,
-            strangers.map((stranger) => stranger.certificate)
-          )
-        )
-      }
+      const others = roots.map((stranger) => stranger.certificate)
+      return { credentials: Credentials.withChain(credentials, rearrange(above, others)) }
     })
   )
 
 const presented: ReadonlyArray<PeerCase> = [
-  rearranged("Accepted", "two intermediates", (above) => above),
-  rearranged("Accepted", "intermediates in the wrong order", (above) => above.toReversed()),
-  rearranged("Accepted", "intermediates among unrelated certificates", (above, strangers) => [
+  rearranged("Accepted", "two intermediates", 0, (above) => above),
+  rearranged("Accepted", "intermediates in the wrong order", 0, (above) => above.toReversed()),
+  rearranged("Accepted", "intermediates among unrelated certificates", 5, (above, strangers) => [
     ...strangers.slice(0, 3),
     ...above,
-    ...strangers.slice(3, 5)
+    ...strangers.slice(3)
   ]),
-  rearranged("LimitExceeded", "eleven certificates", (above, strangers) => [...above, ...strangers]),
+  rearranged("LimitExceeded", "eleven certificates", 8, (above, strangers) => [...above, ...strangers]),
   chain("Accepted", "an intermediate that is itself the anchor", (authority) =>
     Effect.gen(function* () {
       const issuer = yield* CertificateAuthority.makeIntermediate(authority.roots[0])

@@ -106,32 +106,51 @@ const curveHash = { "P-256": "SHA-256", "P-384": "SHA-384", "P-521": "SHA-512" }
 
 const saltLengths = { "SHA-1": 20, "SHA-256": 32, "SHA-384": 48, "SHA-512": 64 } as const
 
-/** The key as WebCrypto wants it; an RSA key is bound to its digest there. */
-const signing = async (
-  { algorithm, privateKey }: KeyPair.KeyPair,
-  { signatureHash: hash, signaturePadding }: CertificateProfile
-) => {
-  const pkcs8 = Redacted.value(privateKey).export({ type: "pkcs8", format: "der" })
-  const load = (
-    parameters: webcrypto.AlgorithmIdentifier | webcrypto.RsaHashedImportParams | webcrypto.EcKeyImportParams
-  ) => webcrypto.subtle.importKey("pkcs8", pkcs8, parameters, false, ["sign"])
+type ImportParams = webcrypto.AlgorithmIdentifier | webcrypto.RsaHashedImportParams | webcrypto.EcKeyImportParams
+
+/** Keys as WebCrypto has them: a CA signs often, and importing its key costs more than signing. */
+const imported = new WeakMap<KeyPair.KeyPair, Map<string, Promise<webcrypto.CryptoKey>>>()
+
+const importKey = (keyPair: KeyPair.KeyPair, params: ImportParams): Promise<webcrypto.CryptoKey> => {
+  const keys = imported.get(keyPair) ?? new Map<string, Promise<webcrypto.CryptoKey>>()
+  imported.set(keyPair, keys)
+  const name = JSON.stringify(params)
+  const key =
+    keys.get(name) ??
+    webcrypto.subtle.importKey(
+      "pkcs8",
+      Redacted.value(keyPair.privateKey).export({ type: "pkcs8", format: "der" }),
+      params,
+      false,
+      ["sign"]
+    )
+  keys.set(name, key)
+  return key
+}
+
+/** How a key signs. An RSA key is bound to its digest in WebCrypto. */
+const signing = async (keyPair: KeyPair.KeyPair, { signatureHash: hash, signaturePadding }: CertificateProfile) => {
+  const { algorithm } = keyPair
   switch (algorithm) {
     case "P-256":
     case "P-384":
     case "P-521":
       return {
-        signingKey: await load({ name: "ECDSA", namedCurve: algorithm }),
+        signingKey: await importKey(keyPair, { name: "ECDSA", namedCurve: algorithm }),
         signingAlgorithm: { name: "ECDSA", hash: hash ?? curveHash[algorithm] }
       }
     case "Ed25519":
     case "Ed448":
-      return { signingKey: await load({ name: algorithm }), signingAlgorithm: { name: algorithm, hash: "SHA-512" } }
-    default: {
-      const rsa = {
-        name: signaturePadding === "PSS" ? "RSA-PSS" : "RSASSA-PKCS1-v1_5",
-        hash: hash ?? "SHA-256"
+      return {
+        signingKey: await importKey(keyPair, { name: algorithm }),
+        signingAlgorithm: { name: algorithm, hash: "SHA-512" }
       }
-      return { signingKey: await load(rsa), signingAlgorithm: { ...rsa, saltLength: saltLengths[rsa.hash] } }
+    default: {
+      const rsa = { name: signaturePadding === "PSS" ? "RSA-PSS" : "RSASSA-PKCS1-v1_5", hash: hash ?? "SHA-256" }
+      return {
+        signingKey: await importKey(keyPair, rsa),
+        signingAlgorithm: { ...rsa, saltLength: saltLengths[rsa.hash] }
+      }
     }
   }
 }

@@ -1,5 +1,6 @@
 import * as net from "node:net"
-import { Fault, FaultProxy } from "@agentweave/testkit"
+import * as Fault from "@agentweave/testkit/Fault"
+import * as FaultProxy from "@agentweave/testkit/FaultProxy"
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Fiber, Option, Queue, type Scope, TestClock } from "effect"
 
