@@ -3,10 +3,17 @@ import type { Benchmark } from "./harness/Benchmark.js"
 /** Every benchmark there is, in the order in which all of them are run. Loaded only when asked for. */
 const benchmarks: Readonly<Record<string, () => Promise<Benchmark>>> = {
   request: async () => (await import("./benchmarks/request.js")).request,
+  stream: async () => (await import("./benchmarks/stream.js")).stream,
+  "stream-memory": async () => (await import("./benchmarks/stream.js")).streamMemory,
+  handshake: async () => (await import("./benchmarks/handshake.js")).handshake,
+  server: async () => (await import("./benchmarks/server.js")).server,
   breaker: async () => (await import("./benchmarks/breaker.js")).breaker,
   retry: async () => (await import("./benchmarks/retry.js")).retry,
   pool: async () => (await import("./benchmarks/pool.js")).pool,
-  handshake: async () => (await import("./benchmarks/handshake.js")).handshake
+  rotation: async () => (await import("./benchmarks/rotation.js")).rotation,
+  audit: async () => (await import("./benchmarks/audit.js")).audit,
+  memory: async () => (await import("./benchmarks/memory.js")).memory,
+  scale: async () => (await import("./benchmarks/scale.js")).scale
 }
 
 export const names: ReadonlyArray<string> = Object.keys(benchmarks)

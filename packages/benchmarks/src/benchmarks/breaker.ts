@@ -69,6 +69,7 @@ export const breaker: Benchmark = {
   title: "one call through a circuit breaker",
   unit: nanoseconds,
   millis: 40,
+  warmUp: 100_000,
   subjects,
   rows: [
     { contender: "cockatiel, success", baseline: "cockatiel, success" },

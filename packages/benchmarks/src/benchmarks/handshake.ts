@@ -69,7 +69,7 @@ const secureServer = (sight: Sight) => ({
     if (sight === "first") rotateServers(environment)
     const own = sight === "first" ? credentials.leaves[0] : credentials.server
     return serveSecurely(
-      contextOf(credentials, own ?? credentials.server),
+      IdentityProvider.layerStatic(contextOf(credentials, own ?? credentials.server)),
       HttpServer.serve(Effect.succeed(HttpServerResponse.empty()))
     )
   }
@@ -192,7 +192,7 @@ export const handshake: Benchmark = {
   unit: perSecond("handshakes"),
   cpuOf: "both",
   millis: 250,
-  warmUpMillis: 2500,
+  warmUp: 800,
   leaves: manyLeaves,
   servers: Object.fromEntries(
     sights.flatMap(({ name, sight }) => [

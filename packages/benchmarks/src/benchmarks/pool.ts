@@ -67,6 +67,7 @@ export const pool: Benchmark = {
   title: "lease a connection and give it back",
   unit: nanoseconds,
   millis: 40,
+  warmUp: 100_000,
   subjects: {
     "ConnectionPool.withChannel": ours((pool) => () => pool.withChannel(peer, () => one)),
     "ConnectionPool.acquire": ours((pool) => () => Effect.scoped(Effect.as(pool.acquire(peer), 1))),

@@ -13,6 +13,7 @@ export const retry: Benchmark = {
   title: "one call under a retry policy that succeeds at once",
   unit: nanoseconds,
   millis: 40,
+  warmUp: 100_000,
   subjects: {
     RetryPolicy: effects(Effect.map(RetryPolicy.make(), (policy) => () => policy.retry(work))),
     "Effect.retry": effects(Effect.succeed(() => Effect.retry(work, schedule))),

@@ -1,11 +1,11 @@
 /** HTTP clients in Effect, each over ten connections of its own to one server. */
 import { IdentityProvider } from "@agentweave/spiffe"
-import { SecureChannel } from "@agentweave/transport"
+import { PeerDirectory, SecureChannel, Transport } from "@agentweave/transport"
 import { NodeConnector } from "@agentweave/transport-node"
 import { HttpBody, HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { Context, Effect, Layer, type Scope } from "effect"
-import { layerCounting, recorded } from "../harness/audit.js"
+import { layerCounting, layerFile, recorded } from "../harness/audit.js"
 import type { Environment } from "../harness/Benchmark.js"
 import { contextOf, serverId } from "../harness/credentials.js"
 import { tlsOptions } from "../harness/tls.js"
@@ -34,21 +34,43 @@ export const json = ({ base, execute }: Opened, { body, method, path }: Call): E
   )
 }
 
+/** Where audit events go. */
+export type Audit = "file" | "memory"
+
 /** What our own clients run on. */
-export const services = ({ credentials }: Environment) =>
-  Layer.provideMerge(
-    NodeConnector.layer,
-    Layer.merge(IdentityProvider.layerStatic(contextOf(credentials, credentials.client)), layerCounting(recorded()))
+export const services = (
+  { credentials }: Environment,
+  audit: Audit,
+  identity: Layer.Layer<IdentityProvider.IdentityProvider> = IdentityProvider.layerStatic(
+    contextOf(credentials, credentials.client)
+  )
+) =>
+  NodeConnector.layer.pipe(
+    Layer.provideMerge(audit === "file" ? layerFile() : layerCounting(recorded())),
+    Layer.provideMerge(identity)
   )
 
-export const secureChannel: Open = (environment, server) =>
+/** A channel of its own. Its events go to a file unless told otherwise; metrics are always on. */
+export const secureChannel =
+  (audit: Audit = "file"): Open =>
+  (environment, server) =>
+    Effect.gen(function* () {
+      const context = yield* Layer.build(services(environment, audit))
+      const channel = yield* Effect.provide(
+        SecureChannel.make({ peer: serverId, baseUrl: originOf(environment, server), config: { connections } }),
+        context
+      )
+      return { base: "", execute: channel.execute }
+    })
+
+/** Retry over breaker over pool. */
+export const transport: Open = (environment, server) =>
   Effect.gen(function* () {
-    const context = yield* Layer.build(services(environment))
-    const channel = yield* Effect.provide(
-      SecureChannel.make({ peer: serverId, baseUrl: originOf(environment, server), config: { connections } }),
-      context
-    )
-    return { base: "", execute: channel.execute }
+    const directory = PeerDirectory.layerStatic({ [serverId]: originOf(environment, server) })
+    const layer = Transport.layer({ pool: { maxConnectionsPerTarget: connections, acquireTimeout: "30 seconds" } })
+    const context = yield* Layer.build(Layer.provide(layer, Layer.merge(directory, services(environment, "file"))))
+    const client = yield* Context.get(context, Transport.Transport).client(serverId)
+    return { base: "", execute: client.execute }
   })
 
 /** Effect's client over the very pool that the bare undici contenders use. */

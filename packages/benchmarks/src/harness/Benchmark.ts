@@ -44,6 +44,8 @@ export interface Row {
   readonly baseline: string
   /** The ratio to reach: at least it where higher is better, at most it where lower is. */
   readonly target?: number
+  /** What the target is about. Default the ratio; else the contender's own value, in the benchmark's unit. */
+  readonly targetOf?: "ratio" | "value"
   /** Rows of one group run one after another in one process. Default: a process for each row. */
   readonly group?: string
 }
@@ -65,6 +67,6 @@ export interface Benchmark {
   readonly isolated?: boolean
   /** Length of one side of one round, milliseconds. Default 80. */
   readonly millis?: number
-  /** Length of the warm-up of each side, milliseconds: what V8 needs to settle on the code. Default 400. */
-  readonly warmUpMillis?: number
+  /** Operations each side does before it is timed: what V8 needs to settle on the code. Default 5,000. */
+  readonly warmUp?: number
 }

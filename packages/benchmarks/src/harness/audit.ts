@@ -1,4 +1,8 @@
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { type AuditEvent, AuditLog } from "@agentweave/transport"
+import { NodeAuditLog } from "@agentweave/transport-node"
 import { Layer } from "effect"
 
 /** What an audit sink saw. */
@@ -27,3 +31,10 @@ export const layerCounting = (into: Recorded): Layer.Layer<AuditLog.AuditLog> =>
       return undefined
     }
   })
+
+/** A real audit file, chained and signed, in a folder that goes with the process. */
+export const layerFile = () => {
+  const folder = mkdtempSync(join(tmpdir(), "agentweave-bench-"))
+  process.once("exit", () => rmSync(folder, { recursive: true, force: true }))
+  return NodeAuditLog.layerFile({ path: join(folder, "audit.ndjson") })
+}

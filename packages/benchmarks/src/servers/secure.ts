@@ -1,14 +1,15 @@
-import { IdentityProvider, PeerMatcher, type X509Context } from "@agentweave/spiffe"
+import { type IdentityProvider, PeerMatcher } from "@agentweave/spiffe"
 import { NodeSecureServer } from "@agentweave/transport-node"
 import { HttpServer } from "@effect/platform"
 import { Layer, ManagedRuntime } from "effect"
-import { layerCounting, recorded } from "../harness/audit.js"
+import { layerCounting, layerFile, recorded } from "../harness/audit.js"
 import { clientId, leafId } from "../harness/credentials.js"
 
 /** A `NodeSecureServer` that lives as long as the process. */
 export const serveSecurely = async <E>(
-  context: X509Context.X509Context,
-  app: Layer.Layer<never, E, Layer.Layer.Success<ReturnType<typeof NodeSecureServer.layer>>>
+  identity: Layer.Layer<IdentityProvider.IdentityProvider>,
+  app: Layer.Layer<never, E, Layer.Layer.Success<ReturnType<typeof NodeSecureServer.layer>>>,
+  audit: "file" | "memory" = "memory"
 ): Promise<{ readonly port: number }> => {
   const server = NodeSecureServer.layer({
     port: 0,
@@ -17,8 +18,8 @@ export const serveSecurely = async <E>(
   })
   const runtime = ManagedRuntime.make(
     Layer.provideMerge(app, server).pipe(
-      Layer.provide(IdentityProvider.layerStatic(context)),
-      Layer.provide(layerCounting(recorded()))
+      Layer.provide(audit === "file" ? layerFile() : layerCounting(recorded())),
+      Layer.provide(identity)
     )
   )
   const { address } = await runtime.runPromise(HttpServer.HttpServer)
