@@ -55,15 +55,15 @@ export interface Counters {
 }
 
 /**
- * The delay before retry number `attempt` (0 for the first), in milliseconds: `min(base * exponentialBase^attempt, max)`,
- * and with jitter anything between zero and that.
+ * The delay before retry number `attempt` (0 for the first), in whole milliseconds: `min(base * exponentialBase^attempt,
+ * max)`, and with jitter anything between zero and that.
  */
 export const delay = (config: RetryConfig, attempt: number): Effect.Effect<number> => {
   const base = Duration.toMillis(config.baseDelay)
   // 0 * Infinity is NaN: no base delay, no delay.
   const grown = base === 0 ? 0 : base * config.exponentialBase ** attempt
   const longest = Math.min(grown, Duration.toMillis(config.maxDelay))
-  return config.jitter ? Effect.map(Random.next, (random) => longest * random) : Effect.succeed(longest)
+  return config.jitter ? Effect.map(Random.next, (random) => Math.round(longest * random)) : Effect.succeed(longest)
 }
 
 const neverRetried: ReadonlySet<unknown> = new Set([
