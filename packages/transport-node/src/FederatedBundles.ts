@@ -8,16 +8,16 @@ import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { AuditLog } from "@agentweave/transport/AuditLog"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as BundleEndpoint from "./BundleEndpoint.js"
 import type { BundleEndpointEvent } from "./BundleEndpointEvent.js"
 import { getSpiffe, getWeb } from "./internal/bundleClients.js"
 import * as federation from "./internal/bundleFederation.js"
 import type { Get } from "./internal/bundleFetch.js"
+import { durationsOf } from "./internal/durationOption.js"
 import * as NodeConnector from "./NodeConnector.js"
 
 /**
@@ -53,17 +53,7 @@ export interface Options {
 const invalid = (field: string, description: string): InvalidConfigError =>
   new InvalidConfigError({ config: "FederatedBundles", field, description })
 
-const durationOf = (
-  field: string,
-  input: Duration.DurationInput,
-  minimum: Duration.DurationInput
-): Either.Either<Duration.Duration, InvalidConfigError> =>
-  Duration.decodeUnknown(input).pipe(
-    Option.filter((duration) => Duration.isFinite(duration) && Duration.greaterThanOrEqualTo(duration, minimum)),
-    Either.fromOption(() =>
-      invalid(field, `expected a finite duration of at least ${Duration.format(minimum)}, got ${String(input)}`)
-    )
-  )
+const durationOf = durationsOf("FederatedBundles")
 
 const settingsOf = (options: Options): Either.Either<federation.Settings, InvalidConfigError> =>
   Either.gen(function* () {

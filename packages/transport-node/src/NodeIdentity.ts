@@ -10,12 +10,12 @@ import type { X509Context } from "@agentweave/spiffe/X509Context"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type { IdentityFileEvent } from "./IdentityFileEvent.js"
+import { durationsOf } from "./internal/durationOption.js"
 import { nodeFiles } from "./internal/identityFiles.js"
 import type { Sources } from "./internal/identityParts.js"
 import * as rotation from "./internal/identityRotation.js"
@@ -71,17 +71,7 @@ const sourcesOf = (files: Files): Either.Either<Sources, InvalidConfigError> =>
     return { certificate: files.certificate, key: files.key, bundle: files.bundle, federatedBundles, trustDomain }
   })
 
-const durationOf = (
-  field: string,
-  input: Duration.DurationInput,
-  minimum: Duration.DurationInput
-): Either.Either<Duration.Duration, InvalidConfigError> =>
-  Duration.decodeUnknown(input).pipe(
-    Option.filter((duration) => Duration.isFinite(duration) && Duration.greaterThanOrEqualTo(duration, minimum)),
-    Either.fromOption(() =>
-      invalid(field, `expected a finite duration of at least ${Duration.format(minimum)}, got ${String(input)}`)
-    )
-  )
+const durationOf = durationsOf("NodeIdentity")
 
 const settingsOf = (options: FilesOptions): Either.Either<rotation.Settings, InvalidConfigError> =>
   Either.gen(function* () {

@@ -6,7 +6,20 @@ import { IdentityProvider, X509Bundle, type X509Context, X509Svid } from "@agent
 import { DevAuthority } from "@agentweave/testkit"
 import { type IdentityFileEvent, NodeIdentity } from "@agentweave/transport-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Either, Exit, Layer, Logger, Option, Redacted, type Scope, Stream } from "effect"
+import {
+  Config,
+  ConfigProvider,
+  Context,
+  Effect,
+  Either,
+  Exit,
+  Layer,
+  Logger,
+  Option,
+  Redacted,
+  type Scope,
+  Stream
+} from "effect"
 
 interface Generation {
   readonly svid: X509Svid.X509Svid
@@ -194,10 +207,10 @@ describe("10,000 file swaps against a reader: no mixed pair, none lost", () => {
             for (const step of publish(at(completed + 1))) {
               step()
               // Now and then the reader gets to see what is between two steps.
-              if (completed % 4 === 0) yield* turn
+              if (completed % 8 === 0) yield* turn
             }
             completed++
-            if (completed % 100 === 0) {
+            if (completed % 200 === 0) {
               const count = good
               while (good === count) yield* turn
               const rested = yield* Effect.flatten(read)
@@ -208,7 +221,7 @@ describe("10,000 file swaps against a reader: no mixed pair, none lost", () => {
         yield* Effect.raceFirst(writer, Effect.forever(reader))
         assert.isTrue(Array.from(refused).every((reason) => reason === "Malformed" || reason === "Unavailable"))
         if (mode === "linkSwap") assert.deepStrictEqual(Array.from(refused), [])
-        assert.isAtLeast(good, swaps[mode] / 100)
+        assert.isAtLeast(good, swaps[mode] / 200)
       })
     )
   }
@@ -344,6 +357,39 @@ describe("layerFiles on a real file system", () => {
       assert.deepStrictEqual(yield* exposures, [])
       fs.chmodSync(join(path, "svid_key.pem"), 0o644)
       assert.deepStrictEqual(yield* exposures, [{ _tag: "KeyExposed", path: join(path, "svid_key.pem") }])
+    })
+  )
+
+  quiet("paths and intervals from Config", () =>
+    Effect.gen(function* () {
+      const [first] = yield* generations
+      if (first === undefined) return assert.fail()
+      const path = yield* directory
+      run(inPlace(path)(first))
+      const layer = NodeIdentity.layerFilesConfig({
+        certificate: Config.string("CERTIFICATE"),
+        key: Config.string("KEY"),
+        bundle: Config.string("BUNDLE"),
+        pollInterval: Config.duration("POLL")
+      })
+      const build = (poll: string) =>
+        Effect.flatMap(
+          Effect.withConfigProvider(
+            Layer.build(layer),
+            ConfigProvider.fromMap(
+              new Map([
+                ["CERTIFICATE", filesIn(path).certificate],
+                ["KEY", filesIn(path).key],
+                ["BUNDLE", filesIn(path).bundle],
+                ["POLL", poll]
+              ])
+            )
+          ),
+          (services) => Context.get(services, IdentityProvider.IdentityProvider).x509Context
+        )
+      assert.strictEqual((yield* build("1 minute")).svid.fingerprint, first.svid.fingerprint)
+      assert.strictEqual((yield* Effect.flip(build("0 millis")))._tag, "InvalidConfigError")
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(build("soon"))))
     })
   )
 
