@@ -11,9 +11,11 @@ import { Effect, Layer } from "effect"
 export interface Behaviour {
   /** What an attempt does before it is established: sleeps, fails. */
   connect: (options: Connector.ConnectOptions) => Effect.Effect<void, TransportError.TransportError>
+  /** Sees a connection before the one who asked for it does. */
+  born: (connection: FakeConnection) => void
   /** What the peer does with a request. */
   serve: (exchange: FakeExchange) => void
-  /** Closed connections stay on the wire until `FakeWire.drain`. */
+  /** Connections that we close stay on the wire until `FakeWire.drain`. */
   lingers: boolean
   /** A whole exchange settles a microtask later, as it does over a real socket. */
   settlesLater: boolean
@@ -29,6 +31,7 @@ export class FakeExchange {
   readonly exchange: Connector.Exchange
   aborted = false
   settled = 0
+  private whole = false
   private readonly resume: (
     result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.RequestFailure>
   ) => void
@@ -46,13 +49,13 @@ export class FakeExchange {
   }
 
   /** Headers and the whole body. */
-  respond(body = "", status = 200): void {
-    this.start(status)
+  respond(body = "", status = 200, headers: Readonly<Record<string, string>> = {}): void {
+    this.start(status, headers)
     this.end(body)
   }
 
   /** The headers; the body is still to come. */
-  start(status = 200): void {
+  start(status = 200, headers: Readonly<Record<string, string>> = {}): void {
     const sink = Responses.makeSink({ resume: () => {}, abort: () => this.abort() })
     this.sink = sink
     this.resume(
@@ -60,7 +63,7 @@ export class FakeExchange {
         Responses.makeResponse(sink, {
           request: this.exchange.request,
           status,
-          headers: () => Headers.empty,
+          headers: () => Headers.fromInput(headers),
           setCookie: () => [],
           remoteAddress: undefined
         })
@@ -74,6 +77,7 @@ export class FakeExchange {
 
   end(rest = ""): void {
     if (rest !== "") this.push(rest)
+    this.whole = true
     this.sink?.end()
     if (this.connection.wire.behaviour.settlesLater) queueMicrotask(() => this.settle())
     else this.settle()
@@ -94,7 +98,7 @@ export class FakeExchange {
   }
 
   abort(): void {
-    if (this.settled > 0 || this.aborted) return
+    if (this.whole || this.settled > 0 || this.aborted) return
     this.aborted = true
     this.connection.close("Aborted")
     this.settle()
@@ -172,14 +176,20 @@ export class FakeConnection implements Connector.Connection {
       this.wire.count(this.host, -1)
       this.options.onClose(reason)
     }
-    if (this.wire.behaviour.lingers) this.wire.lingering.push(leave)
+    if (this.wire.behaviour.lingers && reason !== "PeerClosed" && reason !== "Error") this.wire.lingering.push(leave)
     else leave()
   }
 }
 
 /** All that happened on the fake network. */
 export class FakeWire {
-  behaviour: Behaviour = { connect: () => Effect.void, serve: answer, lingers: false, settlesLater: false }
+  behaviour: Behaviour = {
+    connect: () => Effect.void,
+    born: () => {},
+    serve: answer,
+    lingers: false,
+    settlesLater: false
+  }
   readonly connections: Array<FakeConnection> = []
   readonly attempts: Array<string> = []
   readonly abandoned: Array<string> = []
@@ -189,15 +199,18 @@ export class FakeWire {
   /** Connections being opened or not yet closed, now and at most. */
   now = 0
   peak = 0
-  readonly nowByHost = new Map<string, number>()
-  readonly peakByHost = new Map<string, number>()
+  private readonly nowByHost = new Map<string, number>()
+  /** The most there ever were to one host. */
+  peakPerHost = 0
+  /** Connections ever made. */
+  made = 0
 
   count(host: string, change: number): void {
     this.now += change
     this.peak = Math.max(this.peak, this.now)
     const here = (this.nowByHost.get(host) ?? 0) + change
     this.nowByHost.set(host, here)
-    this.peakByHost.set(host, Math.max(this.peakByHost.get(host) ?? 0, here))
+    this.peakPerHost = Math.max(this.peakPerHost, here)
   }
 
   /** Connections that were closed leave the wire. */
@@ -225,15 +238,17 @@ export class FakeWire {
           })
         ).pipe(
           Effect.map(() => {
-            const connection = new FakeConnection(this, options, `c${this.connections.length + 1}`)
+            const connection = new FakeConnection(this, options, `c${++this.made}`)
             this.connections.push(connection)
+            this.behaviour.born(connection)
             return connection
           }),
           Effect.tap((connection) =>
             Effect.addFinalizer(() =>
               Effect.sync(() => {
+                if (connection.closed !== undefined) return
                 connection.close("Shutdown")
-                if (connection.current !== undefined) connection.current.breakOff()
+                connection.current?.breakOff()
               })
             )
           )

@@ -1,5 +1,6 @@
 import type { HttpClientError } from "@effect/platform/HttpClientError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
+import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -7,7 +8,7 @@ import * as Either from "effect/Either"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { Connection, Exchange, RequestFailure } from "../Connector.js"
-import { type Base, resolve } from "./target.js"
+import { absolute, type Base, resolve } from "./target.js"
 
 /** A connection and where it leads. */
 export interface Link {
@@ -39,7 +40,7 @@ type Result<E> = Effect.Effect<HttpClientResponse, E | RequestFailure>
 
 /** One request, from the lease of its connection to the end of its exchange. */
 class Run<L extends Link, E> implements Exchange, Requester {
-  readonly request: HttpClientRequest
+  request: HttpClientRequest
   readonly fiber: RuntimeFiber<unknown, unknown>
   path: string
   private readonly source: Source<L, E>
@@ -81,10 +82,12 @@ class Run<L extends Link, E> implements Exchange, Requester {
       const target = resolve(link.base, this.request)
       if (Either.isLeft(target)) {
         this.settle()
-        return resume(Effect.fail(target.left))
+        resume(Effect.fail(target.left))
+        return
       }
       this.path = target.right.path
     }
+    this.request = ClientRequest.setUrl(this.request, absolute(link.base, this.request.url))
     this.started = true
     const abort = link.connection.unsafeStart(this, resume)
     if (this.link !== undefined) this.abort = abort

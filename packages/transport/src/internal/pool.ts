@@ -226,7 +226,9 @@ export class Pool<E> {
     return Effect.withFiberRuntime<PoolLink, OpenError | ER>((fiber) => {
       if (this.isClosed) return Effect.interrupt
       this.openers.add(fiber)
-      return Effect.interruptible(Effect.tap(this.options.address(slot.target.key), claimant.admit)).pipe(
+      return Effect.interruptible(
+        Effect.tap(this.options.address(slot.target.key), (base) => claimant.admit(base))
+      ).pipe(
         Effect.flatMap((base) => Effect.zipRight(this.enterWire(slot.target), this.connect(slot, base))),
         Effect.ensuring(Effect.sync(() => this.openers.delete(fiber)))
       )

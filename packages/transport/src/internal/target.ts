@@ -70,26 +70,30 @@ export const resolve = (
   return resolveSlow(base, request)
 }
 
+const isAbsolute = (text: string): boolean => /^[a-zA-Z][a-zA-Z0-9+.-]*:/.test(text)
+
+/** A request's URL with its origin: what followers of redirects and readers of errors expect of a request. */
+export const absolute = (base: Base, text: string): string => {
+  if (text.startsWith("/")) return base.origin + base.prefix + text
+  if (isAbsolute(text)) return text
+  return `${base.origin}${base.prefix}${text === "" || text.startsWith("?") ? "" : "/"}${text}`
+}
+
 const resolveSlow = (
   base: Base | undefined,
   request: HttpClientRequest
 ): Either.Either<Target, HttpClientError.RequestError> => {
   const text = request.url
-  const absolute = /^[a-zA-Z][a-zA-Z0-9+.-]*:/.test(text)
-  if (!absolute && base === undefined) {
+  if (!isAbsolute(text) && base === undefined) {
     return invalid(
       request,
       `expected an absolute https: URL (this channel has no base URL), got ${JSON.stringify(text)}`
     )
   }
-  if (!absolute && text.startsWith("//")) {
+  if (text.startsWith("//")) {
     return invalid(request, `expected a path or an https: URL, got ${JSON.stringify(text)}`)
   }
-  const joined =
-    absolute || base === undefined
-      ? text
-      : `${base.origin}${base.prefix}${text === "" || text.startsWith("/") || text.startsWith("?") ? "" : "/"}${text}`
-  const made = UrlParams.makeUrl(joined, request.urlParams, Option.none())
+  const made = UrlParams.makeUrl(base === undefined ? text : absolute(base, text), request.urlParams, Option.none())
   if (Either.isLeft(made)) return invalid(request, `expected a URL, got ${JSON.stringify(text)}: ${made.left.message}`)
   const url = made.right
   const refused = refusal(url)

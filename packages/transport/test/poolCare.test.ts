@@ -1,0 +1,399 @@
+import { ConnectionPool, PeerDirectory } from "@agentweave/transport"
+import { assert, describe, it } from "@effect/vitest"
+import { Config, ConfigProvider, Context, Deferred, Duration, Effect, Fiber, Layer, Logger, TestClock } from "effect"
+import { FakeWire, identity } from "./fakeConnector.js"
+import { a, b, hold, peek, settle, setup, tag } from "./fakePool.js"
+
+const warnings = () => {
+  const messages: Array<string> = []
+  const layer = Logger.replace(
+    Logger.defaultLogger,
+    Logger.make(({ annotations, message }) => {
+      messages.push([String(message), ...Array.from(annotations, ([key, value]) => `${key}=${value}`)].join("\n"))
+    })
+  )
+  return { messages, layer }
+}
+
+describe("cleanup", () => {
+  it.effect("closes connections that were idle for the idle timeout, at the next round", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({ idleTimeout: "25 seconds", cleanupInterval: "10 seconds" })
+      const first = yield* hold(pool, a)
+      yield* TestClock.adjust("2 seconds")
+      yield* first.end
+      const second = yield* hold(pool, b)
+      yield* TestClock.adjust("27 seconds")
+      assert.deepInclude(yield* pool.stats, { idle: 1, inUse: 1, totalCleanups: 0 })
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Idle", undefined]
+      )
+      assert.deepInclude(yield* pool.stats, {
+        idle: 0,
+        inUse: 1,
+        totalCleanups: 1,
+        poolSizes: { [b]: 1 },
+        targetCount: 1
+      })
+      yield* second.end
+    })
+  )
+
+  it.effect("closes idle connections that lived for their maximum lifetime", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({ maxLifetime: "25 seconds", cleanupInterval: "10 seconds" })
+      yield* pool.client(a).get("/")
+      yield* TestClock.adjust("20 seconds")
+      yield* pool.client(a).get("/")
+      assert.strictEqual(wire.open.length, 1)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Age"]
+      )
+    })
+  )
+
+  it.effect("a connection past its maximum lifetime is not leased again, and a lease may outlive it", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({ maxLifetime: "25 seconds", cleanupInterval: "1 hour" })
+      const { channel, end } = yield* hold(pool, a)
+      yield* TestClock.adjust("24 seconds")
+      yield* end
+      yield* TestClock.adjust("1 second")
+      const second = yield* hold(pool, a)
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Age", undefined]
+      )
+      yield* TestClock.adjust("25 seconds")
+      assert.strictEqual((yield* second.channel.get("/")).status, 200)
+      yield* second.end
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Age", "Age"]
+      )
+      assert.strictEqual(tag(yield* Effect.flip(channel.get("/"))), "RequestError")
+    })
+  )
+
+  it.effect("reports a lease that is held for too long, once, with the place that took it", () =>
+    Effect.gen(function* () {
+      const { layer, messages } = warnings()
+      const leaks: Array<ConnectionPool.Leak> = []
+      const { pool } = yield* setup({
+        leakThreshold: "15 seconds",
+        cleanupInterval: "10 seconds",
+        onLeak: (leak) => Effect.sync(() => leaks.push(leak))
+      }).pipe(Effect.provide(layer))
+      yield* Effect.flatMap(hold(pool, a), ({ end }) => end)
+      const leakyFunction = () => hold(pool, b)
+      const { end } = yield* Effect.withSpan(leakyFunction(), "leaky span")
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(leaks, [])
+      yield* TestClock.adjust("30 seconds")
+      assert.strictEqual(leaks.length, 1)
+      assert.deepInclude(leaks[0] ?? {}, { peer: b, span: "leaky span", heldFor: Duration.seconds(20) })
+      assert.include(leaks[0]?.stack, "fakePool.ts")
+      assert.strictEqual(messages.length, 1)
+      assert.include(messages[0], `a connection to ${b} is leased for 20s already`)
+      assert.include(messages[0], "span=leaky span")
+      yield* end
+    })
+  )
+
+  it.effect("reports a request whose response is never read, with the place that made it", () =>
+    Effect.gen(function* () {
+      const leaks: Array<ConnectionPool.Leak> = []
+      const { pool } = yield* setup(
+        { leakThreshold: "15 seconds", onLeak: (leak) => Effect.sync(() => leaks.push(leak)) },
+        { serve: (exchange) => exchange.start() }
+      ).pipe(Effect.provide(warnings().layer))
+      yield* pool.client(a).get("/")
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(leaks.length, 1)
+      assert.include(leaks[0]?.stack, "poolCare.test.ts")
+    })
+  )
+
+  it.effect("goes on when the hook fails", () =>
+    Effect.gen(function* () {
+      const { layer, messages } = warnings()
+      const { pool, wire } = yield* setup({
+        leakThreshold: "5 seconds",
+        idleTimeout: "15 seconds",
+        onLeak: () => Effect.die("broken hook")
+      }).pipe(Effect.provide(layer))
+      yield* hold(pool, a)
+      yield* pool.client(a).get("/")
+      yield* TestClock.adjust("20 seconds")
+      assert.strictEqual(messages.filter((_) => _.includes("care of the connection pool failed")).length, 1)
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        [undefined, "Idle"]
+      )
+    })
+  )
+})
+
+describe("health", () => {
+  it.effect("a connection that the peer has closed is never handed out", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup()
+      yield* pool.client(a).get("/1")
+      wire.connections[0]?.close()
+      assert.deepInclude(yield* pool.stats, { totalConnections: 0, totalCleanups: 1, targetCount: 0 })
+      yield* pool.client(a).get("/2")
+      assert.strictEqual(wire.connections.length, 2)
+    })
+  )
+
+  it.effect("a connection that takes no requests any more is not handed out, and goes at the next check", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({ idleTimeout: "1 hour" }, { lingers: true })
+      yield* pool.client(a).get("/1")
+      wire.connections[0]?.unsafeRetire("Rotation")
+      assert.deepInclude(yield* pool.stats, { idle: 1 })
+      yield* TestClock.adjust("30 seconds")
+      assert.deepInclude(yield* pool.stats, { idle: 0, totalConnections: 0 })
+      wire.drain()
+      yield* pool.client(a).get("/2")
+      wire.connections[1]?.unsafeRetire("Rotation")
+      wire.drain()
+      yield* pool.client(a).get("/3")
+      assert.deepStrictEqual(wire.faults, [])
+    })
+  )
+
+  it.effect("a connection whose probe fails is closed, one whose probe succeeds stays idle", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({
+        idleTimeout: "1 hour",
+        healthCheck: (channel) =>
+          Effect.flatMap(channel.get("/health"), (_) => (_.status < 400 ? Effect.void : Effect.fail("sick")))
+      })
+      const [first, second] = [yield* hold(pool, a), yield* hold(pool, a)]
+      yield* first.end
+      yield* second.end
+      wire.behaviour.serve = (exchange) => exchange.respond("", exchange.connection.id === "c1" ? 500 : 200)
+      yield* TestClock.adjust("30 seconds")
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Unhealthy", undefined]
+      )
+      assert.deepInclude(yield* pool.stats, { idle: 1, inUse: 0, totalConnections: 1, totalAcquisitions: 2 })
+    })
+  )
+
+  it.effect("a probe does not make a connection look used", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({ healthCheck: (channel) => channel.get("/health") })
+      yield* pool.client(a).get("/")
+      yield* TestClock.adjust("60 seconds")
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Idle"]
+      )
+      assert.isAtLeast(wire.exchanges.length, 2)
+    })
+  )
+
+  it.effect("a connection is in use while it is probed, one of a peer at a time", () =>
+    Effect.gen(function* () {
+      const go = yield* Deferred.make<void>()
+      const { pool } = yield* setup({ healthCheck: () => Deferred.await(go), maxConnectionsPerTarget: 2 })
+      const held = [yield* hold(pool, a), yield* hold(pool, a), yield* hold(pool, b)]
+      yield* Effect.forEach(held, ({ end }) => end)
+      yield* TestClock.adjust("30 seconds")
+      assert.deepInclude(yield* pool.stats, { idle: 1, inUse: 2 })
+      yield* hold(pool, a)
+      assert.strictEqual(tag(yield* Effect.flip(hold(pool, a))), "PoolExhaustedError")
+      yield* Deferred.succeed(go, undefined)
+      yield* settle
+      assert.deepInclude(yield* pool.stats, { idle: 2, inUse: 1 })
+    })
+  )
+
+  it.effect("a probe that takes longer than the interval counts as failed", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({ healthCheck: () => Effect.never, idleTimeout: "1 hour" })
+      yield* pool.client(a).get("/")
+      yield* TestClock.adjust("60 seconds")
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Unhealthy"]
+      )
+      assert.deepInclude(yield* pool.stats, { totalConnections: 0 })
+    })
+  )
+
+  it.effect("a probe that throws counts as failed, and the checks go on", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({
+        healthCheck: () => {
+          throw new Error("broken probe")
+        },
+        idleTimeout: "1 hour"
+      })
+      yield* pool.client(a).get("/")
+      yield* TestClock.adjust("30 seconds")
+      yield* pool.client(a).get("/")
+      yield* TestClock.adjust("30 seconds")
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Unhealthy", "Unhealthy"]
+      )
+    })
+  )
+})
+
+describe("invalidation", () => {
+  it.effect("closes a peer's idle connections at once and leased ones with their lease", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup()
+      const [first, second, other] = [yield* hold(pool, a), yield* hold(pool, a), yield* hold(pool, b)]
+      yield* first.end
+      yield* other.end
+      yield* pool.invalidate(a)
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Invalidated", undefined, undefined]
+      )
+      assert.strictEqual((yield* second.channel.get("/")).status, 200)
+      yield* second.end
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Invalidated", "Invalidated", undefined]
+      )
+      assert.deepInclude(yield* pool.stats, { idle: 1, totalConnections: 1 })
+    })
+  )
+
+  it.effect("closes one connection with its lease", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup()
+      const [first, second] = [yield* hold(pool, a), yield* hold(pool, a)]
+      yield* pool.invalidateChannel(first.channel)
+      yield* Effect.all([first.end, second.end])
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Invalidated", undefined]
+      )
+    })
+  )
+
+  it.effect("a connection that is being opened is used once", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup({}, { connect: () => Effect.sleep("1 second") })
+      const fiber = yield* Effect.fork(pool.client(a).get("/"))
+      yield* settle
+      yield* pool.invalidate(a)
+      yield* TestClock.adjust("1 second")
+      assert.deepInclude(yield* peek(fiber), { status: 200 })
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Invalidated"]
+      )
+    })
+  )
+
+  it.effect("closeAll closes everything and leaves the pool open", () =>
+    Effect.gen(function* () {
+      const { pool, wire } = yield* setup()
+      const [first, second] = [yield* hold(pool, a), yield* hold(pool, b)]
+      yield* first.end
+      yield* pool.closeAll
+      yield* second.end
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Invalidated", "Invalidated"]
+      )
+      yield* hold(pool, a)
+    })
+  )
+})
+
+describe("the end of the pool", () => {
+  it.effect("closes every connection, fails who waits or opens, and serves nobody any more", () =>
+    Effect.gen(function* () {
+      const { close, pool, wire } = yield* setup({ maxConnectionsPerTarget: 1, acquireTimeout: "1 minute" })
+      const idle = yield* hold(pool, a)
+      yield* idle.end
+      const { channel, end } = yield* hold(pool, a)
+      wire.behaviour.serve = () => {}
+      const request = yield* Effect.fork(channel.get("/"))
+      const waiting = yield* Effect.fork(hold(pool, a))
+      wire.behaviour.connect = () => Effect.never
+      const opening = yield* Effect.fork(pool.client(b).get("/"))
+      yield* settle
+      yield* close
+      assert.deepInclude(yield* peek(waiting), { _tag: "PoolClosedError", targetId: a })
+      assert.deepInclude(yield* peek(opening), { _tag: "PoolClosedError", targetId: b })
+      assert.deepInclude(yield* peek(request), { _tag: "ConnectionError", outcome: "Unknown" })
+      assert.deepInclude(yield* Effect.flip(hold(pool, a)), { _tag: "PoolClosedError", targetId: a })
+      assert.deepInclude(yield* Effect.flip(pool.client(a).get("/")), { _tag: "PoolClosedError", targetId: a })
+      assert.deepInclude(yield* Effect.flip(channel.get("/")), { _tag: "RequestError", reason: "Transport" })
+      assert.deepStrictEqual(
+        wire.connections.map((_) => _.closed),
+        ["Shutdown"]
+      )
+      assert.deepStrictEqual(wire.abandoned, ["b.test"])
+      assert.strictEqual(wire.now, 0)
+      yield* end
+      assert.deepInclude(yield* pool.stats, { totalConnections: 0, waiting: 0, targetCount: 0 })
+    })
+  )
+
+  it.effect("in the middle of a probe closes its connection too", () =>
+    Effect.gen(function* () {
+      const { close, pool, wire } = yield* setup({ healthCheck: () => Effect.never })
+      yield* pool.client(a).get("/")
+      yield* TestClock.adjust("30 seconds")
+      yield* close
+      assert.strictEqual(wire.now, 0)
+    })
+  )
+})
+
+describe("layers", () => {
+  it.effect("layerConfig reads its options from Config", () =>
+    Effect.gen(function* () {
+      const wire = new FakeWire()
+      const layer = ConnectionPool.layerConfig({
+        maxConnectionsPerTarget: Config.integer("SIZE"),
+        acquireTimeout: Config.duration("WAIT")
+      }).pipe(
+        Layer.provide(Layer.mergeAll(wire.layer, identity, PeerDirectory.layerTemplate("https://{1}.test"))),
+        Layer.provide(
+          Layer.setConfigProvider(
+            ConfigProvider.fromMap(
+              new Map([
+                ["SIZE", "1"],
+                ["WAIT", "2 seconds"]
+              ])
+            )
+          )
+        )
+      )
+      const pool = Context.get(yield* Layer.build(layer), ConnectionPool.ConnectionPool)
+      yield* pool.acquire(a)
+      const second = yield* Effect.fork(pool.acquire(a))
+      yield* TestClock.adjust("2 seconds")
+      assert.deepInclude(yield* Effect.flip(Fiber.join(second)), { _tag: "PoolExhaustedError", maxConnections: 1 })
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("refuse a bad configuration with the field and the rule", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(setup({ maxConnectionsPerTarget: 0 }))
+      assert.strictEqual(
+        error.message,
+        "PoolConfig.maxConnectionsPerTarget: expected an integer of at least 1 and at most 65535, got 0"
+      )
+      const other = yield* Effect.flip(setup({ transport: { timeout: 0 } }))
+      assert.strictEqual(other.message, "TransportConfig.timeout: expected a positive, finite duration, got 0")
+    })
+  )
+})

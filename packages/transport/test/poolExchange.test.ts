@@ -1,0 +1,112 @@
+import type { SecureChannel } from "@agentweave/transport"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, FiberId } from "effect"
+import * as fc from "fast-check"
+import { answer, type FakeExchange } from "./fakeConnector.js"
+import { a, setup } from "./fakePool.js"
+import { ManualRuntime } from "./manualRuntime.js"
+
+/** A pool whose fibers stop after every operation, so that an interruption can come between any two. */
+const world = (options: Parameters<typeof setup>[0] = {}, behaviour: Parameters<typeof setup>[1] = {}) => {
+  const manual = new ManualRuntime()
+  const run = <A, E>(effect: Effect.Effect<A, E>): A => {
+    const fiber = manual.fork(effect)
+    manual.flush()
+    const exit = fiber.unsafePoll()
+    if (exit === null || Exit.isFailure(exit)) throw new Error(`expected a success, got ${exit}`)
+    return exit.value
+  }
+  const made = run(setup(options, behaviour))
+  manual.opsBeforeYield = 2
+  return { manual, run, ...made }
+}
+
+type World = ReturnType<typeof world>
+
+/** The ways to use a pool. */
+const uses: Record<string, (pool: World["pool"]) => Effect.Effect<unknown, unknown>> = {
+  client: (pool) => pool.client(a).get("/"),
+  withChannel: (pool) => pool.withChannel(a, (channel) => channel.get("/")),
+  "withChannel, two requests at a time": (pool) =>
+    pool.withChannel(a, (channel: SecureChannel.SecureChannel) =>
+      Effect.flatMap(Effect.fork(channel.get("/1")), (first) => Effect.zipRight(channel.get("/2"), Fiber.join(first)))
+    ),
+  acquire: (pool) => Effect.scoped(Effect.flatMap(pool.acquire(a), (channel) => channel.get("/")))
+}
+
+/** Nothing is left of a use: no lease, no waiter, no exchange; and what is open is idle. */
+const checkNothingLeft = ({ manual, pool, run, wire }: World, note: string): void => {
+  manual.flush()
+  const { idle, inUse, opening, totalConnections, waiting } = run(pool.stats)
+  assert.deepStrictEqual({ inUse, opening, waiting }, { inUse: 0, opening: 0, waiting: 0 }, note)
+  assert.strictEqual(totalConnections, idle, note)
+  assert.strictEqual(wire.open.length, idle, note)
+  assert.strictEqual(wire.now, idle, note)
+  assert.deepStrictEqual(
+    wire.exchanges.map((_) => _.settled),
+    wire.exchanges.map(() => 1),
+    note
+  )
+  assert.deepStrictEqual(wire.faults, [], note)
+}
+
+describe("a use of the pool that is interrupted", () => {
+  for (const [name, use] of Object.entries(uses)) {
+    for (const warm of [true, false]) {
+      it(`${name}, ${warm ? "on an idle" : "on a new"} connection: leaves nothing behind at any point`, () => {
+        const one = world()
+        let points = 0
+        for (let ended = false; !ended && points < 1_000; points++) {
+          one.wire.behaviour.serve = answer
+          if (warm) one.run(one.pool.client(a).get("/"))
+          // The peer never answers: a request that was not aborted would stay.
+          one.wire.behaviour.serve = () => {}
+          const fiber = one.manual.fork(use(one.pool))
+          one.manual.flush(points)
+          ended = one.manual.pending === 0
+          fiber.unsafeInterruptAsFork(FiberId.none)
+          one.manual.flush()
+          const exit = fiber.unsafePoll()
+          assert.isTrue(exit !== null && Exit.isInterrupted(exit), `${name} at ${points}`)
+          checkNothingLeft(one, `${name} at ${points}`)
+          one.run(one.pool.closeAll)
+          one.wire.connections.splice(0)
+        }
+        assert.isAtLeast(points, 6)
+      })
+    }
+
+    it(`${name}: a queue of them, each interrupted or not at some point, loses no lease`, () => {
+      fc.assert(
+        fc.property(
+          fc.array(fc.record({ after: fc.nat(25), interrupt: fc.boolean(), break: fc.boolean() }), { maxLength: 8 }),
+          (plan) => {
+            const exchanges: Array<FakeExchange> = []
+            const one = world(
+              { maxConnectionsPerTarget: 2, acquireTimeout: "1 minute" },
+              { serve: (exchange) => void exchanges.push(exchange) }
+            )
+            const fibers = plan.map(() => one.manual.fork(use(one.pool)))
+            plan.forEach((step, index) => {
+              one.manual.flush(step.after)
+              if (step.interrupt) fibers[index]?.unsafeInterruptAsFork(FiberId.none)
+              const exchange = exchanges.find((_) => _.settled === 0)
+              if (step.break) exchange?.breakOff()
+              else exchange?.respond()
+            })
+            one.manual.flush()
+            for (let next = 0; next >= 0; ) {
+              next = exchanges.findIndex((_) => _.settled === 0)
+              exchanges[next]?.respond()
+              one.manual.flush()
+            }
+            for (const fiber of fibers) assert.notStrictEqual(fiber.unsafePoll(), null)
+            checkNothingLeft(one, "at the end")
+            assert.isAtMost(one.wire.peak, 2)
+          }
+        ),
+        { numRuns: 80, seed: 7 }
+      )
+    })
+  }
+})
