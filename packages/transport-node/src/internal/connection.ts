@@ -67,8 +67,8 @@ export class NodeConnection implements Connection, Carrier, Timed {
   private onSettled: ((error?: string) => void) | undefined = undefined
   private retired: CloseReason | undefined = undefined
   private firstAlert: string | undefined = undefined
-  private peerEnded = false
-  private broken = false
+  peerEnded = false
+  broken = false
   private closed = false
   private onGone: (() => void) | undefined = undefined
   private requests = 0
@@ -144,7 +144,10 @@ export class NodeConnection implements Connection, Carrier, Timed {
       {
         path: exchange.path,
         method: request.method,
-        headers: request.headers,
+        headers:
+          upload.contentType === undefined
+            ? request.headers
+            : { ...request.headers, "content-type": upload.contentType },
         body: upload.body,
         // undici would end the connection after every HEAD, in case the peer sends a body with its response. What a peer
         // sends unasked ends the connection in any case, before the next request.

@@ -146,6 +146,15 @@ export const fromHandshake = (
   })
 }
 
+/**
+ * What undici (7.30) says of a response it cannot read. Its parser's errors have a name and no code; where the response
+ * states a length, any of them becomes a length mismatch.
+ */
+const isUnreadable = (cause: unknown): boolean =>
+  (cause instanceof Error && cause.name === "HTTPParserError") ||
+  codeOf(cause) === "UND_ERR_HEADERS_OVERFLOW" ||
+  codeOf(cause) === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"
+
 /** An error of an exchange on an established connection. */
 export const fromExchange = (
   cause: unknown,
@@ -153,6 +162,8 @@ export const fromExchange = (
     readonly address: string
     readonly outcome: Outcome
     readonly alert: string | undefined
+    /** What can not be read after the peer's end is what is not there. */
+    readonly peerEnded: boolean
     readonly responseStarted: boolean
   }
 ): IdentityError | ConnectionError => {
@@ -160,8 +171,7 @@ export const fromExchange = (
     return localCertificateRefused(options.alert, options.address)
   }
   const code = codeOf(cause)
-  const malformed =
-    code.startsWith("HPE_") || code === "UND_ERR_HEADERS_OVERFLOW" || code === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"
+  const malformed = isUnreadable(cause) && !options.peerEnded
   return new ConnectionError({
     reason: malformed ? "Malformed" : options.responseStarted ? "Lost" : "Closed",
     outcome: options.outcome,

@@ -15,6 +15,10 @@ export interface Carrier {
   readonly address: string
   readonly remoteAddress: string | undefined
   readonly timeoutMillis: number
+  /** The peer ended the connection, in order. */
+  readonly peerEnded: boolean
+  /** The connection ended otherwise. */
+  readonly broken: boolean
   /** The first certificate alert seen on the socket, if any. */
   readonly alert: () => string | undefined
   /** Milliseconds since the epoch. */
@@ -132,6 +136,11 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   }
 
   onComplete(): void {
+    // To undici (7.30) a reset is an end like any other, for a body that only the connection's end delimits.
+    if (this.carrier.broken) {
+      this.onError(new Error("the connection was reset"))
+      return
+    }
     this.complete = true
     this.schedule()
   }
@@ -174,6 +183,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
         address: this.carrier.address,
         outcome: this.outcome,
         alert: this.carrier.alert(),
+        peerEnded: this.carrier.peerEnded,
         responseStarted: this.responseStarted
       })
     )

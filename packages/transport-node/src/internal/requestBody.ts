@@ -4,9 +4,8 @@ import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
 import * as Stream from "effect/Stream"
-import type { FormData } from "undici"
 
-type Body = Uint8Array | AsyncIterable<Uint8Array> | FormData | string | null
+type Body = Uint8Array | AsyncIterable<Uint8Array> | string | null
 
 /** A body larger than this is written in slices of this size: one large write costs a copy of the whole. */
 const sliceSize = 64 * 1024
@@ -19,9 +18,17 @@ async function* slices(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 export interface Upload {
   readonly body: Body
   readonly cancel: (() => void) | undefined
+  /** Where only the encoding of the body says it. */
+  readonly contentType: string | undefined
 }
 
-const plain = (body: Body): Upload => ({ body, cancel: undefined })
+const plain = (body: Body): Upload => ({ body, cancel: undefined, contentType: undefined })
+
+/** undici (7.30) knows its own forms only, and not the platform's: a form is encoded by the platform itself. */
+const encoded = (form: FormData): Upload => {
+  const { body, headers } = new Response(form)
+  return { body, cancel: undefined, contentType: headers.get("content-type") ?? undefined }
+}
 
 /**
  * Runs a body stream in the fiber's context, one pull a chunk that the socket has room for. undici does not tell an
@@ -41,7 +48,8 @@ const streamed = (
   const iterator = Stream.toAsyncIterableRuntime(observed, runtime)[Symbol.asyncIterator]()
   return {
     body: { [Symbol.asyncIterator]: () => iterator },
-    cancel: () => void iterator.return?.()
+    cancel: () => void iterator.return?.(),
+    contentType: undefined
   }
 }
 
@@ -59,7 +67,7 @@ export const toUndici = (
     case "Raw":
       return plain(body.body as Body)
     case "FormData":
-      return plain(body.formData as unknown as FormData)
+      return encoded(body.formData)
     case "Stream":
       return streamed(body.stream, fiber, onFailure)
   }
