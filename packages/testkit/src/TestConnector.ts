@@ -65,7 +65,7 @@ export interface Answerer {
 export interface TestConnector {
   /**
    * The connector, with the needs of a real one: own SVID and bundles are judged as they would be, and every connection
-   * leaves its audit events. It may be built several times, all of it is this one network.
+   * and request leaves its audit events. It may be built several times, all of it is this one network.
    */
   readonly layer: Layer.Layer<Connector.Connector, never, IdentityProvider.IdentityProvider | AuditLog.AuditLog>
   /** Who answers requests from now on, on live connections too. */
@@ -212,8 +212,8 @@ export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
       Connector.Connector,
       Effect.gen(function* () {
         const identity = yield* IdentityProvider.IdentityProvider
-        const audit = yield* AuditLog.AuditLog
-        return { connect: (connect) => open(network, identity, audit, connect) }
+        const record = yield* AuditLog.recorder
+        return { connect: (connect) => open(network, identity, record, connect) }
       })
     ),
     setHandler,

@@ -56,8 +56,13 @@ describe("TestConnector", () => {
       expect(events.map(({ _tag }) => _tag)).toEqual([
         "ConnectionAttempted",
         "ConnectionEstablished",
+        "RequestStarted",
+        "RequestEnded",
+        "RequestStarted",
+        "RequestEnded",
         "ConnectionClosed"
       ])
+      expect(events[3]).toMatchObject({ connectionId: "c1", method: "GET", path: "/v1/invoices", status: 200 })
       expect(events.at(-1)).toMatchObject({ reason: "Shutdown", requests: 2, time: 60_000, durationMillis: 60_000 })
     })
   )
@@ -214,6 +219,10 @@ describe("TestConnector", () => {
         expect(yield* network.open).toBe(1)
         yield* network.closeAll()
         expect(yield* Fiber.join(waiting)).toMatchObject({ reason: "Closed", outcome: "Unknown" })
+        expect(events.slice(-2)).toMatchObject([
+          { _tag: "RequestEnded", error: "ConnectionError" },
+          { _tag: "ConnectionClosed", reason: "PeerClosed" }
+        ])
         yield* network.setHandler(() =>
           Effect.succeed(HttpServerResponse.stream(Stream.concat(Stream.make(new Uint8Array(3)), Stream.never)))
         )
@@ -246,7 +255,7 @@ describe("TestConnector", () => {
     Effect.gen(function* () {
       const started = yield* Deferred.make<void>()
       const interrupted = yield* Deferred.make<void>()
-      const { channel, network } = yield* setup(() =>
+      const { channel, events, network } = yield* setup(() =>
         Effect.zipRight(Deferred.succeed(started, undefined), Effect.never).pipe(
           Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
         )
@@ -255,6 +264,10 @@ describe("TestConnector", () => {
       yield* Deferred.await(started)
       yield* Fiber.interrupt(request)
       yield* Deferred.await(interrupted)
+      expect(events.slice(-2)).toMatchObject([
+        { _tag: "RequestEnded", error: "Interrupted" },
+        { _tag: "ConnectionClosed", reason: "Aborted", requests: 1 }
+      ])
       expect(yield* network.connections).toMatchObject([{ closed: { reason: "Aborted" } }])
     })
   )
@@ -281,7 +294,7 @@ describe("TestConnector", () => {
         address: "x:1",
         description: "by the test"
       })
-      const { channel, network } = yield* setup(() => Effect.fail(lost))
+      const { channel, events, network } = yield* setup(() => Effect.fail(lost))
       expect(yield* Effect.flip(channel.get("/"))).toBe(lost)
       yield* network.setHandler(() => Effect.die("a mistake in the test"))
       const died = yield* Effect.exit(channel.get("/"))
@@ -295,6 +308,12 @@ describe("TestConnector", () => {
       )
       expect(failing).toMatchObject({ _tag: "RequestError", reason: "Encode", cause: "no more" })
       expect((yield* network.connections).map(({ closed }) => closed?.reason)).toEqual(Array(4).fill("Error"))
+      expect(events.flatMap((event) => (event._tag === "RequestEnded" ? [event.error] : []))).toEqual([
+        "ConnectionError",
+        "Defect",
+        "Defect",
+        "RequestError"
+      ])
     })
   )
 

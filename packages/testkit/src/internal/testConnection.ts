@@ -74,13 +74,16 @@ export class TestConnection implements Connector.Connection {
   /** The connection ends now; what is in flight fails. */
   breakOff(reason: AuditEvent.CloseReason): void {
     const { current } = this
-    this.close(this.retired ?? reason)
-    current?.breakOff()
+    this.retired ??= reason
+    if (current === undefined) this.close(this.retired)
+    else current.breakOff()
   }
 
-  /** The exchange is over. */
-  settled(): void {
+  /** The exchange is over. With a reason the connection is of no more use, and ends once its owner knows the exchange did. */
+  settle(reason: AuditEvent.CloseReason | undefined, onSettled: () => void): void {
     this.current = undefined
+    this.retired ??= reason
+    onSettled()
     if (this.retired !== undefined) this.close(this.retired)
   }
 
@@ -90,6 +93,10 @@ export class TestConnection implements Connector.Connection {
     this.options.onClosed(this, reason)
   }
 }
+
+/** What an exchange failed with, as it stands in the audit log. */
+const tagOf = (cause: Cause.Cause<Connector.RequestFailure>): string =>
+  Option.match(Cause.failureOption(cause), { onNone: () => "Defect", onSome: ({ _tag }) => _tag })
 
 class TestExchange implements ConnectorResponse.Source {
   private readonly connection: TestConnection
@@ -137,6 +144,7 @@ class TestExchange implements ConnectorResponse.Source {
       this.sink = sink
       const { request } = this.exchange
       const body = responseBody(request, response)
+      this.exchange.onStatus?.(response.status)
       this.settleFiber(
         Effect.sync(() =>
           ConnectorResponse.makeResponse(sink, {
@@ -208,7 +216,7 @@ class TestExchange implements ConnectorResponse.Source {
     }
     const { sink } = this
     const error = Option.filter(Cause.failureOption(cause), TransportError.isTransportError)
-    this.finish("Error")
+    this.finish(tagOf(cause), "Error")
     sink?.fail(Option.getOrElse(error, () => this.broken("the answer's body failed", Cause.squash(cause))))
     this.settleFiber(Effect.failCause(cause))
   }
@@ -218,7 +226,7 @@ class TestExchange implements ConnectorResponse.Source {
     if (this.done) return
     const { sink } = this
     const error = this.broken("expected the connection to last until the response is whole, it was closed")
-    this.finish()
+    this.finish(error._tag)
     this.interrupt()
     sink?.fail(error)
     this.settleFiber(Effect.fail(error))
@@ -234,7 +242,7 @@ class TestExchange implements ConnectorResponse.Source {
   abort(): void {
     if (this.done) return
     this.resumed = true
-    this.finish("Aborted")
+    this.finish("Interrupted", "Aborted")
     this.interrupt()
   }
 
@@ -248,12 +256,10 @@ class TestExchange implements ConnectorResponse.Source {
     this.resumeFiber(result)
   }
 
-  /** The exchange is over, and where a reason is given the connection with it. */
-  private finish(reason?: AuditEvent.CloseReason): void {
+  /** The exchange is over, by `error` if there was one, and where a reason is given the connection with it. */
+  private finish(error?: string, reason?: AuditEvent.CloseReason): void {
     if (this.done) return
     this.done = true
-    if (reason !== undefined) this.connection.close(reason)
-    this.connection.settled()
-    this.exchange.onSettled()
+    this.connection.settle(reason, () => this.exchange.onSettled(error))
   }
 }

@@ -10,7 +10,7 @@ import {
   type X509Context,
   X509Svid
 } from "@agentweave/spiffe"
-import { type AuditEvent, type AuditLog, type Connector, TransportError } from "@agentweave/transport"
+import { type AuditEvent, type AuditLog, type Connector, RequestTelemetry, TransportError } from "@agentweave/transport"
 import * as Cause from "effect/Cause"
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -135,7 +135,7 @@ const refusal = (cause: Cause.Cause<TransportError.TransportError>) =>
 export const open = (
   network: Network,
   identity: Context.Tag.Service<IdentityProvider.IdentityProvider>,
-  audit: Context.Tag.Service<AuditLog.AuditLog>,
+  record: RequestTelemetry.Options["record"],
   options: Connector.ConnectOptions
 ): Effect.Effect<Connector.Connection, TransportError.TransportError | AuditLog.AuditError, Scope.Scope> =>
   Effect.uninterruptibleMask(
@@ -146,10 +146,11 @@ export const open = (
       const expectedId = PeerMatcher.describe(matcher)
       const startedAt = now()
       const common = { side: "Client" as const, connectionId: `c${++network.attempts}`, address }
-      const unrecorded = audit.unsafeRecord({ _tag: "ConnectionAttempted", time: startedAt, ...common, expectedId })
+      const unrecorded = record({ _tag: "ConnectionAttempted", time: startedAt, ...common, expectedId })
       if (unrecorded !== undefined) return yield* unrecorded
 
-      const limited = Effect.timeoutFail(attempt(network, identity, options), {
+      // Interruptible, so that the limit holds in the uninterruptible region of a caller too.
+      const limited = Effect.timeoutFail(Effect.interruptible(attempt(network, identity, options)), {
         duration: config.connectTimeout,
         onTimeout: () =>
           new TransportError.TimeoutError({
@@ -165,7 +166,7 @@ export const open = (
       if (exit._tag === "Failure") {
         const { cause } = exit
         const event = { time: openedAt, ...common, expectedId, ...refusal(cause), durationMillis }
-        const error = audit.unsafeRecord({ _tag: "ConnectionRefused", ...event })
+        const error = record({ _tag: "ConnectionRefused", ...event })
         return yield* error ?? Effect.failCause(cause)
       }
 
@@ -185,7 +186,7 @@ export const open = (
           link.closed = { at, reason }
           ending?.unsafeInterruptAsFork(FiberId.none)
           const counts = { requests, bytesRead, bytesWritten, durationMillis: at - openedAt }
-          audit.unsafeRecord({
+          record({
             _tag: "ConnectionClosed",
             time: at,
             ...common,
@@ -208,7 +209,7 @@ export const open = (
           Math.min(age, expiry)
         )
       )
-      const notEstablished = audit.unsafeRecord({
+      const notEstablished = record({
         _tag: "ConnectionEstablished",
         time: openedAt,
         ...common,
@@ -227,6 +228,6 @@ export const open = (
         connection.close("Error")
         return yield* notEstablished
       }
-      return connection
+      return RequestTelemetry.observe(connection, { record, now })
     })
   )
