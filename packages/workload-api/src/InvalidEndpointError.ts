@@ -25,6 +25,7 @@ export const EndpointRule = Schema.Literal(
   "PortOutOfRange",
   "PathMissing",
   "PathNotAbsolute",
+  "PathTooLong",
   "PathNotAllowed",
   "QueryNotAllowed",
   "FragmentNotAllowed"

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { IdentityProvider, type SpiffeId } from "@agentweave/spiffe"
+import { IdentityProvider, PeerVerifier, type SpiffeId } from "@agentweave/spiffe"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as ConfigErrors from "effect/ConfigError"
@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type { InvalidEndpointError } from "./InvalidEndpointError.js"
 import * as provider from "./internal/provider.js"
+import * as update from "./internal/update.js"
 import * as WorkloadApiClient from "./WorkloadApiClient.js"
 import type { WorkloadApiError } from "./WorkloadApiError.js"
 import type { WorkloadApiEvent } from "./WorkloadApiEvent.js"
@@ -70,6 +71,11 @@ export interface ProviderOptions {
    */
   readonly initialTimeout?: Duration.DurationInput | undefined
   /**
+   * How long a call may take to bring its first answer, which the standard wants without delay; after it the agent is
+   * called again. Default 30 seconds.
+   */
+  readonly responseTimeout?: Duration.DurationInput | undefined
+  /**
    * When to call the agent again after a stream ended; it begins anew with every good update. Default
    * {@link reconnectSchedule}.
    */
@@ -108,18 +114,6 @@ export const reconnectSchedule: Schedule.Schedule<number> = Schedule.forever.pip
   Schedule.jitteredWith({ min: 0.5, max: 1 })
 )
 
-const settings = (options: ProviderOptions): provider.Settings => ({
-  select: options.select,
-  initialTimeout: Duration.decode(options.initialTimeout ?? "30 seconds"),
-  reconnectSchedule: options.reconnectSchedule ?? reconnectSchedule,
-  onEvent: options.onEvent ?? (() => Effect.void),
-  limits: {
-    maxSvids: options.maxSvids ?? defaultLimits.maxSvids,
-    maxBundles: options.maxBundles ?? defaultLimits.maxBundles,
-    maxAuthorities: options.maxAuthorities ?? 100
-  }
-})
-
 /**
  * The identity from a client that is given: the layer under {@link layer}, for another transport or a test.
  *
@@ -130,9 +124,25 @@ export const layerClient = (
   options: ProviderOptions = {}
 ): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, never, WorkloadApiClient.WorkloadApiClient> =>
   Layer.scopedContext(
-    Effect.map(provider.make(settings(options)), (made) =>
-      Context.make(WorkloadApi, made).pipe(Context.add(IdentityProvider.IdentityProvider, made))
-    )
+    Effect.gen(function* () {
+      const client = yield* WorkloadApiClient.WorkloadApiClient
+      const verifier = PeerVerifier.make({ cacheSize: 16 })
+      const limits = {
+        maxSvids: options.maxSvids ?? defaultLimits.maxSvids,
+        maxBundles: options.maxBundles ?? defaultLimits.maxBundles,
+        maxAuthorities: options.maxAuthorities ?? 100
+      }
+      const made = yield* provider.make({
+        messages: client.x509Svids,
+        read: (message, context) => update.read(message, { ...context, limits, verifier }),
+        select: options.select,
+        initialTimeout: Duration.decode(options.initialTimeout ?? "30 seconds"),
+        responseTimeout: Duration.decode(options.responseTimeout ?? "30 seconds"),
+        reconnectSchedule: options.reconnectSchedule ?? reconnectSchedule,
+        onEvent: options.onEvent ?? (() => Effect.void)
+      })
+      return Context.make(WorkloadApi, made).pipe(Context.add(IdentityProvider.IdentityProvider, made))
+    })
   )
 
 /** An address from `Config`; that there is none, or that it cannot be had, is said as a broken rule too. */

@@ -3,19 +3,13 @@
  *
  * @since 0.1.0
  */
-import {
-  Client,
-  type ClientReadableStream,
-  credentials,
-  Metadata,
-  type ServiceError,
-  status as Status
-} from "@grpc/grpc-js"
+import { Client, type ClientReadableStream, Metadata, type ServiceError, status as Status } from "@grpc/grpc-js"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
+import { LocalCredentials } from "./internal/localCredentials.js"
 import * as methods from "./internal/methods.js"
 import { WorkloadApiError, type WorkloadApiErrorReason } from "./WorkloadApiError.js"
 import type { WorkloadEndpoint } from "./WorkloadEndpoint.js"
@@ -79,6 +73,7 @@ const metadata = (): Metadata => {
 
 interface Call {
   readonly client: Client
+  readonly credentials: LocalCredentials
   readonly stream: ClientReadableStream<Redacted.Redacted<Uint8Array>>
 }
 
@@ -87,7 +82,8 @@ interface Call {
  * again is decided above, and a proxy from the environment must never see a key.
  */
 const open = (endpoint: WorkloadEndpoint, method: string, maxMessageBytes: number): Call => {
-  const client = new Client(target(endpoint), credentials.createInsecure(), {
+  const credentials = new LocalCredentials()
+  const client = new Client(target(endpoint), credentials, {
     "grpc.max_receive_message_length": maxMessageBytes,
     "grpc.use_local_subchannel_pool": 1,
     "grpc.enable_retries": 0,
@@ -102,14 +98,15 @@ const open = (endpoint: WorkloadEndpoint, method: string, maxMessageBytes: numbe
     undefined,
     metadata()
   )
-  return { client, stream }
+  return { client, credentials, stream }
 }
 
 /** The cancelled call still reports that it was cancelled: its listeners stay, and do nothing any more. */
-const close = ({ client, stream }: Call): Effect.Effect<void> =>
+const close = ({ client, credentials, stream }: Call): Effect.Effect<void> =>
   Effect.sync(() => {
     stream.cancel()
     client.close()
+    credentials.disconnect()
   })
 
 /**

@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
  * - `Unimplemented`: the endpoint does not offer the profile.
  * - `LimitExceeded`: an answer was larger than allowed.
  * - `Ended`: the endpoint ended the stream, without an error or by cancelling it.
- * - `Stalled`: the stream was open and brought no successor before the SVID expired.
+ * - `Stalled`: the stream was open and brought nothing: no first answer, or no successor before the SVID expired.
  * - `Failed`: anything else; `description` has the status.
  *
  * @since 0.1.0

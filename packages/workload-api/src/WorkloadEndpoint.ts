@@ -44,6 +44,15 @@ export interface TcpEndpoint {
  */
 export const variable = "SPIFFE_ENDPOINT_SOCKET"
 
+/**
+ * The longest path a socket can have, in bytes: `sockaddr_un` without its final NUL. Node cuts a longer one silently, and
+ * would open another socket than the one named.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const maxPathBytes: number = process.platform === "linux" ? 107 : 103
+
 const expectations: Record<EndpointRule, string> = {
   Missing: `an address in ${variable} or in the option "endpoint"`,
   Scheme: `a URI that begins with "unix:" or "tcp:"`,
@@ -57,6 +66,7 @@ const expectations: Record<EndpointRule, string> = {
   PortOutOfRange: "a port from 1 to 65535",
   PathMissing: "the absolute path of a socket, as in unix:///run/agent.sock",
   PathNotAbsolute: "an absolute path, as in unix:///run/agent.sock",
+  PathTooLong: `a path of at most ${maxPathBytes} bytes`,
   PathNotAllowed: `no path in a "tcp:" address`,
   QueryNotAllowed: "no query in the address",
   FragmentNotAllowed: "no fragment in the address"
@@ -75,6 +85,7 @@ const parseUnix = (rest: string, input: string): Either.Either<UnixEndpoint, Inv
   if (!path.startsWith("/")) return refuse("PathNotAbsolute", input)
   const decoded = Either.try(() => decodeURIComponent(path))
   if (Either.isLeft(decoded) || controlCharacter.test(decoded.right)) return refuse("PercentEncoding", input)
+  if (Buffer.byteLength(decoded.right) > maxPathBytes) return refuse("PathTooLong", input)
   return Either.right({ _tag: "Unix", path: decoded.right })
 }
 

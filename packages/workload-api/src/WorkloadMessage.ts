@@ -142,6 +142,7 @@ const limit = (count: number, max: number, what: string): void => {
 
 const none: Uint8Array = new Uint8Array(0)
 
+/** What is not secret is copied: a view would carry along the memory of the whole message, its keys included. */
 const readSvid = (message: Uint8Array): X509SvidMessage => {
   let spiffeId = ""
   let x509Svid = none
@@ -150,9 +151,9 @@ const readSvid = (message: Uint8Array): X509SvidMessage => {
   let hint = ""
   protobuf.readFields(message, (field, value) => {
     if (field === 1) spiffeId = protobuf.text(value)
-    else if (field === 2) x509Svid = value
+    else if (field === 2) x509Svid = Uint8Array.from(value)
     else if (field === 3) key = value
-    else if (field === 4) bundle = value
+    else if (field === 4) bundle = Uint8Array.from(value)
     else if (field === 5) hint = protobuf.text(value)
   })
   return { spiffeId, x509Svid, x509SvidKey: Redacted.make(key), bundle, hint }
@@ -163,13 +164,13 @@ const readMapEntry = (message: Uint8Array, into: Map<string, Uint8Array>): void 
   let value = none
   protobuf.readFields(message, (field, bytes) => {
     if (field === 1) key = protobuf.text(bytes)
-    else if (field === 2) value = bytes
+    else if (field === 2) value = Uint8Array.from(bytes)
   })
   into.set(key, value)
 }
 
 /**
- * Reads an answer of `FetchX509SVID`. The fields are views of `bytes`.
+ * Reads an answer of `FetchX509SVID`.
  *
  * @since 0.1.0
  * @category decoding
@@ -197,7 +198,7 @@ export const decodeX509SvidResponse = (
   })
 
 /**
- * Reads an answer of `FetchX509Bundles`. The fields are views of `bytes`.
+ * Reads an answer of `FetchX509Bundles`.
  *
  * @since 0.1.0
  * @category decoding

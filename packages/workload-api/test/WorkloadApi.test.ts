@@ -451,13 +451,35 @@ it.scoped("the SVID expires while the stream is open and silent: Expired at once
     const call = yield* nextCall
     yield* call.push(yield* issuer.context({ ttl: "1 hour" }))
     yield* nextEvent("Updated")
-    yield* TestClock.adjust("61 minutes")
+    yield* TestClock.adjust("3600001 millis")
     expect(yield* reasonOf(identity.x509Context)).toBe("Expired")
     expect((yield* nextEvent("Disconnected")).reason).toBe("Stalled")
+    yield* TestClock.adjust("1 seconds")
     const again = yield* nextCall
     expect(yield* openCalls).toBe(1)
     yield* again.push(yield* issuer.context())
     yield* nextEvent("Updated")
+    expect(yield* reasonOf(identity.x509Context)).toBe("ok")
+  })
+)
+
+it.scoped("a call that brings no first answer is given up, and another one is made", () =>
+  Effect.gen(function* () {
+    const issuer = yield* authority
+    const { identity, nextCall, nextEvent, openCalls } = yield* ScriptedAgent.make({ responseTimeout: "5 seconds" })
+    yield* nextCall
+    yield* TestClock.adjust("4999 millis")
+    expect(yield* openCalls).toBe(1)
+    yield* TestClock.adjust("1 millis")
+    expect((yield* nextEvent("Disconnected")).reason).toBe("Stalled")
+    expect(yield* openCalls).toBe(0)
+    yield* TestClock.adjust("1 seconds")
+    const call = yield* nextCall
+    yield* call.push(yield* issuer.context())
+    yield* nextEvent("Updated")
+    // One that has answered may be silent for long.
+    yield* TestClock.adjust("50 minutes")
+    expect(yield* openCalls).toBe(1)
     expect(yield* reasonOf(identity.x509Context)).toBe("ok")
   })
 )
@@ -529,7 +551,7 @@ it.scoped("no timer is longer than the platform's timers are", () =>
     expect(Math.max(...(yield* TestClock.sleeps()))).toBeLessThan(now + 2 ** 31)
     yield* TestClock.adjust("59 days")
     expect(yield* reasonOf(identity.x509Context)).toBe("ok")
-    yield* TestClock.adjust("2 days")
+    yield* TestClock.adjust("86400001 millis")
     expect(yield* nextEvent("Expired")).toMatchObject({ time: 100 * 86_400_000 + 1 })
   })
 )

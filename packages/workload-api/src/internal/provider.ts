@@ -2,7 +2,6 @@
 import {
   IdentityError,
   type IdentityProvider,
-  PeerVerifier,
   type SpiffeId,
   X509BundleSet,
   X509Context,
@@ -18,26 +17,34 @@ import * as Either from "effect/Either"
 import * as FiberHandle from "effect/FiberHandle"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
-import type * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { WorkloadApiClient } from "../WorkloadApiClient.js"
 import { WorkloadApiError } from "../WorkloadApiError.js"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
 import * as State from "./identityState.js"
-import { type Delivered, read, type UpdateLimits } from "./update.js"
+import type { Delivered, Refusal } from "./update.js"
 
 export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
 
-export interface Settings {
+/** What a message is read by: at which time, and next to which bundles. */
+export interface ReadContext {
+  /** Milliseconds since the epoch. */
+  readonly now: number
+  readonly known: X509BundleSet.X509BundleSet
+}
+
+export interface Settings<Message> {
+  /** One call to the agent each time it is run. */
+  readonly messages: Stream.Stream<Message, WorkloadApiError>
+  readonly read: (message: Message, context: ReadContext) => Either.Either<Delivered, Refusal>
   readonly select: Selection | undefined
   readonly initialTimeout: Duration.Duration
+  readonly responseTimeout: Duration.Duration
   readonly reconnectSchedule: Schedule.Schedule<unknown, WorkloadApiError>
   readonly onEvent: (event: WorkloadApiEvent) => Effect.Effect<void>
-  readonly limits: UpdateLimits
 }
 
 export interface Provider extends Context.Tag.Service<IdentityProvider.IdentityProvider> {
@@ -74,22 +81,26 @@ const noSuccessor = new WorkloadApiError({
   description: "the SVID expired while the stream was open and brought no successor"
 })
 
+const noAnswer = new WorkloadApiError({
+  reason: "Stalled",
+  description: "the agent was called and gave no first answer in time"
+})
+
 const goesOn = { while: (more: boolean) => more }
 
 /** Timers of the platform are bound to 31 bits of milliseconds, so a longer sleep is taken in pieces. */
 const longestSleep = Duration.toMillis("1 day")
 
-export const make = Effect.fnUntraced(function* (
-  settings: Settings
-): Effect.fn.Return<Provider, never, WorkloadApiClient | Scope.Scope> {
-  const { select } = settings
-  const client = yield* WorkloadApiClient
-  const verifier = PeerVerifier.make({ cacheSize: 16 })
+export const make = Effect.fnUntraced(function* <Message>(
+  settings: Settings<Message>
+): Effect.fn.Return<Provider, never, Scope.Scope> {
+  const { messages, read, select } = settings
   const state = yield* SubscriptionRef.make(State.initial)
   const timer = yield* FiberHandle.make()
   /** When the timer wakes; nothing while it does not run. */
   const alarm = yield* Ref.make<number | undefined>(undefined)
   const stalled = yield* Queue.dropping<void>(1)
+  const answered = yield* Ref.make(false)
   const reconnect = yield* Schedule.driver(settings.reconnectSchedule)
 
   const change = (f: (state: State.IdentityState) => State.IdentityState): Effect.Effect<State.IdentityState> =>
@@ -173,11 +184,12 @@ export const make = Effect.fnUntraced(function* (
     })
   })
 
-  const onMessage = Effect.fnUntraced(function* (message: Redacted.Redacted<Uint8Array>) {
+  const onMessage = Effect.fnUntraced(function* (message: Message) {
+    yield* Ref.set(answered, true)
     const now = yield* Clock.currentTimeMillis
     const { serving, upcoming } = yield* SubscriptionRef.get(state)
     const known = (upcoming ?? serving)?.bundles ?? X509BundleSet.empty
-    const delivered = read(message, { limits: settings.limits, verifier, now, known })
+    const delivered = read(message, { now, known })
     if (Either.isLeft(delivered)) {
       yield* change((state) => State.faulty(state, delivered.left.description))
       yield* emit({ _tag: "UpdateDiscarded", ...delivered.left })
@@ -187,11 +199,19 @@ export const make = Effect.fnUntraced(function* (
     yield* accept(delivered.right)
   }, Effect.uninterruptible)
 
+  /** Fails when the call hangs: an agent may accept a connection and never say a word on it. */
+  const watchCall: Effect.Effect<never, WorkloadApiError> = Effect.sleep(settings.responseTimeout).pipe(
+    Effect.zipRight(Ref.get(answered)),
+    Effect.flatMap((answered) => (answered ? Effect.never : noAnswer)),
+    Effect.raceFirst(Effect.zipRight(Queue.take(stalled), noSuccessor))
+  )
+
   /** One call from its beginning to its end; it never ends well. A defect is a reason to try again like any other. */
-  const session: Effect.Effect<never, WorkloadApiError> = Queue.takeAll(stalled).pipe(
-    Effect.zipRight(Stream.runForEach(client.x509Svids, onMessage)),
+  const session: Effect.Effect<never, WorkloadApiError> = Ref.set(answered, false).pipe(
+    Effect.zipRight(Queue.takeAll(stalled)),
+    Effect.zipRight(Stream.runForEach(messages, onMessage)),
     Effect.zipRight(new WorkloadApiError({ reason: "Ended", description: "the agent ended the stream" })),
-    Effect.raceFirst(Effect.zipRight(Queue.take(stalled), noSuccessor)),
+    Effect.raceFirst(watchCall),
     Effect.catchAllDefect((defect) =>
       Effect.zipRight(
         Effect.logError("workload API: the call failed", Cause.die(defect)),

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import { WorkloadApiServerError } from "../WorkloadApiServerError.js"
+import { maxPathBytes } from "../WorkloadEndpoint.js"
 
 const codeOf = (cause: unknown): string =>
   Predicate.hasProperty(cause, "code") && typeof cause.code === "string" ? cause.code : String(cause)
@@ -89,6 +90,9 @@ export const listen = Effect.fnUntraced(function* (options: {
   readonly onConnection: (socket: net.Socket) => void
 }): Effect.fn.Return<Listener, WorkloadApiServerError, Scope.Scope> {
   const { mode, onConnection, socketPath } = options
+  if (Buffer.byteLength(socketPath) > maxPathBytes) {
+    return yield* failure("Bind", socketPath, `expected a path of at most ${maxPathBytes} bytes, got a longer one`)
+  }
   const sockets = new Set<net.Socket>()
   const disconnectAll = Effect.sync(() => {
     for (const socket of sockets) socket.destroy()

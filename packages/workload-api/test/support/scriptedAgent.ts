@@ -1,5 +1,11 @@
 import { IdentityProvider, type X509Context } from "@agentweave/spiffe"
-import { WorkloadApi, WorkloadApiClient, WorkloadApiError, type WorkloadApiEvent } from "@agentweave/workload-api"
+import {
+  WorkloadApi,
+  WorkloadApiClient,
+  WorkloadApiError,
+  type WorkloadApiEvent,
+  WorkloadMessage
+} from "@agentweave/workload-api"
 import { Clock, Context, Effect, Exit, Layer, Mailbox, Queue, type Redacted, Ref, Stream } from "effect"
 import { encode } from "./messages.js"
 
@@ -7,6 +13,7 @@ export interface Call {
   /** When it was made, by the test's clock. */
   readonly at: number
   readonly push: (context: X509Context.X509Context) => Effect.Effect<void>
+  readonly pushMessage: (message: WorkloadMessage.X509SvidResponse) => Effect.Effect<void>
   readonly pushBytes: (bytes: Redacted.Redacted<Uint8Array>) => Effect.Effect<void>
   readonly fail: (reason: WorkloadApiError.WorkloadApiErrorReason) => Effect.Effect<void>
   readonly end: Effect.Effect<void>
@@ -26,6 +33,7 @@ export const makeClient = Effect.gen(function* () {
       yield* Queue.offer(calls, {
         at: yield* Clock.currentTimeMillis,
         push: (context) => mailbox.offer(encode(context)),
+        pushMessage: (message) => mailbox.offer(WorkloadMessage.encodeX509SvidResponse(message)),
         pushBytes: (bytes) => mailbox.offer(bytes),
         fail: (reason) =>
           mailbox.fail(new WorkloadApiError.WorkloadApiError({ reason, description: `the test says ${reason}` })),

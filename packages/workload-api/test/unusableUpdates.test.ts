@@ -1,0 +1,100 @@
+import { DevAuthority } from "@agentweave/testkit"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Either, Redacted, TestClock } from "effect"
+import { messageOf } from "./support/messages.js"
+import * as ScriptedAgent from "./support/scriptedAgent.js"
+import { unusableUpdates } from "./support/unusableUpdates.js"
+
+const authority = DevAuthority.make({ trustDomain: "example.org" })
+
+describe("an update is discarded, the last good one serves on, and an event says why", () => {
+  for (const { bytes, reason, says, title } of unusableUpdates) {
+    it.scoped(title, () =>
+      Effect.gen(function* () {
+        // Late enough that a certificate which expired an hour ago still began after 1970.
+        yield* TestClock.setTime(Date.UTC(2030, 0))
+        const issuer = yield* authority
+        const context = yield* issuer.context()
+        const { events, freshness, identity, nextCall, nextEvent, openCalls } = yield* ScriptedAgent.make()
+        const call = yield* nextCall
+        yield* call.push(context)
+        yield* nextEvent("Updated")
+        const good = yield* identity.x509Context
+        yield* call.pushBytes(Redacted.make(yield* bytes({ authority: issuer, good: messageOf(context) })))
+        const event = yield* events.take
+        expect(event).toMatchObject({ _tag: "UpdateDiscarded", reason })
+        expect(event).toHaveProperty("description", expect.stringContaining(says))
+        expect(yield* identity.x509Context).toBe(good)
+        expect(yield* freshness).toBe("Stale")
+        expect(yield* openCalls).toBe(1)
+      })
+    )
+  }
+
+  it.scoped("and when there is no good one yet, callers go on waiting", () =>
+    Effect.gen(function* () {
+      const issuer = yield* authority
+      const { identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
+      const call = yield* nextCall
+      const good = messageOf(yield* issuer.context())
+      for (const { bytes } of unusableUpdates.slice(0, 10)) {
+        yield* call.pushBytes(Redacted.make(yield* bytes({ authority: issuer, good })))
+        yield* nextEvent("UpdateDiscarded")
+      }
+      const waiting = yield* Effect.fork(Effect.either(identity.x509Context))
+      yield* call.push(yield* issuer.context())
+      expect(Either.isRight(yield* waiting)).toBe(true)
+    })
+  )
+})
+
+describe("what may look odd is taken", () => {
+  it.scoped("an empty federated bundle: a trust domain that trusts nobody", () =>
+    Effect.gen(function* () {
+      const issuer = yield* authority
+      const { identity, nextCall } = yield* ScriptedAgent.make()
+      const good = messageOf(yield* issuer.context())
+      const message = { ...good, federatedBundles: new Map([["spiffe://partner.org", new Uint8Array(0)]]) }
+      yield* (yield* nextCall).pushMessage(message)
+      const { bundles } = yield* identity.x509Context
+      expect(Array.from(bundles.bundles.values(), ({ authorities }) => authorities.length)).toStrictEqual([1, 0])
+    })
+  )
+
+  it.scoped("SVIDs of two trust domains, each with its own bundle", () =>
+    Effect.gen(function* () {
+      const one = yield* authority
+      const two = yield* DevAuthority.make({ trustDomain: "partner.org" })
+      const { identity, nextCall } = yield* ScriptedAgent.make()
+      const own = messageOf(yield* one.context())
+      const other = messageOf(yield* two.context())
+      yield* (yield* nextCall).pushMessage({ ...own, svids: [...own.svids, ...other.svids] })
+      const { bundles, svids } = yield* identity.x509Context
+      expect(svids.map(({ spiffeId }) => spiffeId)).toStrictEqual([
+        "spiffe://example.org/workload",
+        "spiffe://partner.org/workload"
+      ])
+      expect(Array.from(bundles.bundles.keys())).toStrictEqual(["example.org", "partner.org"])
+    })
+  )
+
+  it.scoped("the own bundle once more among the federated ones", () =>
+    Effect.gen(function* () {
+      const issuer = yield* authority
+      const { identity, nextCall } = yield* ScriptedAgent.make()
+      const good = messageOf(yield* issuer.context())
+      const bundle = good.svids[0]?.bundle ?? new Uint8Array(0)
+      yield* (yield* nextCall).pushMessage({ ...good, federatedBundles: new Map([["spiffe://example.org", bundle]]) })
+      expect((yield* identity.x509Context).bundles.bundles.size).toBe(1)
+    })
+  )
+
+  it.scoped("intermediates after the leaf", () =>
+    Effect.gen(function* () {
+      const issuer = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 2 })
+      const { identity, nextCall } = yield* ScriptedAgent.make()
+      yield* (yield* nextCall).push(yield* issuer.context())
+      expect((yield* identity.x509Context).svid.certificates.length).toBe(3)
+    })
+  )
+})
