@@ -3,7 +3,9 @@
  *
  * @since 0.1.0
  */
+import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import { type ExplainInput, type Explanation, explain as explainPeer } from "./Explanation.js"
 import { makeReader } from "./internal/anchors.js"
 import { bundleOf, chainKey, judge, type Rejection, type Verdict } from "./internal/gate.js"
 import { describeRefusal } from "./internal/guard.js"
@@ -223,3 +225,12 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
  */
 export const make = (options?: { readonly cacheSize?: number | undefined }): PeerVerifier =>
   makeWith(options?.cacheSize ?? 1024, makeCheck())
+
+/**
+ * Every rule in order, what it expected and what it saw: see {@link Explanation}. For people and tools, not for the path
+ * of a connection.
+ *
+ * @since 0.1.0
+ * @category explaining
+ */
+export const explain: (input: ExplainInput) => Effect.Effect<Explanation> = explainPeer

@@ -1,6 +1,7 @@
 /**
  * @since 0.1.0
  */
+export * as Explanation from "./Explanation.js"
 export * as IdentityError from "./IdentityError.js"
 export * as IdentityProvider from "./IdentityProvider.js"
 export * as InvalidSpiffeIdError from "./InvalidSpiffeIdError.js"

@@ -7,7 +7,7 @@ const byteCount = (chain: ReadonlyArray<Uint8Array>): number =>
   chain.reduce((total, certificate) => total + certificate.length, 0)
 
 /** What is judged before anything is read. */
-const sizeGuards: ReadonlyArray<Guard<ReadonlyArray<Uint8Array>>> = [
+export const sizeGuards: ReadonlyArray<Guard<ReadonlyArray<Uint8Array>>> = [
   {
     rule: "certificate-present",
     reason: "NoCertificate",
