@@ -9,7 +9,7 @@ import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
-import type { X509Context } from "@agentweave/spiffe/X509Context"
+import * as X509Context from "@agentweave/spiffe/X509Context"
 import * as X509Svid from "@agentweave/spiffe/X509Svid"
 import { type AuditLog, recorder } from "@agentweave/transport/AuditLog"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
@@ -106,7 +106,7 @@ const check = (options: Options): Either.Either<Checked, InvalidConfigError> =>
  * is found out on the side, so that bad ones never reach the listener.
  */
 const usable = (
-  context: X509Context,
+  context: X509Context.X509Context,
   tls: TransportConfig.TransportConfig,
   verifier: PeerVerifier.PeerVerifier
 ): Effect.Effect<SecureContext, IdentityError> =>
@@ -186,22 +186,35 @@ export const make: (
   // Connections come as soon as it listens, with or without an app.
   yield* Effect.addFinalizer(() => drain(server, inbound))
 
-  yield* identity.changes.pipe(
-    Stream.runForEach((next) =>
-      usable(next, tls, verifier).pipe(
-        Effect.flatMap((renewed) =>
-          Effect.sync(() => {
-            server.setSecureContext(contextOptions(next, next.bundles.bundles.keys(), tls))
-            useContext(server, renewed)
-            context = next
-            inbound.reverify()
-          })
-        ),
-        Effect.catchAll((error) =>
-          Effect.logError("a rotated identity cannot be used, the last good one keeps serving", error)
+  const adopt = (next: X509Context.X509Context, secureContext: SecureContext) =>
+    Effect.sync(() => {
+      server.setSecureContext(contextOptions(next, next.bundles.bundles.keys(), tls))
+      useContext(server, secureContext)
+      context = next
+      inbound.reverify()
+    })
+
+  /**
+   * What is delivered is taken into use, and what of it cannot be used is not: with an SVID that may not serve, the last
+   * good one goes on, under the new bundles. A withdrawn authority is distrusted at once, whatever becomes of our own SVID.
+   */
+  const rotate = (next: X509Context.X509Context) =>
+    usable(next, tls, verifier).pipe(
+      Effect.flatMap((secureContext) => adopt(next, secureContext)),
+      Effect.catchAll((error) => {
+        const lastGood = X509Context.make({ svid: context.svid, bundles: next.bundles })
+        return Effect.zipRight(
+          Effect.logError("our new SVID cannot be used, the last good one keeps serving", error),
+          Effect.flatMap(makeSecureContext(lastGood, lastGood.bundles.bundles.keys(), tls), (secureContext) =>
+            adopt(lastGood, secureContext)
+          )
         )
-      )
-    ),
+      }),
+      Effect.catchAll((error) => Effect.logError("a rotated identity cannot be used at all", error))
+    )
+
+  yield* identity.changes.pipe(
+    Stream.runForEach(rotate),
     // The stream ends with an error when the identity is lost; it is asked for again, so that its return is seen.
     Effect.retry(Schedule.spaced(resubscribeAfter)),
     Effect.ignore,
