@@ -7,17 +7,10 @@ import { parseArgs } from "node:util"
 import { PeerMatcher, PeerVerifier, SpiffeId, X509Bundle, X509BundleSet } from "@agentweave/spiffe"
 import { AuditFile } from "@agentweave/transport-node"
 import { FileSystem } from "@effect/platform"
-import { Data, Effect, Either, Option } from "effect"
+import { Effect, Either, Option } from "effect"
+import { UsageError } from "./UsageError.js"
 
 const usage = "usage: agentweave-audit-verify FILE... [--bundle FILE --expect SPIFFE-ID] [--json]"
-
-/**
- * The program was called wrongly.
- *
- * @since 0.1.0
- * @category errors
- */
-export class UsageError extends Data.TaggedError("UsageError")<{ readonly message: string }> {}
 
 const parse = (args: ReadonlyArray<string>) =>
   Effect.try({

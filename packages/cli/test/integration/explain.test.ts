@@ -1,0 +1,94 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import type { AddressInfo } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createServer } from "node:tls"
+import * as Explain from "@agentweave/cli/Explain"
+import { X509Bundle, X509Svid } from "@agentweave/spiffe"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import { NodeContext } from "@effect/platform-node"
+import { expect, it } from "@effect/vitest"
+import { Effect, Redacted } from "effect"
+
+const setUp = Effect.gen(function* () {
+  const folder = yield* Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "explain-"))),
+    (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+  )
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 1 })
+  const svid = yield* authority.issue({ path: "/api" })
+  const cert = join(folder, "cert.pem")
+  const bundle = join(folder, "bundle.pem")
+  writeFileSync(cert, X509Svid.certificatesPem(svid))
+  writeFileSync(bundle, X509Bundle.toPem(authority.bundle))
+  return { folder, authority, svid, cert, bundle }
+})
+
+it.scopedLive("a certificate file is explained for people and for programs", () =>
+  Effect.gen(function* () {
+    const { bundle, cert } = yield* setUp
+    const good = yield* Explain.run(["--cert", cert, "--bundle", bundle, "--expect", "spiffe://example.org/api"])
+    expect(good.accepted).toBe(true)
+    expect(good.output).toContain("accepted: spiffe://example.org/api")
+    const bad = yield* Explain.run([
+      "--cert",
+      cert,
+      "--bundle",
+      bundle,
+      "--expect",
+      "spiffe://example.org/web",
+      "--json"
+    ])
+    expect(bad.accepted).toBe(false)
+    expect(JSON.parse(bad.output)).toMatchObject({
+      claimedId: "spiffe://example.org/api",
+      failure: { reason: "UnexpectedPeer", rule: "matcher" }
+    })
+  }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive("what a server presents is explained, and nothing is sent to it", () =>
+  Effect.gen(function* () {
+    const { bundle, svid } = yield* setUp
+    let received = 0
+    const server = yield* Effect.acquireRelease(
+      Effect.async<ReturnType<typeof createServer>>((resume) => {
+        const made = createServer(
+          { cert: X509Svid.certificatesPem(svid), key: Redacted.value(X509Svid.privateKeyPem(svid)) },
+          (socket) => {
+            socket.on("error", () => {})
+            socket.on("data", (data) => {
+              received += data.length
+            })
+          }
+        )
+        made.listen(0, "127.0.0.1", () => resume(Effect.succeed(made)))
+      }),
+      (made) => Effect.async<void>((resume) => void made.close(() => resume(Effect.void)))
+    )
+    const { port } = server.address() as AddressInfo
+    const expected = ["--bundle", bundle, "--expect", "spiffe://example.org/api"]
+    const found = yield* Explain.run(["--connect", `127.0.0.1:${port}`, ...expected])
+    expect(found.output).toContain("accepted: spiffe://example.org/api")
+    expect(received).toBe(0)
+  }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive("wrong arguments and absent servers are said so", () =>
+  Effect.gen(function* () {
+    const { bundle, cert } = yield* setUp
+    const id = "spiffe://example.org/api"
+    for (const wrong of [
+      [],
+      ["--cert", cert],
+      ["--cert", cert, "--connect", "a:1", "--bundle", bundle, "--expect", id],
+      ["--cert", cert, "--bundle", bundle, "--expect", id, "--role", "king"],
+      ["--connect", "nowhere", "--bundle", bundle, "--expect", id],
+      ["--connect", "127.0.0.1:1", "--bundle", bundle, "--expect", id]
+    ]) {
+      expect(yield* Effect.flip(Explain.run(wrong))).toMatchObject({ _tag: "UsageError" })
+    }
+    const badId = yield* Effect.flip(Explain.run(["--cert", cert, "--bundle", bundle, "--expect", "example.org/api"]))
+    expect(badId._tag).toBe("InvalidSpiffeIdError")
+  }).pipe(Effect.provide(NodeContext.layer))
+)
