@@ -15,7 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { AuditError } from "./AuditLog.js"
+import { type AuditError, optionalRecorder } from "./AuditLog.js"
 import { Connector, type RequestFailure } from "./Connector.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { makeClient } from "./internal/channel.js"
@@ -23,6 +23,7 @@ import { execute, type Restore } from "./internal/exchange.js"
 import * as internal from "./internal/pool.js"
 import * as care from "./internal/poolCare.js"
 import { Lease, LeasedChannel, sourceOf } from "./internal/poolLease.js"
+import * as telemetry from "./internal/poolTelemetry.js"
 import { parseBase } from "./internal/target.js"
 import { PeerDirectory } from "./PeerDirectory.js"
 import * as PoolConfig from "./PoolConfig.js"
@@ -98,7 +99,7 @@ export interface Options extends PoolConfig.Options {
    * has closed are found without a probe.
    */
   readonly healthCheck?: ((channel: SecureChannel) => Effect.Effect<unknown, unknown>) | undefined
-  /** Told of every leak, besides the warning in the log. */
+  /** Told of every leak, besides the warning in the log and the audit event. */
   readonly onLeak?: ((leak: Leak) => Effect.Effect<void>) | undefined
 }
 
@@ -167,6 +168,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const identity = yield* IdentityProvider
   const connector = yield* Connector
   const directory = yield* PeerDirectory
+  const record = yield* optionalRecorder
+  const clock = yield* Effect.clock
   const mySpiffeId = Effect.map(identity.x509Context, ({ svid }) => svid.spiffeId)
   const bounds = {
     Target: config.maxConnectionsPerTarget,
@@ -189,12 +192,23 @@ const make = Effect.fnUntraced(function* (options: Options) {
       Effect.flatMap(SpiffeId.parse(peer), (id) =>
         connector.connect({ matcher: PeerMatcher.exactly(id), host, port, config: transport, onClose })
       ),
-    exhausted: (targetId, limit) => new PoolExhaustedError({ targetId, maxConnections: bounds[limit], limit }),
+    exhausted: (targetId, limit) => {
+      const refusal = { targetId, maxConnections: bounds[limit], limit }
+      // The lease is refused whether or not that can be put on record.
+      record({ _tag: "PoolExhausted", time: clock.unsafeCurrentTimeMillis(), ...refusal })
+      return new PoolExhaustedError(refusal)
+    },
     closed: (targetId) => new PoolClosedError({ targetId })
   })
 
   const channelOf = (lease: Lease) => new LeasedChannel(lease, mySpiffeId)
-  yield* care.cleanup(pool, config.cleanupInterval, options.onLeak)
+  const onLeak = (leak: Leak) =>
+    Effect.suspend(() => {
+      record(telemetry.leaked(leak, clock.unsafeCurrentTimeMillis()))
+      return options.onLeak?.(leak) ?? Effect.void
+    })
+  yield* telemetry.gauges(() => care.stats(pool), config.cleanupInterval)
+  yield* care.cleanup(pool, config.cleanupInterval, onLeak)
   yield* care.healthChecks(pool, config.healthCheckInterval, channelOf, options.healthCheck)
 
   /** Where a lease is taken, when leaks are looked for. */
@@ -255,7 +269,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
     acquire,
     withChannel,
     client,
-    stats: Effect.sync(() => care.stats(pool)),
+    stats: Effect.zipRight(
+      telemetry.updateGauges,
+      Effect.sync(() => care.stats(pool))
+    ),
     closeAll: Effect.sync(() => pool.retire(undefined, "Invalidated")),
     invalidate: (peer) => Effect.sync(() => pool.retire(peer, "Invalidated")),
     invalidateChannel: (channel) =>
@@ -267,7 +284,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
 
 /**
  * The pool for the layer's scope. When it ends no connection is leased or opened any more, waiting fibers fail with
- * `PoolClosedError`, and all connections are closed.
+ * `PoolClosedError`, and all connections are closed. Where there is an `AuditLog` in the context, refused and leaked leases
+ * are put on record. The gauge `TransportMetrics.pool` is brought up to date each `cleanupInterval` and by `stats`.
  *
  * @since 0.1.0
  * @category layers

@@ -1,0 +1,84 @@
+import { type AuditEvent, AuditLog, ConnectionPool, PeerDirectory, TransportMetrics } from "@agentweave/transport"
+import { assert, it } from "@effect/vitest"
+import { Context, Effect, Exit, Fiber, Layer, Metric, Scope, TestClock } from "effect"
+import { FakeWire, identity } from "./fakeConnector.js"
+import { a, b, hold, settle } from "./fakePool.js"
+
+/** A pool with an audit log. It closes with the test at the latest: the gauges are of all pools there are. */
+const setup = (options: ConnectionPool.Options) =>
+  Effect.gen(function* () {
+    const events: Array<AuditEvent.AuditEvent> = []
+    const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+    const context = yield* ConnectionPool.layer(options).pipe(
+      Layer.provide(
+        Layer.mergeAll(
+          new FakeWire().layer,
+          identity,
+          PeerDirectory.layerTemplate("https://{1}.test"),
+          AuditLog.layerMemory(events)
+        )
+      ),
+      Layer.buildWithScope(scope)
+    )
+    return { events, pool: Context.get(context, ConnectionPool.ConnectionPool), close: Scope.close(scope, Exit.void) }
+  })
+
+const gauges = Effect.forEach(["inUse", "idle", "waiting"], (state) =>
+  Effect.map(Metric.value(Metric.tagged(TransportMetrics.pool, "state", state)), ({ value }) => value)
+)
+
+it.scoped("a refused lease is on record once, with the limit that was reached", () =>
+  Effect.gen(function* () {
+    const { events, pool } = yield* setup({ maxConnectionsPerTarget: 1, maxTotalConnections: 2 })
+    yield* TestClock.adjust(5)
+    yield* hold(pool, a)
+    yield* Effect.flip(hold(pool, a))
+    yield* hold(pool, b)
+    yield* Effect.flip(pool.client("spiffe://example.org/c").get("/"))
+    assert.deepStrictEqual(events, [
+      { _tag: "PoolExhausted", time: 5, targetId: a, limit: "Target", maxConnections: 1 },
+      { _tag: "PoolExhausted", time: 5, targetId: "spiffe://example.org/c", limit: "Total", maxConnections: 2 }
+    ])
+  })
+)
+
+it.scoped("a leaked lease is on record once, with where it was taken, and the caller hears of it too", () =>
+  Effect.gen(function* () {
+    const told: Array<string> = []
+    const { events, pool } = yield* setup({
+      leakThreshold: "1 minute",
+      cleanupInterval: "10 seconds",
+      onLeak: ({ peer }) => Effect.sync(() => told.push(peer))
+    })
+    yield* Effect.withSpan(hold(pool, a), "invoices")
+    yield* hold(pool, b)
+    yield* TestClock.adjust("5 minutes")
+    assert.deepInclude(events[0], { _tag: "LeaseLeaked", targetId: a, heldMillis: 60_000, origin: "invoices" })
+    assert.include(events[1]?._tag === "LeaseLeaked" ? events[1].origin : "", "fakePool")
+    assert.strictEqual(events.length, 2)
+    assert.deepStrictEqual(told, [a, b])
+  })
+)
+
+it.scoped("the gauges show what all pools together hold, each cleanup interval and whenever stats are asked for", () =>
+  Effect.gen(function* () {
+    const first = yield* setup({ maxConnectionsPerTarget: 1, acquireTimeout: "1 hour", cleanupInterval: "10 seconds" })
+    const second = yield* setup({ cleanupInterval: "10 seconds" })
+    yield* hold(first.pool, a)
+    const waiting = yield* Effect.fork(hold(first.pool, a))
+    yield* hold(second.pool, a)
+    yield* Effect.flatMap(hold(second.pool, b), ({ end }) => end)
+    yield* settle
+    assert.deepStrictEqual(yield* gauges, [0, 0, 0])
+    yield* TestClock.adjust("10 seconds")
+    assert.deepStrictEqual(yield* gauges, [2, 1, 1])
+    yield* Effect.flatMap(hold(second.pool, "spiffe://example.org/c"), ({ end }) => end)
+    yield* second.pool.stats
+    assert.deepStrictEqual(yield* gauges, [2, 2, 1])
+    yield* second.close
+    assert.deepStrictEqual(yield* gauges, [1, 0, 1])
+    yield* Fiber.interrupt(waiting)
+    yield* first.close
+    assert.deepStrictEqual(yield* gauges, [0, 0, 0])
+  })
+)
