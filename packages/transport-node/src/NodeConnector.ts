@@ -19,6 +19,7 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -70,6 +71,9 @@ const make = Effect.gen(function* () {
   const contexts = new SecureContexts()
   const live = new Map<NodeConnection, PeerMatcher.PeerMatcher>()
   let nextId = 0
+
+  const verify = (peer: PeerVerifier.VerifiedPeer, matcher: PeerMatcher.PeerMatcher, { bundles }: X509Context) =>
+    verifier.verify({ chain: peer.chain, bundles, matcher, purpose: "ServerAuth", now: now() })
 
   /** The attempt itself: everything up to the verified peer. */
   const attempt = Effect.fnUntraced(function* (
@@ -126,7 +130,7 @@ const make = Effect.gen(function* () {
         if (unrecorded !== undefined) return yield* unrecorded
 
         let socket: TLSSocket | undefined
-        const exit = yield* Effect.exit(
+        const made = yield* Effect.exit(
           restore(
             Effect.timeoutFail(
               // Interruptible, so that the limit holds in the uninterruptible region of a caller too.
@@ -148,6 +152,14 @@ const make = Effect.gen(function* () {
             )
           )
         )
+        const part = 1 - jitter * (yield* Random.next)
+        // Bundles that changed during the handshake were not asked about it: it was not among the live connections yet.
+        const newest = Exit.isSuccess(made) ? yield* Effect.option(identity.x509Context) : Option.none()
+        const exit = Exit.flatMap(made, ({ context, peer }) =>
+          Option.isNone(newest) || newest.value === context
+            ? made
+            : Either.match(verify(peer, matcher, newest.value), { onLeft: Exit.fail, onRight: () => made })
+        )
         const endedAt = now()
         if (exit._tag === "Failure" || socket === undefined) {
           socket?.destroy()
@@ -167,7 +179,25 @@ const make = Effect.gen(function* () {
         const { svid } = context
         const maxAge =
           config.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(config.maxConnectionAge)
-        const part = 1 - jitter * (yield* Random.next)
+        const notEstablished = record({
+          _tag: "ConnectionEstablished",
+          time: endedAt,
+          ...common,
+          peerId: peer.spiffeId,
+          peerSerialNumber: peer.serialNumber,
+          peerFingerprint: peer.fingerprint,
+          ownId: svid.spiffeId,
+          ownSerialNumber: svid.serialNumber,
+          ownFingerprint: svid.fingerprint,
+          bundleGeneration: peer.bundleGeneration,
+          tlsVersion: socket.getProtocol() ?? "unknown",
+          cipher: socket.getCipher().name,
+          durationMillis: endedAt - startedAt
+        })
+        if (notEstablished !== undefined) {
+          socket.destroy()
+          return yield* notEstablished
+        }
         const connection: NodeConnection = new NodeConnection({
           id: common.connectionId,
           socket,
@@ -198,25 +228,12 @@ const make = Effect.gen(function* () {
         yield* Effect.addFinalizer(() =>
           Effect.async<void>((resume) => connection.unsafeDestroy("Shutdown", () => resume(Effect.void)))
         )
-        const notEstablished = record({
-          _tag: "ConnectionEstablished",
-          time: endedAt,
-          ...common,
-          peerId: peer.spiffeId,
-          peerSerialNumber: peer.serialNumber,
-          peerFingerprint: peer.fingerprint,
-          ownId: svid.spiffeId,
-          ownSerialNumber: svid.serialNumber,
-          ownFingerprint: svid.fingerprint,
-          bundleGeneration: peer.bundleGeneration,
-          tlsVersion: socket.getProtocol() ?? "unknown",
-          cipher: socket.getCipher().name,
-          durationMillis: endedAt - startedAt
+        yield* Effect.annotateCurrentSpan({
+          "tls.protocol.name": "tls",
+          "tls.protocol.version": (socket.getProtocol() ?? "").replace(/^TLSv/, ""),
+          "tls.cipher": socket.getCipher().standardName,
+          "transport.connection.id": connection.id
         })
-        if (notEstablished !== undefined) {
-          connection.unsafeDestroy("Error")
-          return yield* notEstablished
-        }
         return RequestTelemetry.observe(connection, { record, now })
       })
     )
@@ -224,14 +241,7 @@ const make = Effect.gen(function* () {
   /** Runs the gate again over every live connection: what no longer verifies is drained and closed. */
   const reverify = (context: X509Context) => {
     for (const [connection, matcher] of live) {
-      const judged = verifier.verify({
-        chain: connection.peer.chain,
-        bundles: context.bundles,
-        matcher,
-        purpose: "ServerAuth",
-        now: now()
-      })
-      if (Either.isLeft(judged)) connection.unsafeRetire("Distrust")
+      if (Either.isLeft(verify(connection.peer, matcher, context))) connection.unsafeRetire("Distrust")
     }
   }
 

@@ -61,6 +61,8 @@ export interface Exchange {
    * exchange ran to its end.
    */
   readonly onSettled: (error?: string) => void
+  /** The trace the request belongs to, where it has a span of its own. */
+  readonly traceId?: string | undefined
   /** Called once, synchronously, when the status of the final response is known, before `resume`. */
   readonly onStatus?: ((status: number) => void) | undefined
 }

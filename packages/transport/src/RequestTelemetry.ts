@@ -61,7 +61,7 @@ class ObservedExchange implements Exchange {
 
   private common(time: number) {
     const { connection, fiber, inner } = this
-    const traceId = traceOf(fiber)
+    const traceId = inner.traceId ?? traceOf(fiber)
     return {
       time,
       side: "Client" as const,

@@ -8,6 +8,7 @@ import * as Either from "effect/Either"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { Connection, Exchange, RequestFailure } from "../Connector.js"
+import { RequestSpan } from "./requestSpan.js"
 import { absolute, type Base, resolve } from "./target.js"
 
 /** A connection and where it leads. */
@@ -49,12 +50,19 @@ class Run<L extends Link, E> implements Exchange, Requester {
   /** Whether the exchange was started on it. */
   private started = false
   private abort: (() => void) | undefined = undefined
+  /** Its span, where there is a tracer. */
+  private readonly span: RequestSpan | undefined
 
   constructor(source: Source<L, E>, request: HttpClientRequest, path: string, fiber: RuntimeFiber<unknown, unknown>) {
     this.source = source
     this.request = request
     this.path = path
     this.fiber = fiber
+    this.span = RequestSpan.open(fiber, request)
+  }
+
+  get traceId(): string | undefined {
+    return this.span?.span.traceId
   }
 
   admit(base: Base): Effect.Effect<void, HttpClientError> {
@@ -70,11 +78,18 @@ class Run<L extends Link, E> implements Exchange, Requester {
 
   private claim(): Result<E> {
     return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(this.source.claim(this, restore), (link) => {
+      Effect.flatMap(this.traced(this.source.claim(this, restore)), (link) => {
         this.link = link
         return restore(Effect.async<HttpClientResponse, E | RequestFailure>((resume) => this.start(link, resume)))
       })
     )
+  }
+
+  /** What happens on the way to a connection is a part of the request. */
+  private traced<A, E2>(claim: Effect.Effect<A, E2>): Effect.Effect<A, E2> {
+    return this.span === undefined
+      ? claim
+      : Effect.withParentSpan(Effect.withSpan(claim, "transport.acquire", { captureStackTrace: false }), this.span.span)
   }
 
   private start(link: L, resume: (result: Result<E>) => void): void {
@@ -88,12 +103,19 @@ class Run<L extends Link, E> implements Exchange, Requester {
       this.path = target.right.path
     }
     this.request = ClientRequest.setUrl(this.request, absolute(link.base, this.request.url))
+    if (this.span !== undefined) this.request = this.span.sent(this.request, link.connection, link.base, this.path)
     this.started = true
     const abort = link.connection.unsafeStart(this, resume)
     if (this.link !== undefined) this.abort = abort
   }
 
-  readonly onSettled = (): void => {
+  get onStatus(): ((status: number) => void) | undefined {
+    const { span } = this
+    return span === undefined ? undefined : (status) => span.status(status)
+  }
+
+  readonly onSettled = (error?: string): void => {
+    this.span?.end(error)
     if (this.started) this.settle()
   }
 
@@ -115,6 +137,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
       if (this.started) this.link.connection.unsafeRetire("Error")
       this.settle()
     }
+    this.span?.endCause(cause)
     return Effect.failCause(cause)
   }
 }

@@ -71,6 +71,14 @@ export interface PoolOptions<E> {
   readonly closed: (key: string, request: HttpClientRequest | undefined) => E
 }
 
+/** A handshake as a span, below the request that needed it. */
+const handshakeSpan = <A, E>(connect: Effect.Effect<A, E>, peer: string, { host, port }: Base): Effect.Effect<A, E> =>
+  Effect.withSpan(connect, "transport.handshake", {
+    kind: "client",
+    captureStackTrace: false,
+    attributes: { "server.address": host, "server.port": port, "spiffe.peer.id": peer }
+  })
+
 /** The effects around {@link PoolState}: clock, connections, fibers that wait. */
 export class Pool<E> {
   readonly options: PoolOptions<E>
@@ -229,7 +237,9 @@ export class Pool<E> {
       return Effect.interruptible(
         Effect.tap(this.options.address(slot.target.key), (base) => claimant.admit(base))
       ).pipe(
-        Effect.flatMap((base) => Effect.zipRight(this.enterWire(slot.target), this.connect(slot, base))),
+        Effect.flatMap((base) =>
+          Effect.zipRight(this.enterWire(slot.target), handshakeSpan(this.connect(slot, base), slot.target.key, base))
+        ),
         Effect.ensuring(Effect.sync(() => this.openers.delete(fiber)))
       )
     }).pipe(Effect.uninterruptible)

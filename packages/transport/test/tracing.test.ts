@@ -1,0 +1,167 @@
+import { IdentityProvider } from "@agentweave/spiffe"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import * as TestConnector from "@agentweave/testkit/TestConnector"
+import { type AuditEvent, AuditLog, SecureChannel } from "@agentweave/transport"
+import { HttpClient, HttpServerResponse } from "@effect/platform"
+import { expect, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Layer, Option, TestClock, Tracer } from "effect"
+
+const api = "spiffe://example.org/api"
+
+interface Recorded {
+  readonly name: string
+  readonly parent: string | undefined
+  readonly attributes: Record<string, unknown>
+  readonly exit: Exit.Exit<unknown, unknown> | undefined
+}
+
+/** A tracer that keeps its spans. */
+const makeTracer = () => {
+  const spans: Array<Tracer.Span & { exit?: Exit.Exit<unknown, unknown> }> = []
+  let next = 0
+  const tracer = Tracer.make({
+    span: (name, parent, context, links, startTime, kind) => {
+      const attributes = new Map<string, unknown>()
+      const span: Tracer.Span & { exit?: Exit.Exit<unknown, unknown> } = {
+        _tag: "Span",
+        name,
+        spanId: String(++next).padStart(16, "0"),
+        traceId: Option.match(parent, { onNone: () => "f".repeat(32), onSome: ({ traceId }) => traceId }),
+        parent,
+        context,
+        status: { _tag: "Started", startTime },
+        attributes,
+        links,
+        sampled: true,
+        kind,
+        attribute: (key, value) => attributes.set(key, value),
+        event: () => {},
+        addLinks: () => {},
+        end: (_time, exit) => {
+          span.exit = exit
+        }
+      }
+      spans.push(span)
+      return span
+    },
+    context: (run) => run()
+  })
+  const recorded = (): ReadonlyArray<Recorded> =>
+    spans.map(({ attributes, exit, name, parent }) => ({
+      name,
+      parent: Option.getOrUndefined(Option.map(parent, (above) => (above._tag === "Span" ? above.name : "external"))),
+      attributes: Object.fromEntries(attributes),
+      exit
+    }))
+  return { tracer, recorded }
+}
+
+const setUp = Effect.gen(function* () {
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+  const connector = yield* TestConnector.make()
+  const events: Array<AuditEvent.AuditEvent> = []
+  const identity = IdentityProvider.layerStatic(yield* authority.context({ path: "/web" }))
+  const context = yield* Layer.build(
+    Layer.merge(connector.layer.pipe(Layer.provide(identity), Layer.provide(AuditLog.layerMemory(events))), identity)
+  )
+  const channel = yield* Effect.provide(SecureChannel.make({ peer: api, baseUrl: "https://api.test" }), context)
+  return { channel, connector, events }
+})
+
+it.scoped("a request is one span with its attributes; handshake and wait are below it, and only the first time", () =>
+  Effect.gen(function* () {
+    const { channel, connector, events } = yield* setUp
+    const seen: Array<string | undefined> = []
+    yield* connector.setHandler(({ request }) => {
+      seen.push(request.headers["traceparent"])
+      return Effect.succeed(HttpServerResponse.text("hello", { status: 404 }))
+    })
+    const { recorded, tracer } = makeTracer()
+    const get = Effect.flatMap(channel.get("/hello?key=secret"), (response) => response.text).pipe(
+      Effect.withSpan("program"),
+      Effect.withTracer(tracer)
+    )
+    yield* get
+    yield* TestClock.adjust(0)
+    const spans = recorded()
+    expect(spans.map(({ name, parent }) => `${parent ?? ""} > ${name}`)).toEqual([
+      " > program",
+      "program > GET",
+      "GET > transport.acquire",
+      "transport.acquire > transport.handshake"
+    ])
+    expect(spans[1]?.attributes).toMatchObject({
+      "http.request.method": "GET",
+      "http.response.status_code": 404,
+      "error.type": "404",
+      "url.path": "/hello",
+      "server.address": "api.test",
+      "server.port": 443,
+      "spiffe.peer.id": api,
+      "spiffe.self.id": "spiffe://example.org/web"
+    })
+    expect(JSON.stringify(spans[1]?.attributes)).not.toContain("secret")
+    expect(spans.every(({ exit }) => exit !== undefined && Exit.isSuccess(exit))).toBe(true)
+    expect(seen).toEqual([`00-${"f".repeat(32)}-${"2".padStart(16, "0")}-01`])
+    expect(events.flatMap((event) => (event._tag === "RequestEnded" ? [event.traceId] : []))).toEqual(["f".repeat(32)])
+
+    yield* get
+    expect(
+      recorded()
+        .slice(4)
+        .map(({ name }) => name)
+    ).toEqual(["program", "GET"])
+  })
+)
+
+it.scoped("without a tracer there is no span and no header", () =>
+  Effect.gen(function* () {
+    const { channel, connector } = yield* setUp
+    let header: string | undefined = "unset"
+    yield* connector.setHandler(({ request }) => {
+      header = request.headers["traceparent"]
+      return Effect.succeed(HttpServerResponse.empty())
+    })
+    yield* channel.get("/")
+    expect(header).toBeUndefined()
+  })
+)
+
+it.scoped("tracing and propagation are turned off as for any HttpClient", () =>
+  Effect.gen(function* () {
+    const { channel, connector } = yield* setUp
+    const headers: Array<string | undefined> = []
+    yield* connector.setHandler(({ request }) => {
+      headers.push(request.headers["traceparent"])
+      return Effect.succeed(HttpServerResponse.empty())
+    })
+    const { recorded, tracer } = makeTracer()
+    const quiet = HttpClient.withTracerDisabledWhen(channel, () => true)
+    const alone = HttpClient.withTracerPropagation(channel, false)
+    yield* Effect.withTracer(Effect.zipRight(quiet.get("/"), alone.get("/")), tracer)
+    expect(
+      recorded()
+        .map(({ name }) => name)
+        .filter((name) => name === "GET")
+    ).toHaveLength(1)
+    expect(headers).toEqual([undefined, undefined])
+  })
+)
+
+it.scoped("a failure and an interruption end the span with their cause", () =>
+  Effect.gen(function* () {
+    const { channel, connector } = yield* setUp
+    const { recorded, tracer } = makeTracer()
+    yield* connector.setOnConnect(TestConnector.unreachable("Refused"))
+    yield* Effect.flip(Effect.withTracer(channel.get("/"), tracer))
+    yield* connector.setOnConnect(TestConnector.reachable)
+    yield* connector.setHandler(() => Effect.never)
+    const fiber = yield* Effect.fork(Effect.withTracer(channel.get("/"), tracer))
+    yield* TestClock.adjust(0)
+    yield* Fiber.interrupt(fiber)
+    const exits = recorded()
+      .filter(({ name }) => name === "GET")
+      .map(({ exit }) => exit)
+    expect(exits.map((exit) => exit !== undefined && Exit.isFailure(exit))).toEqual([true, true])
+  })
+)
