@@ -124,17 +124,15 @@ export interface Options extends RetryConfig.Options {
   readonly budget?: RetryBudget | undefined
 }
 
-type Given<O, K extends string> = K extends keyof O ? ([Exclude<O[K], undefined>] extends [never] ? never : K) : never
-
 /**
- * The limits that options set, or may set.
+ * The limits that options set, or may set: `Timeouts` and `Budget` are the types of what was given.
  *
  * @since 0.1.0
  * @category models
  */
-export type LimitsOf<O> =
-  | ([Given<O, "attemptTimeout" | "totalTimeout">] extends [never] ? never : "Timeout")
-  | ([Given<O, "budget">] extends [never] ? never : "Budget")
+export type LimitsOf<Timeouts, Budget> =
+  | ([Exclude<Timeouts, undefined>] extends [never] ? never : "Timeout")
+  | ([Exclude<Budget, undefined>] extends [never] ? never : "Budget")
 
 /**
  * A policy. Its type tells which errors it adds: see {@link Added}.
@@ -154,12 +152,20 @@ export type LimitsOf<O> =
  * }).pipe(Effect.catchTag("TimeoutError", (error) => Effect.succeed(error.message)))
  * ```
  */
-export const make = <const O extends Types.NoExcessProperties<Options, O> = {}>(
-  options?: O
-): Effect.Effect<RetryPolicy<LimitsOf<O>>, InvalidConfigError> => {
-  const { budget, target, ...config }: Options = options ?? {}
-  return Effect.map(RetryConfig.make(config), (config) => new internal.Policy<LimitsOf<O>>(config, target, budget))
-}
+export const make = <
+  Attempt extends Duration.DurationInput | undefined = undefined,
+  Total extends Duration.DurationInput | undefined = undefined,
+  Budget extends RetryBudget | undefined = undefined
+>({
+  budget,
+  target,
+  ...options
+}: Omit<Options, "attemptTimeout" | "totalTimeout" | "budget"> & {
+  readonly attemptTimeout?: Attempt
+  readonly totalTimeout?: Total
+  readonly budget?: Budget
+} = {}): Effect.Effect<RetryPolicy<LimitsOf<Attempt | Total, Budget>>, InvalidConfigError> =>
+  Effect.map(RetryConfig.make(options), (config) => new internal.Policy(config, target, budget))
 
 /**
  * The backoff as a plain `Schedule`, for `Effect.retry` and everything else that takes one: it recurs `maxRetries` times,
