@@ -43,7 +43,7 @@ export interface Options {
 
 /** The resolver schemes that take an address as it is: nothing is looked up. */
 const target = (endpoint: WorkloadEndpoint): string => {
-  if (endpoint._tag === "Unix") return `unix:${endpoint.path}`
+  if (endpoint._tag === "Unix") return `unix://${endpoint.path}`
   return endpoint.host.includes(":")
     ? `ipv6:[${endpoint.host}]:${endpoint.port}`
     : `ipv4:${endpoint.host}:${endpoint.port}`

@@ -203,6 +203,12 @@ describe("bytes that are no message", () => {
     expect(decode(Buffer.from("0801", "hex"))).toStrictEqual(Either.right({ svids: [], bundles: [] }))
   })
 
+  it("a byte order mark is a character of a string like any other", () => {
+    const hint = "\ufeffinternal"
+    const message = toMessage({ svids: [{ spiffeId: "", x509Svid: none, key: none, bundle: none, hint }], bundles: [] })
+    expect(decode(encode(message))).toStrictEqual(Either.right(plain(message)))
+  })
+
   it("a field that comes twice has its last value", () => {
     const result = decode(Buffer.from("0a060a01610a0162" + "1a060a0162120104" + "1a060a0162120105", "hex"))
     expect(result).toStrictEqual(Either.right({ svids: [["b", "", "", "", ""]], bundles: [["b", "05"]] }))

@@ -314,6 +314,21 @@ describe("the socket", () => {
     })
   )
 
+  it.scopedLive("is found under its name, whatever characters are in it", () =>
+    Effect.gen(function* () {
+      const { first, identity, socketPath } = yield* published
+      for (const name of ["a b", "100%25?", "ä#", "x:y", "\\"]) {
+        const path = join(socketPath, "..", name)
+        const { endpoint } = yield* WorkloadApiServer.make({ socketPath: path, source: identity.provider })
+        // As POSIX has it, two slashes in a path are one.
+        for (const written of [endpoint, endpoint.replace("unix:///", "unix:////")]) {
+          const provider = yield* LiveProvider.make({ endpoint: written })
+          expect((yield* provider.x509Context).svid.fingerprint).toBe(first.svid.fingerprint)
+        }
+      }
+    })
+  )
+
   it.scopedLive("as layers: a source's, and the program's own identity", () =>
     Effect.gen(function* () {
       const { authority, identity, socketPath } = yield* published
