@@ -81,6 +81,9 @@ export interface HandshakeOptions extends Judge {
   readonly onSocket: (socket: TLSSocket) => void
 }
 
+/** Stays for the socket's life: an error without a listener would end the process. */
+const ignore = () => {}
+
 /**
  * TCP, TLS with both certificates, the gate. Succeeds with the peer, exactly once, and only then may the socket be
  * used; every refusal destroys it. No session is ever offered or kept.
@@ -106,11 +109,18 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
     options.onSocket(socket)
     socket.setNoDelay(true)
     let settled = false
-    const finish = (result: Effect.Effect<VerifiedPeer, HandshakeError>) => {
-      if (settled) return
+    /** From here on the socket holds on to nothing of its handshake: it may live for long. */
+    const detach = () => {
       settled = true
+      presented = undefined
       socket.off("close", onClose)
       socket.off("secureConnect", onSecure)
+      socket.on("error", ignore)
+      socket.off("error", onError)
+    }
+    const finish = (result: Effect.Effect<VerifiedPeer, HandshakeError>) => {
+      if (settled) return
+      detach()
       resume(result)
     }
     const refuse = (error: HandshakeError) => {
@@ -131,14 +141,14 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
           description: "expected a TLS handshake, the peer closed the connection"
         })
       )
-    // Stays for the socket's life: an error without a listener would end the process.
-    socket.on("error", (cause) => {
-      if (!settled) refuse(fromHandshake(cause, options))
-    })
+    const onError = (cause: Error) => {
+      refuse(fromHandshake(cause, options))
+    }
+    socket.on("error", onError)
     socket.once("secureConnect", onSecure)
     socket.once("close", onClose)
     return Effect.sync(() => {
-      settled = true
+      detach()
       socket.destroy()
     })
   })
