@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
 import * as LruCache from "../src/internal/lruCache.js"
 import { makeCheck } from "../src/internal/signature.js"
-import { makeShared, verdict, verify } from "./support/gate.js"
+import { describeResult, inputOf, makeShared, verdict, verify } from "./support/gate.js"
 
 const shared = makeShared()
 
@@ -82,6 +82,15 @@ describe("a success", () => {
       assert.strictEqual(yield* verdict(peer), "Accepted")
       yield* TestClock.setTime(-1)
       assert.strictEqual(yield* verdict(peer), "NotYetValid not-before")
+    })
+  )
+
+  it.effect("does not answer at a time that is no number", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange()
+      assert.strictEqual(yield* verdict(peer), "Accepted")
+      const result = peer.verifier.verify(inputOf(peer, Number.NaN))
+      assert.strictEqual(describeResult(result), "VerifierFault")
     })
   )
 

@@ -313,6 +313,10 @@ describe("trust", () => {
       const renamed = { ...root, subject: "CN=root" }
       assert.strictEqual(yield* under(root, [root.certificate]), "Accepted")
       assert.strictEqual(yield* under(renamed, [root.certificate]), "UntrustedChain trusted-path")
+      const issuer = yield* CertificateAuthority.makeIntermediate(root, { subject: "CN=Issuer" })
+      assert.strictEqual(yield* under(issuer, [root.certificate]), "Accepted")
+      const other = { ...issuer, subject: "CN=issuer" }
+      assert.strictEqual(yield* under(other, [root.certificate]), "UntrustedChain trusted-path")
     })
   )
 
@@ -380,6 +384,20 @@ describe("the work of a search", () => {
         assert.strictEqual(found.signatureChecks, size)
         assert.strictEqual(Either.getOrThrow(Either.flip(found.outcome)).rule, "trusted-path")
       }
+    })
+  )
+
+  itAtEpoch("a CA under several certificates is one CA: a path does not come back to it", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot()
+      const [a, b] = [yield* makeRoot(), yield* makeRoot()]
+      const first = yield* CertificateAuthority.crossSign(b, a)
+      const second = yield* CertificateAuthority.crossSign(b, a)
+      const back = yield* CertificateAuthority.crossSign(a, b)
+      const chain = [first, second, back].map(({ certificate }) => certificate)
+      // The leaf by either certificate of a, and each of these by b; nothing further.
+      const found = yield* search(a, chain, [root.certificate])
+      assert.strictEqual(found.signatureChecks, 4)
     })
   )
 
