@@ -7,12 +7,24 @@ import { fileURLToPath } from "node:url"
 import { IdentityProvider, type X509Context } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import type { AuditEvent } from "@agentweave/transport"
-import { WorkloadApiServer } from "@agentweave/workload-api"
+import { AuditFile } from "@agentweave/transport-node"
+import { WorkloadApi, WorkloadApiServer, WorkloadEndpoint } from "@agentweave/workload-api"
 import { FileSystem } from "@effect/platform"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Context, Deferred, Effect, Layer, Queue } from "effect"
 import { intruders } from "./quickstart/intruders.js"
-import { bold, green, type Message, type Ready, red, say, trustDomain, type Verdict } from "./quickstart/story.js"
+import {
+  apiId,
+  bold,
+  green,
+  type Message,
+  type Ready,
+  red,
+  say,
+  trustDomain,
+  type Verdict,
+  webId
+} from "./quickstart/story.js"
 
 /** A Workload API of its own for one workload, as an agent would give it. */
 const publish = (folder: string, name: string, context: X509Context.X509Context) =>
@@ -60,51 +72,88 @@ const show = (verdicts: ReadonlyArray<Verdict>) =>
     }
   })
 
+/** Where the two workloads get their identities: from the agent there is, or from an authority of our own. */
+const identities = (folder: string) =>
+  Effect.gen(function* () {
+    const agent = process.env[WorkloadEndpoint.variable]
+    if (agent !== undefined && agent !== "") {
+      const identity = Context.get(yield* Layer.build(WorkloadApi.layer()), IdentityProvider.IdentityProvider)
+      const { svid } = yield* identity.x509Context
+      yield* say("agent", `${agent} says that we are ${svid.spiffeId}`)
+      return { authority: undefined, api: agent, web: agent, apiId: svid.spiffeId, webId: svid.spiffeId }
+    }
+    const authority = yield* DevAuthority.make({ trustDomain })
+    yield* say("dev-ca", `an authority for ${trustDomain}, for as long as this program runs`)
+    const api = yield* publish(folder, "api", yield* authority.context({ path: "/api" }))
+    const web = yield* publish(folder, "web", yield* authority.context({ path: "/web" }))
+    return { authority, api, web, apiId, webId }
+  })
+
+/** What is in an audit file when its process has ended: is it intact, and has each attempt one outcome? */
+const auditVerdict = (folder: string, who: string) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const text = yield* fs.readFileString(`${folder}/${who}.ndjson`)
+    const found = AuditFile.verify(text)
+    const count = (tag: string) => text.split("\n").filter((line) => line.includes(`"_tag":"${tag}"`)).length
+    const attempts = count("ConnectionAttempted")
+    const outcomes = count("ConnectionEstablished") + count("ConnectionRefused")
+    yield* say(who, `audit file: ${found._tag}, ${attempts} attempts on record, ${outcomes} outcomes`)
+    return {
+      _tag: "Verdict" as const,
+      what: `the ${who}'s audit file`,
+      expected: "Intact, every attempt has one outcome",
+      actual: `${found._tag}, ${attempts === outcomes ? "every attempt has one outcome" : `${attempts} attempts, ${outcomes} outcomes`}`
+    }
+  })
+
+const story = (folder: string, verdicts: Array<Verdict>) =>
+  Effect.gen(function* () {
+    const ids = yield* identities(folder)
+    const ready = yield* Deferred.make<Ready>()
+    const refusals = yield* Queue.unbounded<Extract<AuditEvent.AuditEvent, { readonly _tag: "ConnectionRefused" }>>()
+    const onMessage = (message: Message) => {
+      switch (message._tag) {
+        case "Ready":
+          return Deferred.unsafeDone(ready, Effect.succeed(message))
+        case "Verdict":
+          verdicts.push(message)
+          return
+        case "Audited":
+          if (message.event._tag === "ConnectionRefused") Queue.unsafeOffer(refusals, message.event)
+      }
+    }
+    const env = { QUICKSTART_API_ID: ids.apiId, QUICKSTART_WEB_ID: ids.webId, QUICKSTART_AUDIT: folder }
+
+    yield* start("./quickstart/server.ts", { ...env, SPIFFE_ENDPOINT_SOCKET: ids.api }, onMessage)
+    const { port } = yield* Deferred.await(ready)
+
+    const client = yield* start(
+      "./quickstart/client.ts",
+      { ...env, SPIFFE_ENDPOINT_SOCKET: ids.web, QUICKSTART_URL: `https://127.0.0.1:${port}` },
+      (message) => {
+        if (message._tag === "Verdict") onMessage(message)
+      }
+    )
+    const status = yield* exited(client)
+    verdicts.push({ _tag: "Verdict", what: "the client ends by itself", expected: "exit 0", actual: `exit ${status}` })
+
+    // What the server noted of the client's own refusal of it comes first, and is not an intruder's.
+    yield* Queue.takeAll(refusals)
+    for (const { attempt, expected, who } of yield* intruders(port, ids.authority)) {
+      const answer = yield* attempt
+      const refusal = yield* Queue.take(refusals)
+      const actual = answer === "refused" ? `${refusal.error} ${refusal.reason}` : "accepted"
+      verdicts.push({ _tag: "Verdict", what: who, expected, actual })
+    }
+  })
+
 const quickstart = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const folder = yield* fs.makeTempDirectoryScoped({ prefix: "quickstart-" })
-  const authority = yield* DevAuthority.make({ trustDomain })
-  yield* say("dev-ca", `an authority for ${trustDomain}, for as long as this program runs`)
-  const apiSocket = yield* publish(folder, "api", yield* authority.context({ path: "/api" }))
-  const webSocket = yield* publish(folder, "web", yield* authority.context({ path: "/web" }))
-
   const verdicts: Array<Verdict> = []
-  const ready = yield* Deferred.make<Ready>()
-  const refusals = yield* Queue.unbounded<Extract<AuditEvent.AuditEvent, { readonly _tag: "ConnectionRefused" }>>()
-  const onMessage = (message: Message) => {
-    switch (message._tag) {
-      case "Ready":
-        return Deferred.unsafeDone(ready, Effect.succeed(message))
-      case "Verdict":
-        verdicts.push(message)
-        return
-      case "Audited":
-        if (message.event._tag === "ConnectionRefused") Queue.unsafeOffer(refusals, message.event)
-    }
-  }
-
-  yield* start("./quickstart/server.ts", { SPIFFE_ENDPOINT_SOCKET: apiSocket }, onMessage)
-  const { port } = yield* Deferred.await(ready)
-
-  const client = yield* start(
-    "./quickstart/client.ts",
-    { SPIFFE_ENDPOINT_SOCKET: webSocket, QUICKSTART_URL: `https://127.0.0.1:${port}` },
-    (message) => {
-      if (message._tag === "Verdict") onMessage(message)
-    }
-  )
-  const status = yield* exited(client)
-  verdicts.push({ _tag: "Verdict", what: "the client ends by itself", expected: "exit 0", actual: `exit ${status}` })
-
-  // What the server noted of the client's own refusal of it comes first, and is not an intruder's.
-  yield* Queue.takeAll(refusals)
-  for (const { attempt, expected, who } of yield* intruders(port, authority)) {
-    const answer = yield* attempt
-    const refusal = yield* Queue.take(refusals)
-    const actual = answer === "refused" ? `${refusal.error} ${refusal.reason}` : "accepted"
-    verdicts.push({ _tag: "Verdict", what: who, expected, actual })
-  }
-
+  yield* Effect.scoped(story(folder, verdicts))
+  for (const who of ["server", "client"]) verdicts.push(yield* auditVerdict(folder, who))
   yield* show(verdicts)
   return verdicts.every(({ actual, expected }) => actual === expected)
 })

@@ -96,6 +96,8 @@ const Resilient = Transport.layer({
 NodeRuntime.runMain(
   Effect.zipRight(calls, Effect.provide(resilience, Resilient)).pipe(
     Effect.scoped,
-    Effect.provide(NodeConnector.layer.pipe(Layer.provideMerge(Layer.merge(WorkloadApi.layer(), layerAudit("client")))))
+    Effect.provide(
+      NodeConnector.layer.pipe(Layer.provideMerge(layerAudit("client")), Layer.provideMerge(WorkloadApi.layer()))
+    )
   )
 )

@@ -5,7 +5,7 @@ import { type Credentials, DevAuthority } from "@agentweave/testkit"
 import { SecureChannel } from "@agentweave/transport"
 import { NodeConnector } from "@agentweave/transport-node"
 import { Effect, Layer, Redacted } from "effect"
-import { apiId, layerAudit, say, trustDomain } from "./story.js"
+import { apiId, layerAudit, say, trustDomain, webId } from "./story.js"
 
 /** Calls with credentials of its own making; whether the server ever answered a byte of HTTP. */
 const rawCall = (port: number, credentials: Credentials.Credentials | undefined) =>
@@ -33,31 +33,41 @@ const impostor = (port: number, context: X509Context.X509Context) =>
     Effect.scoped,
     Effect.provide(
       NodeConnector.layer.pipe(
-        Layer.provideMerge(Layer.merge(IdentityProvider.layerStatic(context), layerAudit("impostor")))
+        Layer.provideMerge(layerAudit("impostor")),
+        Layer.provideMerge(IdentityProvider.layerStatic(context))
       )
     )
   )
 
-/** Each intruder: who it is, what the server must say of it, and its attempt. */
-export const intruders = (port: number, authority: DevAuthority.DevAuthority) =>
+/**
+ * Each intruder: who it is, what the server must say of it, and its attempt. Those that need the right CA's signature are
+ * there when the authority is ours.
+ */
+export const intruders = (port: number, authority: DevAuthority.DevAuthority | undefined) =>
   Effect.gen(function* () {
     const foreign = yield* DevAuthority.make({ trustDomain })
-    const web = SpiffeId.make(`spiffe://${trustDomain}/web`)
+    const web = SpiffeId.make(webId)
+    const insiders =
+      authority === undefined
+        ? []
+        : [
+            {
+              who: "an impostor: the right CA, the wrong ID",
+              expected: "PeerVerificationError UnexpectedPeer",
+              attempt: impostor(port, yield* authority.context({ path: "/impostor" }))
+            },
+            {
+              who: "web's SVID, expired",
+              expected: "PeerVerificationError Expired",
+              attempt: rawCall(port, yield* authority.issueRaw({ id: web, validity: "Expired" }))
+            }
+          ]
     const cases = [
-      {
-        who: "an impostor: the right CA, the wrong ID",
-        expected: "PeerVerificationError UnexpectedPeer",
-        attempt: impostor(port, yield* authority.context({ path: "/impostor" }))
-      },
+      ...insiders,
       {
         who: "a foreign CA that signed web's ID",
         expected: "PeerVerificationError UntrustedChain",
         attempt: rawCall(port, yield* foreign.issueRaw({ id: web }))
-      },
-      {
-        who: "web's SVID, expired",
-        expected: "PeerVerificationError Expired",
-        attempt: rawCall(port, yield* authority.issueRaw({ id: web, validity: "Expired" }))
       },
       {
         who: "a client without certificate",

@@ -50,8 +50,8 @@ const Server = Layer.unwrapEffect(Effect.map(app, (router) => HttpServer.serve(r
   Layer.provide(
     NodeSecureServer.layer({ port: 0, host: "127.0.0.1", authorize: PeerMatcher.exactly(SpiffeId.make(webId)) })
   ),
-  Layer.provide(WorkloadApi.layer()),
-  Layer.provide(layerAudit("server"))
+  Layer.provide(layerAudit("server")),
+  Layer.provide(WorkloadApi.layer())
 )
 
 NodeRuntime.runMain(Layer.launch(Server))

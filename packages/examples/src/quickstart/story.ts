@@ -1,10 +1,13 @@
 /** What the processes of the quickstart tell each other, and how it is printed. */
-import { type AuditEvent, AuditLog } from "@agentweave/transport"
+import { SpiffeId } from "@agentweave/spiffe"
+import { AuditEvent, AuditLog } from "@agentweave/transport"
+import { NodeAuditLog } from "@agentweave/transport-node"
 import { Effect, Layer } from "effect"
 
-export const trustDomain = "example.org"
-export const apiId = `spiffe://${trustDomain}/api`
-export const webId = `spiffe://${trustDomain}/web`
+/** The two workloads: of the embedded authority, or who the agent says we are. */
+export const apiId = process.env["QUICKSTART_API_ID"] ?? "spiffe://example.org/api"
+export const webId = process.env["QUICKSTART_WEB_ID"] ?? "spiffe://example.org/web"
+export const trustDomain = SpiffeId.trustDomain(SpiffeId.make(apiId))
 
 /** One thing that was tried, what should have come of it, and what did. */
 export interface Verdict {
@@ -70,14 +73,20 @@ export const auditLine = (event: AuditEvent.AuditEvent): string => {
   }
 }
 
-/** The audit log of a quickstart process: readable lines here, the events themselves to the parent. */
-export const layerAudit = (who: string): Layer.Layer<AuditLog.AuditLog> =>
+/** Readable lines here, the events themselves to the parent. */
+const layerLines = (who: string): Layer.Layer<AuditLog.AuditLog> =>
   Layer.succeed(AuditLog.AuditLog, {
     unsafeRecord: (event) => {
-      if (event._tag !== "RequestStarted" && event._tag !== "RequestEnded") {
-        console.log(`${bold(who.padEnd(8))} ${dim("audit")} ${auditLine(event)}`)
-      }
+      if (!AuditEvent.isRequest(event)) console.log(`${bold(who.padEnd(8))} ${dim("audit")} ${auditLine(event)}`)
       process.send?.({ _tag: "Audited", event } satisfies Audited)
       return undefined
     }
   })
+
+/** The audit log of a quickstart process: lines on the screen, and a file that shows when it was tampered with. */
+export const layerAudit = (who: string) => {
+  const folder = process.env["QUICKSTART_AUDIT"]
+  return folder === undefined
+    ? layerLines(who)
+    : AuditLog.layerTee(layerLines(who), NodeAuditLog.layerFile({ path: `${folder}/${who}.ndjson` }))
+}
