@@ -1,15 +1,16 @@
 import { Buffer } from "node:buffer"
+import { sign } from "node:crypto"
 import { TrustDomain, X509Bundle } from "@agentweave/spiffe"
 import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
 import type * as CertificateProfile from "@agentweave/testkit/CertificateProfile"
 import * as KeyPair from "@agentweave/testkit/KeyPair"
 import { assert, describe } from "@effect/vitest"
-import { Clock, Effect, Either } from "effect"
+import { Clock, Effect, Either, Redacted } from "effect"
 import { type Anchors, makeReader } from "../src/internal/anchors.js"
 import { type Certificate, readCertificate } from "../src/internal/certificate.js"
 import { findPath, maxSignatureChecks } from "../src/internal/chain.js"
 import { makeCheck } from "../src/internal/signature.js"
-import { sequence, tlv } from "./support/der.js"
+import { encode, hex, parse, replace, sequence, tlv } from "./support/der.js"
 import { itAtEpoch, makeShared, verdict } from "./support/gate.js"
 
 type Authority = CertificateAuthority.CertificateAuthority
@@ -317,6 +318,28 @@ describe("trust", () => {
       assert.strictEqual(yield* under(issuer, [root.certificate]), "Accepted")
       const other = { ...issuer, subject: "CN=issuer" }
       assert.strictEqual(yield* under(other, [root.certificate]), "UntrustedChain trusted-path")
+    })
+  )
+
+  itAtEpoch("a signature that says it is of another kind than it is is none", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot({ keyAlgorithm: "RSA-2048" })
+      const { certificates } = yield* CertificateAuthority.issue(root, { keyAlgorithm: "P-256" })
+      const relabelled = (algorithm: Buffer) => {
+        const labelled = replace(
+          replace(certificates[0], [1], () => algorithm),
+          [0, 2],
+          () => algorithm
+        )
+        const tbs = encode(parse(labelled).children?.[0] ?? { tag: 0 })
+        const signature = sign("sha256", tbs, Redacted.value(root.keyPair.privateKey))
+        return replace(labelled, [2], () => tlv(0x03, Buffer.of(0), signature))
+      }
+      const bundle = yield* bundleOf(root.certificate)
+      const rsa = relabelled(hex("300d 0609 2a864886f70d01010b 0500"))
+      assert.strictEqual(yield* verdict({ certificates: [rsa], bundle }), "Accepted")
+      const ecdsa = relabelled(hex("300a 0608 2a8648ce3d040302"))
+      assert.strictEqual(yield* verdict({ certificates: [ecdsa], bundle }), "UntrustedChain trusted-path")
     })
   )
 
