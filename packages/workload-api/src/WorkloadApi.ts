@@ -5,8 +5,7 @@
  */
 import { IdentityProvider, PeerVerifier, type SpiffeId } from "@agentweave/spiffe"
 import * as Config from "effect/Config"
-import type { ConfigError } from "effect/ConfigError"
-import * as ConfigErrors from "effect/ConfigError"
+import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -145,11 +144,11 @@ export const layerClient = (
     })
   )
 
-/** An address from `Config`; that there is none, or that it cannot be had, is said as a broken rule too. */
+/** An address from `Config`; that there is none is a broken rule too. A source of configuration that fails is a defect. */
 const fromEnvironment: Effect.Effect<WorkloadEndpoint.WorkloadEndpoint, InvalidEndpointError> = Config.string(
   WorkloadEndpoint.variable
 ).pipe(
-  Effect.catchAll((error) => (ConfigErrors.isMissingDataOnly(error) ? Effect.succeed("") : Effect.die(error))),
+  Effect.catchAll((error) => (ConfigError.isMissingDataOnly(error) ? Effect.succeed("") : Effect.die(error))),
   Effect.flatMap(WorkloadEndpoint.parse)
 )
 
@@ -195,5 +194,5 @@ export const layer = (
  */
 export const layerConfig = (
   options: Config.Config.Wrap<Options>
-): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, InvalidEndpointError | ConfigError> =>
+): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, InvalidEndpointError | ConfigError.ConfigError> =>
   Layer.unwrapEffect(Effect.map(Config.unwrap(options), layer))

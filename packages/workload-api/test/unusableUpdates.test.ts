@@ -15,7 +15,9 @@ describe("an update is discarded, the last good one serves on, and an event says
         yield* TestClock.setTime(Date.UTC(2030, 0))
         const issuer = yield* authority
         const context = yield* issuer.context()
-        const { events, freshness, identity, nextCall, nextEvent, openCalls } = yield* ScriptedAgent.make()
+        const { events, freshness, identity, nextCall, nextEvent, openCalls } = yield* ScriptedAgent.make({
+          maxAuthorities: 3
+        })
         const call = yield* nextCall
         yield* call.push(context)
         yield* nextEvent("Updated")
@@ -34,7 +36,7 @@ describe("an update is discarded, the last good one serves on, and an event says
   it.scoped("and when there is no good one yet, callers go on waiting", () =>
     Effect.gen(function* () {
       const issuer = yield* authority
-      const { identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
+      const { identity, nextCall, nextEvent } = yield* ScriptedAgent.make({ maxAuthorities: 3 })
       const call = yield* nextCall
       const good = messageOf(yield* issuer.context())
       for (const { bytes } of unusableUpdates.slice(0, 10)) {

@@ -72,7 +72,8 @@ const open = (
 ): Effect.Effect<net.Server, WorkloadApiServerError> =>
   Effect.async<net.Server, unknown>((resume) => {
     const server = net.createServer(onConnection)
-    server.once("error", (cause) => resume(Effect.fail(cause)))
+    // The listener stays: an error of a later connection must not end the process.
+    server.on("error", (cause) => resume(Effect.fail(cause)))
     server.once("listening", () => resume(Effect.succeed(server)))
     bind(server, socketPath, mode)
   }).pipe(Effect.catchAllDefect(Effect.fail), Effect.mapError(bindFailure(socketPath)))

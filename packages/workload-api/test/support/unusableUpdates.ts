@@ -50,6 +50,7 @@ const half = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, Math.floor(byt
 const federated = (id: string, der: Uint8Array) =>
   altered((good) => ({ ...good, federatedBundles: new Map([[id, der]]) }))
 
+/** For a provider that takes three authorities a bundle. */
 export const unusableUpdates: ReadonlyArray<UnusableUpdate> = [
   {
     title: "garbage",
@@ -216,13 +217,13 @@ export const unusableUpdates: ReadonlyArray<UnusableUpdate> = [
   {
     title: "a bundle with more authorities than allowed",
     reason: "LimitExceeded",
-    says: "at most 100 certificates, got 101",
+    says: "at most 3 certificates, got 4",
     bytes: ({ good }) =>
       Effect.gen(function* () {
         const keyPair = yield* KeyPair.make("P-256")
         const roots = yield* Effect.replicateEffect(
           CertificateAuthority.makeRoot({ trustDomain: "example.org", keyPair }),
-          100
+          3
         )
         return encode(
           withFirst(good, { bundle: concat([first(good).bundle, ...roots.map(({ certificate }) => certificate)]) })
