@@ -317,11 +317,20 @@ export interface Attempt {
 export const hostileClient = (
   port: number,
   credentials: Credentials.Credentials | undefined,
-  options: tls.ConnectionOptions & { readonly onSession?: (session: Buffer) => void } = {}
+  options: tls.ConnectionOptions & {
+    /** Default: a GET. */
+    readonly request?: string
+    readonly onSession?: (session: Buffer) => void
+    readonly onData?: () => void
+  } = {}
 ): Effect.Effect<Attempt> =>
   Effect.async((resume) => {
-    const { onSession, ...tlsOptions } = options
-    const request = "GET /hostile HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    const {
+      onData,
+      onSession,
+      request = "GET /hostile HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+      ...tlsOptions
+    } = options
     let received = ""
     let code: string | undefined
     let secured = false
@@ -345,6 +354,7 @@ export const hostileClient = (
     })
     socket.on("data", (chunk) => {
       received += chunk.toString("latin1")
+      onData?.()
     })
     socket.on("error", (error: NodeJS.ErrnoException) => {
       code ??= error.code ?? error.message
