@@ -19,7 +19,7 @@ import * as AuditFile from "./AuditFile.js"
 
 /**
  * What becomes of an event that the file cannot take, because the disk is slow or writing fails: `FailClosed` refuses what
- * the event stands for with `AuditError`; `DropAndCount` lets it happen and records how many events are missing.
+ * the event stands for with `AuditError`; `DropAndCount` lets it happen. Either way the file says how many are missing.
  *
  * @since 0.1.0
  * @category models
@@ -217,13 +217,12 @@ const make = Effect.fnUntraced(function* (
     unsafeRecord: (event) => {
       if (closed || failure !== undefined || pending.length >= maxPending) {
         const request = isRequest(event)
+        // Counted whatever becomes of it: what has already happened cannot be refused any more.
+        if (request) dropped.requests++
+        else dropped.others++
+        if (!closed) filled.unsafeOpen()
         const policy = request ? whenFullOfRequests : whenFull
-        if (policy === "DropAndCount" && !closed) {
-          if (request) dropped.requests++
-          else dropped.others++
-          filled.unsafeOpen()
-          return undefined
-        }
+        if (policy === "DropAndCount" && !closed) return undefined
         if (failure !== undefined) return failure
         return closed
           ? new AuditError({ reason: "Closed", description: `expected an open audit file, ${path} is closed` })

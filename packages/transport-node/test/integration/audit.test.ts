@@ -109,7 +109,7 @@ it.scoped("when no more can wait, requests are counted and the rest is refused",
       })
     )
     const text = readFileSync(path, "utf8")
-    expect(text).toContain('"dropped":{"requests":2,"others":0}')
+    expect(text).toContain('"dropped":{"requests":2,"others":1}')
     expect(count(text, "PoolExhausted")).toBe(2)
     expect(count(text, "RequestStarted")).toBe(0)
   })
