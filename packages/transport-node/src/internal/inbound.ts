@@ -304,6 +304,7 @@ export class Inbound {
     if (unrecorded !== undefined) {
       socket.on("error", () => {})
       socket.destroy()
+      this.gone()
       return false
     }
     // The age is jittered; the certificates' end is not, for it is the limit and not a habit.
