@@ -3,6 +3,7 @@ import * as Chunk from "effect/Chunk"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Effectable from "effect/Effectable"
 import * as Either from "effect/Either"
 import { identity } from "effect/Function"
 import { pipeArguments } from "effect/Pipeable"
@@ -28,6 +29,8 @@ export class Breaker implements Api.CircuitBreaker {
   readonly changes: Stream.Stream<CircuitState>
   readonly isolate: Effect.Effect<void>
   readonly reset: Effect.Effect<void>
+  private passed: Ticket | undefined
+  private afterPassed: <E>(cause: Cause.Cause<E>) => Effect.Effect<never, E> = Effect.failCause
 
   constructor(target: string, config: CircuitBreakerConfig, clock: Clock.Clock) {
     const machine = new BreakerMachine(config, clock)
@@ -51,30 +54,24 @@ export class Breaker implements Api.CircuitBreaker {
     effect: Effect.Effect<A, E, R>,
     options?: Api.ProtectOptions<A>
   ): Effect.Effect<A, E | CircuitOpenError, R> {
+    const isFailure = options?.isFailure ?? this.config.isFailure
+    return isFailure === undefined ? new Protected(this, effect) : this.watch(effect, isFailure)
+  }
+
+  /** A call whose success changes nothing: one frame for its failure, with a handler made once for all of them. */
+  pass<A, E, R>(effect: Effect.Effect<A, E, R>, healthy: Ticket): Effect.Effect<A, E, R> {
     const { machine } = this
-    const watched = this.watch(effect, options?.isFailure ?? this.config.isFailure)
-    if (options?.isFailure !== undefined) {
-      return watched
+    if (healthy !== this.passed) {
+      this.passed = healthy
+      this.afterPassed = afterUnwatchedFailure(machine, healthy)
     }
-    let ticket: Ticket | undefined
-    let unwatched = effect
-    return Effect.suspend((): Effect.Effect<A, E | CircuitOpenError, R> => {
-      const { healthy } = machine
-      if (healthy === undefined) {
-        return watched
-      }
-      machine.totalCalls++
-      machine.totalSuccesses++
-      if (healthy !== ticket) {
-        ticket = healthy
-        unwatched = Effect.catchAllCause(effect, unwatchedFailure(machine, healthy))
-      }
-      return unwatched
-    })
+    machine.totalCalls++
+    machine.totalSuccesses++
+    return Effect.catchAllCause(effect, this.afterPassed)
   }
 
   /** Runs an effect whose success matters: to this state, to the rule, or because it can be a failure in disguise. */
-  private watch<A, E, R>(
+  watch<A, E, R>(
     effect: Effect.Effect<A, E, R>,
     isFailure: ((value: A) => boolean) | undefined
   ): Effect.Effect<A, E | CircuitOpenError, R> {
@@ -149,10 +146,27 @@ export class Breaker implements Api.CircuitBreaker {
   }
 }
 
+/** An effect under a breaker, decided upon when it runs: a class, because a closure inside an effect would cost more. */
+class Protected<A, E, R> extends Effectable.Class<A, E | CircuitOpenError, R> {
+  private readonly breaker: Breaker
+  private readonly effect: Effect.Effect<A, E, R>
+
+  constructor(breaker: Breaker, effect: Effect.Effect<A, E, R>) {
+    super()
+    this.breaker = breaker
+    this.effect = effect
+  }
+
+  commit(): Effect.Effect<A, E | CircuitOpenError, R> {
+    const { healthy } = this.breaker.machine
+    return healthy === undefined ? this.breaker.watch(this.effect, undefined) : this.breaker.pass(this.effect, healthy)
+  }
+}
+
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
 /** The call was counted as a success when it started; see `totalSuccesses`. */
-const unwatchedFailure =
+const afterUnwatchedFailure =
   (machine: BreakerMachine, ticket: Ticket) =>
   <E>(cause: Cause.Cause<E>): Effect.Effect<never, E> => {
     machine.totalSuccesses--

@@ -38,6 +38,8 @@ export const plainRules = (config: RetryConfig): Rules<unknown, unknown> => ({
 export interface Shared {
   readonly config: RetryConfig
   readonly target: string | undefined
+  /** Whether there is a limit or a budget: something to set up before the first attempt. */
+  readonly limited: boolean
   readonly budget: RetryBudget | undefined
   readonly counters: Counters
 }
@@ -85,8 +87,7 @@ export const run = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   rules: Rules<A, E>
 ): Effect.Effect<A, Raised<E>, R> => {
-  const { attemptTimeout, totalTimeout } = shared.config
-  if (attemptTimeout !== undefined || totalTimeout !== undefined || shared.budget !== undefined) {
+  if (shared.limited) {
     return limited(shared, effect, rules)
   }
   const call = firstFailure(shared, effect, rules)

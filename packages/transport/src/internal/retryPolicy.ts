@@ -30,7 +30,8 @@ export class Policy<Limits extends Api.Limit> implements Api.RetryPolicy<Limits>
       delayed: 0
     }
     this.config = config
-    this.shared = { config, target, budget, counters }
+    const limited = config.attemptTimeout !== undefined || config.totalTimeout !== undefined || budget !== undefined
+    this.shared = { config, target, limited, budget, counters }
     this.rules = plainRules(config)
     this.stats = Effect.sync(() => ({ ...counters, delayed: Duration.millis(counters.delayed) }))
   }
