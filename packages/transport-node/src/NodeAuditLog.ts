@@ -3,7 +3,8 @@
  *
  * @since 0.1.0
  */
-import { type FileHandle, open, readFile, rename, stat } from "node:fs/promises"
+import { type FileHandle, open, readdir, readFile, rename, truncate } from "node:fs/promises"
+import { basename, dirname } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { X509Svid } from "@agentweave/spiffe/X509Svid"
 import { type AuditEvent, isRequest } from "@agentweave/transport/AuditEvent"
@@ -53,30 +54,41 @@ const batch = 256
 const failed = (path: string) => (cause: unknown) =>
   new AuditError({ reason: "Failed", description: `expected to write the audit file ${path}, it failed`, cause })
 
-/** Where the chain of an existing file ends; a torn last record is not part of it. */
-const resume = (path: string): Effect.Effect<AuditFile.Head, AuditError> =>
-  Effect.tryPromise({ try: () => readFile(path, "utf8"), catch: failed(path) }).pipe(
-    Effect.flatMap((text) => {
-      const found = AuditFile.verify(text)
-      return found._tag === "Tampered"
-        ? Effect.fail(
-            new AuditError({
-              reason: "Failed",
-              description: `expected ${path} to be an intact audit file to go on with, line ${found.line} is not: ${found.description}`
-            })
-          )
-        : Effect.succeed(found.head)
-    })
+/** What is in a file, up to the last whole record: the one after it was torn by a crash and is not part of the chain. */
+const wholeRecords = (path: string): Effect.Effect<string, AuditError> =>
+  Effect.map(
+    Effect.tryPromise({
+      try: () =>
+        readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) =>
+          cause.code === "ENOENT" ? "" : Promise.reject(cause)
+        ),
+      catch: failed(path)
+    }),
+    (text) => text.slice(0, text.lastIndexOf("\n") + 1)
   )
 
-const exists = (path: string): Effect.Effect<boolean> =>
-  Effect.orElseSucceed(
-    Effect.map(
-      Effect.tryPromise(() => stat(path)),
-      (found) => found.size > 0
-    ),
-    () => false
-  )
+/** Where the chain of an existing file ends. */
+const resume = (path: string, text: string): Effect.Effect<AuditFile.Head, AuditError> => {
+  const found = AuditFile.verify(text)
+  return found._tag === "Tampered"
+    ? Effect.fail(
+        new AuditError({
+          reason: "Failed",
+          description: `expected ${path} to be an intact audit file to go on with, line ${found.line} is not: ${found.description}`
+        })
+      )
+    : Effect.succeed(found.head)
+}
+
+/** The newest of the full files. A crash may come when it has its new name and the next one is not there yet. */
+const newestFull = (path: string): Effect.Effect<string | undefined, AuditError> =>
+  Effect.map(Effect.tryPromise({ try: () => readdir(dirname(path)), catch: failed(path) }), (names) => {
+    const prefix = `${basename(path)}.`
+    const numbers = names
+      .filter((name) => name.startsWith(prefix) && /^\d+$/.test(name.slice(prefix.length)))
+      .map((name) => Number(name.slice(prefix.length)))
+    return numbers.length === 0 ? undefined : `${path}.${Math.max(...numbers)}`
+  })
 
 const make = Effect.fnUntraced(function* (
   options: Options
@@ -97,13 +109,21 @@ const make = Effect.fnUntraced(function* (
   let sinceCheckpoint = 0
 
   const takeOver = Effect.gen(function* () {
-    if (!(yield* exists(path))) return
-    head = yield* resume(path)
+    const text = yield* wholeRecords(path)
+    if (text === "") {
+      const before = yield* newestFull(path)
+      if (before !== undefined) head = yield* resume(before, yield* wholeRecords(before))
+      return
+    }
+    head = yield* resume(path, text)
+    yield* attempt(() => truncate(path, Buffer.byteLength(text)))
     yield* attempt(() => rename(path, `${path}.${head.seq}`))
   })
   yield* takeOver
   const opened = attempt(() => open(path, "a", 0o600))
   let file: FileHandle = yield* opened
+  // What a crash left of a first record.
+  yield* attempt(() => file.truncate(0))
 
   /** Lines for the file, and the chain's head once they are there. */
   const compose = (contents: ReadonlyArray<AuditFile.Content>, from: AuditFile.Head) => {
@@ -244,7 +264,8 @@ const make = Effect.fnUntraced(function* (
  * SHA-256 of the record before; every `checkpointEvery` records and at the end a checkpoint is signed with the workload's
  * SVID. `AuditFile.verify` tells whether a file is as it was written.
  *
- * An existing file is continued under a new name: its chain goes on in the new one. Building the layer fails with
+ * An existing file is continued under a new name: its chain goes on in the new one, without the record that a crash may
+ * have torn at its end. Building the layer fails with
  * `AuditError` when the file cannot be written, or when the existing one is not intact.
  *
  * @since 0.1.0

@@ -1,0 +1,152 @@
+/**
+ * What is left of an audit file when its process is killed. `AUDIT_CRASHES` says how many times a process under load is
+ * killed; 3 by default, for each costs the start of a process.
+ */
+import { spawn } from "node:child_process"
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import { AuditFile, NodeAuditLog } from "@agentweave/transport-node"
+import { expect, it } from "@effect/vitest"
+import { Effect, Layer, Redacted } from "effect"
+
+const crashes = Number(process.env["AUDIT_CRASHES"] ?? 3)
+
+/** The child's flush window, and what a loaded machine may take to carry a write out, in milliseconds. */
+const flushWindow = 100
+const writing = 400
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "crash-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+
+interface Acknowledged {
+  readonly number: number
+  readonly time: number
+}
+
+/** Runs the child, kills it once it has acknowledged so many events, and gives what it had acknowledged by then. */
+const crash = (path: string, identityFile: string, after: number): Effect.Effect<ReadonlyArray<Acknowledged>> =>
+  Effect.async((resume) => {
+    const entry = fileURLToPath(new URL("./auditCrashChild.ts", import.meta.url))
+    const child = spawn(
+      process.execPath,
+      ["--conditions=@agentweave/source", "--import", "tsx", entry, path, identityFile],
+      { stdio: ["ignore", "pipe", "inherit"], cwd: fileURLToPath(new URL(".", import.meta.url)) }
+    )
+    let output = ""
+    let lines = 0
+    child.stdout.on("data", (chunk) => {
+      output += chunk
+      lines = output.split("\n").length
+      if (lines > after) child.kill("SIGKILL")
+    })
+    child.once("close", () => {
+      const whole = output.slice(0, output.lastIndexOf("\n")).split("\n")
+      resume(
+        Effect.succeed(
+          whole.map((line) => {
+            const [number = -1, time = -1] = line.split(" ").map(Number)
+            return { number, time }
+          })
+        )
+      )
+    })
+    return Effect.sync(() => {
+      child.kill("SIGKILL")
+    })
+  })
+
+/** The numbers of the child's events in a file; a torn last record is none. */
+const numbersIn = (text: string): ReadonlyArray<number> =>
+  text
+    .slice(0, text.lastIndexOf("\n") + 1)
+    .split("\n")
+    .flatMap((line) => (line === "" ? [] : (JSON.parse(line).event?.maxConnections ?? [])))
+
+/** The file and those it went on from, joined in order. */
+const joined = (dir: string): string =>
+  readdirSync(dir)
+    .filter((name) => name.startsWith("audit.ndjson."))
+    .sort((a, b) => Number(a.split(".").at(-1)) - Number(b.split(".").at(-1)))
+    .concat("audit.ndjson")
+    .map((name) => readFileSync(join(dir, name), "utf8"))
+    .join("")
+
+const world = Effect.gen(function* () {
+  const dir = yield* folder
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+  const credentials = yield* authority.issueRaw({ path: "/web", ttl: "1 day" })
+  const identityFile = join(dir, "identity.json")
+  const base64 = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? []).toString("base64")
+  writeFileSync(
+    identityFile,
+    JSON.stringify({
+      certificate: base64(credentials.certificates[0]),
+      key: base64(Redacted.value(credentials.privateKey).export({ type: "pkcs8", format: "der" })),
+      bundle: base64(authority.bundle.authorities[0])
+    }),
+    { mode: 0o600 }
+  )
+  const path = join(dir, "audit.ndjson")
+  const identity = IdentityProvider.layerStatic(yield* authority.context({ path: "/web" }))
+  /** A session that is closed in order. */
+  const session = Effect.scoped(Layer.build(Layer.provide(NodeAuditLog.layerFile({ path }), identity)))
+  return { dir, identityFile, path, session }
+})
+
+it.scopedLive(
+  `killed ${crashes} times under load, the file is interrupted and never tampered with, and goes on`,
+  () =>
+    Effect.gen(function* () {
+      const { dir, identityFile, path, session } = yield* world
+      let longest = 0
+      for (let round = 0; round < crashes; round++) {
+        const acknowledged = yield* crash(path, identityFile, 400 + ((round * 373) % 2_000))
+        const text = readFileSync(path, "utf8")
+        expect(AuditFile.verify(text)).toMatchObject({ _tag: "Interrupted" })
+        // In order and without a gap, up to some point.
+        const written = numbersIn(text)
+        expect(written).toEqual(Array.from({ length: written.length }, (_, n) => n))
+        const last = acknowledged.at(-1)?.time ?? 0
+        const lost = acknowledged.filter(({ number }) => number >= written.length)
+        const oldest = lost[0]?.time ?? last
+        longest = Math.max(longest, last - oldest)
+        expect(last - oldest).toBeLessThan(flushWindow + writing)
+        expect(written.length).toBeGreaterThan(0)
+      }
+      if (process.env["AUDIT_CRASHES"] !== undefined) console.log(`the oldest event lost was ${longest} ms old`)
+      expect(AuditFile.verify(joined(dir))._tag).toBe("Interrupted")
+      yield* session
+      expect(AuditFile.verify(joined(dir))).toMatchObject({ _tag: "Intact" })
+    }),
+  30_000 + crashes * 10_000
+)
+
+it.scoped("a record torn by a crash is not part of the chain, which goes on where it ended", () =>
+  Effect.gen(function* () {
+    const { dir, path, session } = yield* world
+    yield* session
+    appendFileSync(path, '{"seq":2,"prev":"ab')
+    expect(AuditFile.verify(readFileSync(path, "utf8"))).toMatchObject({ _tag: "Interrupted", records: 2 })
+    yield* session
+    expect(AuditFile.verify(joined(dir))).toMatchObject({ _tag: "Intact", records: 4 })
+  })
+)
+
+it.scoped("the chain goes on after a crash that left no file, or only the beginning of its first record", () =>
+  Effect.gen(function* () {
+    const { dir, path, session } = yield* world
+    yield* session
+    renameSync(path, `${path}.1`)
+    yield* session
+    renameSync(path, `${path}.3`)
+    writeFileSync(path, '{"seq":4,"pr')
+    yield* session
+    expect(AuditFile.verify(joined(dir))).toMatchObject({ _tag: "Intact", records: 6 })
+  })
+)
