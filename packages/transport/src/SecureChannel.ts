@@ -28,6 +28,7 @@ import { execute } from "./internal/exchange.js"
 import * as Pool from "./internal/pool.js"
 import { sourceOf } from "./internal/poolLease.js"
 import { type Base, parseBase, resolve } from "./internal/target.js"
+import * as RetryPolicy from "./RetryPolicy.js"
 import * as TransportConfig from "./TransportConfig.js"
 import { TimeoutError } from "./TransportError.js"
 
@@ -147,15 +148,17 @@ export const make: (
       new TimeoutError({ phase: "Acquire", outcome: "NotSent", limit: config.timeout, target: `${peer} at ${origin}` }),
     closed: (origin, request) => ended(request ?? HttpClientRequest.get(origin))
   })
+  const once: SecureChannel["execute"] = (request) => {
+    const target = resolve(own, request)
+    return Either.isLeft(target)
+      ? Effect.fail(target.left)
+      : execute(sourceOf(pool, target.right.base.origin), request, target.right.path)
+  }
+  const policy = config.retry === undefined ? undefined : yield* RetryPolicy.make(config.retry)
   return internal.make({
     peer,
     mySpiffeId: Effect.map(identity.x509Context, ({ svid }) => svid.spiffeId),
-    execute: (request) => {
-      const target = resolve(own, request)
-      return Either.isLeft(target)
-        ? Effect.fail(target.left)
-        : execute(sourceOf(pool, target.right.base.origin), request, target.right.path)
-    }
+    execute: policy === undefined ? once : (request) => policy.retryRequest(once(request), request)
   })
 })
 

@@ -9,6 +9,7 @@ import type * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/config.js"
+import { RetryConfig } from "./RetryConfig.js"
 
 /**
  * The TLS versions there are: a lower one does not exist as a value.
@@ -53,6 +54,11 @@ const fields = Schema.Struct({
   connectTimeout: Schema.optionalWith(internal.PositiveDuration, { default: () => Duration.seconds(10) }),
   /** Connections a stand-alone channel keeps at most (a pooled channel owns exactly one). Default 10. */
   connections: Schema.optionalWith(internal.NumberIn(1, 65_535), { default: () => 10 }),
+  /**
+   * Retries of a stand-alone channel's requests, under the rules of `RetryPolicy.withRetry`. Default none. (A pool's
+   * clients get theirs from `Transport`, or from `withRetry`.)
+   */
+  retry: Schema.optional(RetryConfig),
   /** Longest life of a connection; it then ends once its request has. Default: the earliest notAfter on it alone. */
   maxConnectionAge: Schema.optional(internal.PositiveDuration)
 }).pipe(
