@@ -5,24 +5,27 @@ import type { AddressInfo, Socket } from "node:net"
 import * as tls from "node:tls"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
-import { IdentityProvider, PeerMatcher, type SpiffeId, X509Bundle, type X509Context } from "@agentweave/spiffe"
-import type { Credentials, DevAuthority, TestIdentity } from "@agentweave/testkit"
-import {
-  AuditEvent,
-  AuditLog,
-  Connector,
-  type PeerIdentity,
-  SecureChannel,
-  TransportConfig
-} from "@agentweave/transport"
-import { NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
-import {
-  type HttpApp,
-  type HttpClientRequest,
-  type HttpClientResponse,
-  HttpServer,
-  HttpServerResponse
-} from "@effect/platform"
+import * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+import * as X509Bundle from "@agentweave/spiffe/X509Bundle"
+import type * as X509Context from "@agentweave/spiffe/X509Context"
+import type * as Credentials from "@agentweave/testkit/Credentials"
+import type * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import type * as TestIdentity from "@agentweave/testkit/TestIdentity"
+import * as AuditEvent from "@agentweave/transport/AuditEvent"
+import * as AuditLog from "@agentweave/transport/AuditLog"
+import * as Connector from "@agentweave/transport/Connector"
+import type * as PeerIdentity from "@agentweave/transport/PeerIdentity"
+import * as SecureChannel from "@agentweave/transport/SecureChannel"
+import * as TransportConfig from "@agentweave/transport/TransportConfig"
+import * as NodeConnector from "@agentweave/transport-node/NodeConnector"
+import * as NodeSecureServer from "@agentweave/transport-node/NodeSecureServer"
+import type * as HttpApp from "@effect/platform/HttpApp"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { Deferred, Effect, Either, Exit, Layer, Redacted, Scope, TestClock } from "effect"
 
 export const host = "127.0.0.1"
@@ -378,5 +381,5 @@ export const collectGarbage: Effect.Effect<void> = Effect.async<void>((resume) =
     if (left === 0) resume(Effect.void)
     else setImmediate(() => turn(left - 1))
   }
-  turn(2)
+  turn(1)
 })

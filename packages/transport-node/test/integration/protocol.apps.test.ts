@@ -1,21 +1,29 @@
 import { randomBytes } from "node:crypto"
 import { type TLSSocket, connect as tlsConnect } from "node:tls"
-import { PeerMatcher, X509BundleSet, X509Context, X509Svid } from "@agentweave/spiffe"
-import { DevAuthority, TestIdentity } from "@agentweave/testkit"
-import { Connector, PeerIdentity, SecureChannel } from "@agentweave/transport"
-import { NodeSecureServer } from "@agentweave/transport-node"
-import {
-  HttpApi,
-  HttpApiBuilder,
-  HttpApiClient,
-  HttpApiEndpoint,
-  HttpApiGroup,
-  HttpRouter,
-  HttpServer,
-  HttpServerRequest,
-  HttpServerResponse
-} from "@effect/platform"
-import { Rpc, RpcClient, RpcGroup, RpcSerialization, RpcServer } from "@effect/rpc"
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import * as X509BundleSet from "@agentweave/spiffe/X509BundleSet"
+import * as X509Context from "@agentweave/spiffe/X509Context"
+import * as X509Svid from "@agentweave/spiffe/X509Svid"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import * as TestIdentity from "@agentweave/testkit/TestIdentity"
+import * as Connector from "@agentweave/transport/Connector"
+import * as PeerIdentity from "@agentweave/transport/PeerIdentity"
+import * as SecureChannel from "@agentweave/transport/SecureChannel"
+import * as NodeSecureServer from "@agentweave/transport-node/NodeSecureServer"
+import * as HttpApi from "@effect/platform/HttpApi"
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpApiClient from "@effect/platform/HttpApiClient"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpRouter from "@effect/platform/HttpRouter"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Rpc from "@effect/rpc/Rpc"
+import * as RpcClient from "@effect/rpc/RpcClient"
+import * as RpcGroup from "@effect/rpc/RpcGroup"
+import * as RpcSerialization from "@effect/rpc/RpcSerialization"
+import * as RpcServer from "@effect/rpc/RpcServer"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Queue, Redacted, Schema } from "effect"
 import { caOf, host, hostileClient, identityLayer, makeLog, realTime, startClient, startServer } from "./fixture.js"

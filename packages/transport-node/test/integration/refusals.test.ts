@@ -1,7 +1,12 @@
-import { type PeerVerificationError, X509BundleSet, X509Context } from "@agentweave/spiffe"
-import { CertificateAuthority, DevAuthority, PeerCase } from "@agentweave/testkit"
-import { HttpClientRequest } from "@effect/platform"
-import { describe, expect, layer } from "@effect/vitest"
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import type * as PeerVerificationError from "@agentweave/spiffe/PeerVerificationError"
+import * as X509BundleSet from "@agentweave/spiffe/X509BundleSet"
+import * as X509Context from "@agentweave/spiffe/X509Context"
+import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import * as PeerCase from "@agentweave/testkit/PeerCase"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import { it as alone, describe, expect, layer } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
 import {
   type Client,
@@ -150,7 +155,8 @@ interface Workloads {
 class Shared extends Context.Tag("Shared")<
   Shared,
   {
-    readonly authority: DevAuthority.DevAuthority
+    /** Mints the peer of a case, once for both sides. */
+    readonly arrange: (peer: PeerCase.PeerCase) => Effect.Effect<PeerCase.Arranged, PeerCase.ArrangeError>
     readonly workloads: (arranged: PeerCase.Arranged) => Effect.Effect<Workloads>
   }
 >() {}
@@ -165,8 +171,14 @@ const shared = Layer.scoped(
     const svid = yield* own.issue({ path: "/own" })
     const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
     const known = new Map<string, Workloads>()
+    const arranged = new Map<PeerCase.PeerCase, PeerCase.Arranged>()
     return {
-      authority,
+      arrange: (peer) => {
+        const before = arranged.get(peer)
+        return before === undefined
+          ? Effect.tap(peer.arrange(authority), (made) => Effect.sync(() => arranged.set(peer, made)))
+          : Effect.succeed(before)
+      },
       workloads: ({ bundles, expects }) =>
         Effect.gen(function* () {
           const key = `${bundles.generation} ${expects}`
@@ -190,8 +202,8 @@ layer(shared)((it) => {
       const title = verdict === "Accepted" ? "accepted" : `${verdict.reason}, refused by ${verdict.by}`
       it.scoped(`${peer.name}: ${title}`, () =>
         Effect.gen(function* () {
-          const { authority, workloads } = yield* Shared
-          const arranged = yield* peer.arrange(authority)
+          const { arrange, workloads } = yield* Shared
+          const arranged = yield* arrange(peer)
           const { client } = yield* workloads(arranged)
           const server = yield* hostileServer(arranged.credentials)
           const since = client.log.events.length
@@ -225,8 +237,8 @@ layer(shared)((it) => {
       const title = verdict === "Accepted" ? "accepted" : `${verdict.reason}, refused by ${verdict.by}`
       it.effect(`${peer.name}: ${title}`, () =>
         Effect.gen(function* () {
-          const { authority, workloads } = yield* Shared
-          const arranged = yield* peer.arrange(authority)
+          const { arrange, workloads } = yield* Shared
+          const arranged = yield* arrange(peer)
           const { server } = yield* workloads(arranged)
           const since = server.log.events.length
           const handled = server.handled()
@@ -251,4 +263,107 @@ layer(shared)((it) => {
       )
     }
   })
+})
+
+const federation = Effect.gen(function* () {
+  yield* realTime
+  const a = yield* DevAuthority.make({ trustDomain: "a.test" })
+  const b = yield* DevAuthority.make({ trustDomain: "b.test", intermediates: 1 })
+  return {
+    a,
+    b,
+    ofA: yield* a.context({ path: "/x", federatesWith: [b] }),
+    ofB: yield* b.context({ path: "/y", federatesWith: [a] })
+  }
+})
+
+describe("two federated trust domains", () => {
+  alone.scoped("call each other, and each is accepted under its own bundle", () =>
+    Effect.gen(function* () {
+      const { a, b, ofA, ofB } = yield* federation
+      for (const [server, client, serverDomain, clientDomain] of [
+        [ofA, ofB, a, b],
+        [ofB, ofA, b, a]
+      ] as const) {
+        const running = yield* startServer({ identity: server, authorize: client.svid.spiffeId })
+        const calling = yield* startClient(client)
+        const connection = yield* calling.connect({ port: running.port, peer: server.svid.spiffeId })
+        expect((yield* execute(connection, HttpClientRequest.get("/"))).status).toBe(200)
+        expect(calling.log.all("ConnectionEstablished")).toMatchObject([
+          { peerId: server.svid.spiffeId, bundleGeneration: serverDomain.bundle.generation }
+        ])
+        expect(running.log.all("ConnectionEstablished")).toMatchObject([
+          { peerId: client.svid.spiffeId, bundleGeneration: clientDomain.bundle.generation }
+        ])
+      }
+    })
+  )
+
+  alone.scoped("are strangers where one does not federate: refused by the side that does not", () =>
+    Effect.gen(function* () {
+      const { a, b, ofA, ofB } = yield* federation
+      const alone = X509Context.make({ svid: ofA.svid, bundles: X509BundleSet.of(a.bundle) })
+      const server = yield* startServer({ identity: alone, authorize: ofB.svid.spiffeId })
+      const client = yield* startClient(ofB)
+      const connection = yield* client.connect({ port: server.port, peer: ofA.svid.spiffeId })
+      expect(yield* Effect.flip(execute(connection, HttpClientRequest.get("/")))).toMatchObject({
+        _tag: "ConnectionError",
+        reason: "Closed"
+      })
+      expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({ reason: "UntrustedChain" })
+      expect(server.handled()).toBe(0)
+      const lonely = yield* startClient(alone)
+      expect(yield* Effect.flip(lonely.connect({ port: server.port, peer: b.id("/y") }))).toMatchObject({
+        _tag: "PeerVerificationError",
+        reason: "NoBundle"
+      })
+    })
+  )
+
+  // TLS is handed all bundles here, by client and server, and most of this is fine with it: the gate must know better.
+  alone.scoped("cannot speak for one another, though TLS trusts both", () =>
+    Effect.gen(function* () {
+      const { a, b, ofA } = yield* federation
+      const eitherOf = PeerMatcher.oneOf([a.id("/x"), b.id("/y")])
+      const client = yield* startClient(ofA)
+      const server = yield* startServer({ identity: ofA, authorize: eitherOf })
+      const [rootA] = a.roots
+      const [rootB] = b.roots
+      const forged = { uris: [b.id("/y")] }
+      // Authorities of A's that go by the name of B's root, one with its key identifier too.
+      const namesake = yield* CertificateAuthority.makeIntermediate(rootA, { subject: rootB.subject, uris: [] })
+      const double = yield* CertificateAuthority.makeIntermediate(rootA, {
+        subject: rootB.subject,
+        subjectKeyIdentifier: rootB.keyIdentifier,
+        uris: []
+      })
+      const withRootB = CertificateAuthority.withChain(namesake, [...namesake.chain, rootB.certificate])
+      const forgeries = [
+        { by: "Gate", credentials: yield* a.issueRaw({ id: b.id("/y") }) },
+        { by: "Gate", credentials: yield* CertificateAuthority.issue(namesake, forged) },
+        { by: "Gate", credentials: yield* CertificateAuthority.issue(withRootB, forged) },
+        {
+          by: "Gate",
+          credentials: yield* CertificateAuthority.issue(CertificateAuthority.withChain(rootA, b.issuer.chain), forged)
+        },
+        { by: "Tls", credentials: yield* CertificateAuthority.issue(double, forged) }
+      ] as const
+      for (const [index, { by, credentials }] of forgeries.entries()) {
+        const refused = {
+          reason: "UntrustedChain",
+          actualId: by === "Gate" ? b.id("/y") : null,
+          description: expect.stringMatching(by === "Gate" ? /\[[a-z-]+\]/ : /TLS refused/)
+        }
+        const hostile = yield* hostileServer(credentials)
+        expect(yield* Effect.flip(client.connect({ port: hostile.port, peer: eitherOf }))).toMatchObject(refused)
+        yield* hostile.idle
+        expect(hostile.bytes()).toBe(0)
+        expect((yield* hostileClient(server.port, credentials)).received).toBe("")
+        expect(yield* server.log.nth("ConnectionRefused", index)).toMatchObject(refused)
+      }
+      expect(server.handled()).toBe(0)
+      // The real one is welcome.
+      expect((yield* hostileClient(server.port, yield* b.issueRaw({ path: "/y" }))).received).toMatch(/^HTTP\/1.1 200/)
+    })
+  )
 })
