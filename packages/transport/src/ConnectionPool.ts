@@ -14,16 +14,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { type AuditError, optionalRecorder } from "./AuditLog.js"
 import { Connector, type RequestFailure } from "./Connector.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
-import { makeClient } from "./internal/channel.js"
-import { execute, type Restore } from "./internal/exchange.js"
 import * as internal from "./internal/pool.js"
 import * as care from "./internal/poolCare.js"
-import { Lease, LeasedChannel, sourceOf } from "./internal/poolLease.js"
+import { type Lease, LeasedChannel } from "./internal/poolLease.js"
 import * as telemetry from "./internal/poolTelemetry.js"
+import type { Use } from "./internal/poolUse.js"
+import * as poolUse from "./internal/poolUse.js"
 import { parseBase } from "./internal/target.js"
 import { PeerDirectory } from "./PeerDirectory.js"
 import * as PoolConfig from "./PoolConfig.js"
@@ -211,64 +211,16 @@ const make = Effect.fnUntraced(function* (options: Options) {
   yield* care.cleanup(pool, config.cleanupInterval, onLeak)
   yield* care.healthChecks(pool, config.healthCheckInterval, channelOf, options.healthCheck)
 
-  /** Where a lease is taken, when leaks are looked for. */
-  const place = () => (config.leakThreshold === undefined ? undefined : new Error("leased here").stack)
-
-  const claim = (peer: string, restore: Restore, stack: string | undefined) =>
-    Effect.flatMap(SpiffeId.parse(peer), (id) =>
-      Effect.map(pool.claim(id, internal.nobody, restore), (link) => new Lease(pool, pool.lend(link, stack).slot))
-    )
-
-  const acquire = (peer: string) => {
-    const stack = place()
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(claim(peer, restore, stack), (lease) =>
-        Effect.as(
-          Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, lease.ended)),
-          channelOf(lease)
-        )
-      )
-    )
-  }
-
-  const withChannel = <A, E, R>(peer: string, use: (channel: SecureChannel) => Effect.Effect<A, E, R>) => {
-    const stack = place()
-    return Effect.uninterruptibleMask((restore) => {
-      let lease: Lease | undefined
-      const run = Effect.suspend(() => {
-        const link = pool.lend(pool.take(peer), stack)
-        if (link !== undefined) {
-          lease = new Lease(pool, link.slot)
-          return use(channelOf(lease))
-        }
-        const claimed = Effect.uninterruptibleMask((restore) =>
-          Effect.map(claim(peer, restore, stack), (made) => {
-            lease = made
-            return channelOf(made)
-          })
-        )
-        return Effect.flatMap(claimed, use)
-      })
-      return Effect.flatMap(Effect.exit(restore(run)), (exit) => {
-        lease?.end()
-        return exit
-      })
-    })
-  }
-
-  const client = (peer: string) => {
-    const id = SpiffeId.parse(peer)
-    if (Either.isLeft(id)) return makeClient(() => Effect.fail(id.left))
-    const source = sourceOf(pool, peer)
-    return makeClient((request) =>
-      execute(config.leakThreshold === undefined ? source : sourceOf(pool, peer, place()), request, "")
-    )
+  const use: Use<ConnectionPoolError> = {
+    pool,
+    channelOf,
+    place: config.leakThreshold === undefined ? undefined : () => new Error("leased here").stack
   }
 
   return ConnectionPool.of({
-    acquire,
-    withChannel,
-    client,
+    acquire: (peer) => poolUse.acquire(use, peer),
+    withChannel: (peer, body) => poolUse.withChannel(use, peer, body),
+    client: (peer) => poolUse.client(use, peer),
     stats: Effect.zipRight(
       telemetry.updateGauges,
       Effect.sync(() => care.stats(pool))

@@ -24,16 +24,19 @@ export interface Requester {
   readonly admit: (base: Base) => Effect.Effect<void, HttpClientError>
 }
 
-/** What `Effect.uninterruptibleMask` gives. */
-export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+/** A wish for a connection, made and not fulfilled yet. */
+export interface Claim {
+  /** Gives back whatever came of it; called if the connection did not reach its fiber, or was not used there. */
+  readonly withdraw: () => void
+}
 
 /** Where a request gets its connection from. Whoever got one gives it back with `settle`, exactly once. */
 export interface Source<L extends Link, E> {
   /** A usable connection, if one is free now. */
   readonly take: (requester: Requester) => L | undefined
-  /** Waits for a connection or opens one. Run in an uninterruptible region; `restore` marks what may be interrupted. */
-  readonly claim: (requester: Requester, restore: Restore) => Effect.Effect<L, E>
-  /** The connection is not needed any more, used or not. */
+  /** Waits for a connection or has one opened: `resume` is called once, with what gives it to the fiber. */
+  readonly claim: (requester: Requester, resume: (link: Effect.Effect<L, E>) => void) => Claim
+  /** The connection is not needed any more. */
   readonly settle: (link: L) => void
 }
 
@@ -45,6 +48,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
   readonly fiber: RuntimeFiber<unknown, unknown>
   path: string
   private readonly source: Source<L, E>
+  private wish: Claim | undefined = undefined
   /** The connection held; given back exactly once. */
   private link: L | undefined = undefined
   /** Whether the exchange was started on it. */
@@ -71,28 +75,17 @@ class Run<L extends Link, E> implements Exchange, Requester {
 
   /** Leases and starts in this very call when a connection is free, so that nothing can come between the two. */
   readonly begin = (resume: (result: Result<E>) => void): void => {
-    this.link = this.source.take(this)
-    if (this.link === undefined) resume(this.claim())
-    else this.start(this.link, resume)
+    const link = this.source.take(this)
+    if (link !== undefined) this.start(link, resume)
+    else this.wish = this.source.claim(this, (claimed) => resume(Effect.flatMap(claimed, this.startOn)))
   }
 
-  private claim(): Result<E> {
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(this.traced(this.source.claim(this, restore)), (link) => {
-        this.link = link
-        return restore(Effect.async<HttpClientResponse, E | RequestFailure>((resume) => this.start(link, resume)))
-      })
-    )
-  }
-
-  /** What happens on the way to a connection is a part of the request. */
-  private traced<A, E2>(claim: Effect.Effect<A, E2>): Effect.Effect<A, E2> {
-    return this.span === undefined
-      ? claim
-      : Effect.withParentSpan(Effect.withSpan(claim, "transport.acquire", { captureStackTrace: false }), this.span.span)
-  }
+  private readonly startOn = (link: L): Result<E> =>
+    Effect.async<HttpClientResponse, E | RequestFailure>((resume) => this.start(link, resume))
 
   private start(link: L, resume: (result: Result<E>) => void): void {
+    this.wish = undefined
+    this.link = link
     if (this.path === "") {
       const target = resolve(link.base, this.request)
       if (Either.isLeft(target)) {
@@ -128,16 +121,15 @@ class Run<L extends Link, E> implements Exchange, Requester {
   }
 
   /**
-   * Interrupted, or failed. An exchange that still runs is aborted, and settles; a connection that was not used yet goes
-   * back; one that broke its contract and threw is given up.
+   * Interrupted, or failed. An exchange that still runs is aborted, and settles; a connection that broke its contract
+   * and threw is given up; what was not used goes back.
    */
   readonly onFailure = (cause: Cause.Cause<E | RequestFailure>): Effect.Effect<never, E | RequestFailure> => {
     if (this.abort !== undefined) this.abort()
     else if (this.link !== undefined) {
-      if (this.started) this.link.connection.unsafeRetire("Error")
+      this.link.connection.unsafeRetire("Error")
       this.settle()
-    }
-    this.span?.endCause(cause)
+    } else this.wish?.withdraw()
     return Effect.failCause(cause)
   }
 }

@@ -12,9 +12,18 @@ import type { CloseReason } from "../AuditEvent.js"
 import type { AuditError } from "../AuditLog.js"
 import type { Connection } from "../Connector.js"
 import { ConnectionError, TimeoutError, type TransportError } from "../TransportError.js"
-import type { Link, Restore } from "./exchange.js"
+import type { Claim, Link } from "./exchange.js"
 import { millis } from "./monotonic.js"
-import { type Dialer, type Limit, type Limits, PoolState, type Slot, type Target, type Ticket } from "./poolState.js"
+import {
+  type Dialer,
+  type Limit,
+  type Limits,
+  PoolState,
+  type Slot,
+  type Target,
+  type Ticket,
+  type Waiter
+} from "./poolState.js"
 import type { Base } from "./target.js"
 
 /** A connection in a pool. It belongs to one slot for all its life. */
@@ -160,72 +169,49 @@ export class Pool<E> {
   }
 
   /**
-   * Leases a connection: an idle one, a new one, or one that is handed over, first come first. Run in an
-   * uninterruptible region. What is granted to a fiber in the moment of its interruption goes on to the next one.
+   * Leases a connection: an idle one, a new one, or one that is handed over, first come first. `resume` is called once,
+   * with what gives the connection to the fiber; the claim is withdrawn if that did not happen or was not used.
    */
-  claim<ER>(key: string, claimant: Claimant<ER>, restore: Restore): Effect.Effect<PoolLink, E | OpenError | ER> {
-    return Effect.suspend(() => {
-      let granted: PoolSlot | undefined
-      let ticket: Ticket<PoolLink> | undefined
-      const grant = Effect.async<PoolSlot, E>((resume) => {
-        const hold = (slot: PoolSlot): void => {
-          granted = slot
-          resume(Effect.succeed(slot))
-        }
-        if (this.isClosed) return resume(Effect.fail(this.options.closed(key, claimant.request)))
-        const idle = this.take(key)
-        if (idle !== undefined) return hold(idle.slot)
-        const target = this.state.target(key)
-        const opened = this.state.open(target)
-        if (typeof opened !== "string") return hold(opened)
-        if (this.options.acquireTimeout <= 0)
-          return resume(Effect.fail(this.options.exhausted(key, opened, claimant.request)))
-        const refuse = (limit: Limit | undefined): void =>
-          resume(
-            Effect.fail(
-              limit === undefined
-                ? this.options.closed(key, claimant.request)
-                : this.options.exhausted(key, limit, claimant.request)
-            )
-          )
-        ticket = this.state.wait(target, { grant: hold, refuse }, this.now() + this.options.acquireTimeout)
-        if (ticket === undefined) return refuse("Waiting")
-        this.watch()
-      })
-      return Effect.flatMap(
-        Effect.catchAllCause(restore(grant), (cause) => {
-          if (granted !== undefined) this.settle(granted)
-          else if (ticket !== undefined) this.state.leave(ticket)
-          return Effect.failCause(cause)
-        }),
-        (slot) =>
-          slot.link !== undefined && this.isUsable(slot.link)
-            ? Effect.succeed(slot.link)
-            : Effect.onError(
-                this.open(slot, claimant, restore, () => this.options.closed(key, claimant.request)),
-                () => Effect.sync(() => this.settle(slot))
-              )
-      )
-    })
+  claim<ER>(
+    key: string,
+    claimant: Claimant<ER>,
+    resume: (link: Effect.Effect<PoolLink, E | OpenError | ER>) => void
+  ): Claim {
+    const claim = new PoolClaim(this, key, claimant, resume)
+    if (this.isClosed) claim.refuse(undefined)
+    else {
+      const slot = this.take(key)?.slot ?? this.state.open(this.state.target(key))
+      if (typeof slot !== "string") claim.grant(slot)
+      else if (this.options.acquireTimeout <= 0) claim.refuse(slot)
+      else this.wait(key, claim)
+    }
+    return claim
+  }
+
+  private wait(key: string, claim: Waiter<PoolLink> & { ticket: Ticket<PoolLink> | undefined }): void {
+    const deadline = this.now() + this.options.acquireTimeout
+    claim.ticket = this.state.wait(key, claim, deadline)
+    if (claim.ticket === undefined) claim.refuse("Waiting")
+    else if (!this.watching) {
+      this.watching = true
+      this.fork(this.deadlines)
+    }
   }
 
   /**
-   * Opens the connection of a leased slot; on failure the slot stays leased. Run in an uninterruptible region. It is a
-   * fiber of its own, so that the end of the pool can abandon it.
+   * Opens the connection of a leased slot; on failure the slot stays leased. It is a fiber of its own, so that the end
+   * of the pool can abandon it.
    */
-  open<ER, EC>(
-    slot: PoolSlot,
-    claimant: Claimant<ER>,
-    restore: Restore,
-    closed: () => EC
-  ): Effect.Effect<PoolLink, OpenError | ER | EC> {
-    return Effect.flatMap(Effect.fork(this.dial(slot, claimant)), (fiber) =>
-      Effect.flatMap(
-        Effect.catchAllCause(restore(Fiber.await(fiber)), (cause) =>
-          Effect.zipRight(Fiber.interrupt(fiber), Effect.failCause(cause))
-        ),
-        (exit): Effect.Effect<PoolLink, OpenError | ER | EC> =>
-          Exit.isInterrupted(exit) && this.isClosed ? Effect.fail(closed()) : exit
+  open<ER, EC>(slot: PoolSlot, claimant: Claimant<ER>, closed: () => EC): Effect.Effect<PoolLink, OpenError | ER | EC> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.fork(this.dial(slot, claimant)), (fiber) =>
+        Effect.flatMap(
+          Effect.catchAllCause(restore(Fiber.await(fiber)), (cause) =>
+            Effect.zipRight(Fiber.interrupt(fiber), Effect.failCause(cause))
+          ),
+          (exit): Effect.Effect<PoolLink, OpenError | ER | EC> =>
+            Exit.isInterrupted(exit) && this.isClosed ? Effect.fail(closed()) : exit
+        )
       )
     )
   }
@@ -319,13 +305,7 @@ export class Pool<E> {
     if (!this.isClosed) this.fork(Scope.close(link.scope, Exit.void))
   }
 
-  /** Somebody waits: from now on a fiber sleeps until the next deadline, as long as there is one. */
-  private watch(): void {
-    if (this.watching) return
-    this.watching = true
-    this.fork(this.deadlines)
-  }
-
+  /** Runs while somebody waits: sleeps until the next deadline. */
   private readonly deadlines: Effect.Effect<void> = Effect.suspend(() => {
     const now = this.now()
     for (let next = this.state.tickets.head; next !== undefined; next = this.state.tickets.head) {
@@ -374,6 +354,51 @@ export class Pool<E> {
       )
     )
   })
+}
+
+/** A claim whose slot is granted in the moment of its fiber's interruption gives it back when it is withdrawn. */
+class PoolClaim<E, ER> implements Claim, Waiter<PoolLink> {
+  ticket: Ticket<PoolLink> | undefined = undefined
+  private slot: PoolSlot | undefined = undefined
+  private readonly pool: Pool<E>
+  private readonly key: string
+  private readonly claimant: Claimant<ER>
+  private readonly resume: (link: Effect.Effect<PoolLink, E | OpenError | ER>) => void
+
+  constructor(
+    pool: Pool<E>,
+    key: string,
+    claimant: Claimant<ER>,
+    resume: (link: Effect.Effect<PoolLink, E | OpenError | ER>) => void
+  ) {
+    this.pool = pool
+    this.key = key
+    this.claimant = claimant
+    this.resume = resume
+  }
+
+  grant(slot: PoolSlot): void {
+    this.slot = slot
+    this.resume(
+      Effect.suspend(() => {
+        const { link } = slot
+        return link !== undefined && this.pool.isUsable(link)
+          ? Effect.succeed(link)
+          : this.pool.open(slot, this.claimant, () => this.pool.options.closed(this.key, this.claimant.request))
+      })
+    )
+  }
+
+  refuse(limit: Limit | undefined): void {
+    const { closed, exhausted } = this.pool.options
+    const { request } = this.claimant
+    this.resume(Effect.fail(limit === undefined ? closed(this.key, request) : exhausted(this.key, limit, request)))
+  }
+
+  withdraw(): void {
+    if (this.slot !== undefined) this.pool.settle(this.slot)
+    else if (this.ticket !== undefined) this.pool.state.leave(this.ticket)
+  }
 }
 
 const brokenOnArrival = (address: string): OpenError =>

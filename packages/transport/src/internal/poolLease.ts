@@ -8,14 +8,15 @@ import * as Effect from "effect/Effect"
 import type { RequestFailure } from "../Connector.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { TypeId } from "./channel.js"
-import { execute, type Requester, type Restore, type Source } from "./exchange.js"
+import { type Claim, execute, type Requester, type Source } from "./exchange.js"
 import { List, Node } from "./linkedList.js"
 import type { Pool, PoolLink, PoolSlot } from "./pool.js"
 
 /** A pool as seen by the requests to one target: each leases a connection for its exchange. */
 export const sourceOf = <E>(pool: Pool<E>, key: string, stack?: string): Source<PoolLink, E | RequestFailure> => ({
   take: () => pool.lend(pool.take(key), stack),
-  claim: (requester, restore) => Effect.map(pool.claim(key, requester, restore), (link) => pool.lend(link, stack)),
+  claim: (requester, resume) =>
+    pool.claim(key, requester, (claimed) => resume(Effect.map(claimed, (link) => pool.lend(link, stack)))),
   settle: (link) => pool.settle(link.slot)
 })
 
@@ -40,8 +41,8 @@ export class Lease implements Source<PoolLink, RequestFailure> {
   private readonly idleSince: number | undefined
   private busy = false
   private hasEnded = false
-  /** Requests that wait for their turn. */
-  private readonly turns = new List<(hasTurn: boolean) => void>()
+  /** Requests that wait for their turn, once there was one. */
+  private turns: List<(hasTurn: boolean) => void> | undefined = undefined
 
   constructor(pool: Pool<unknown>, slot: PoolSlot, idleSince?: number) {
     this.pool = pool
@@ -56,47 +57,35 @@ export class Lease implements Source<PoolLink, RequestFailure> {
     return link
   }
 
-  claim(requester: Requester, restore: Restore): Effect.Effect<PoolLink, RequestFailure> {
-    return Effect.flatMap(this.turn(restore), (hasTurn) => {
-      if (!hasTurn) return Effect.fail(leaseEnded(requester))
-      const { link } = this.slot
-      if (link?.connection.isUsable()) return Effect.succeed(link)
-      return Effect.onError(
-        this.pool.open(this.slot, requester, restore, () => poolEnded(requester)),
-        () => Effect.sync(() => this.settle())
-      )
+  claim(requester: Requester, resume: (link: Effect.Effect<PoolLink, RequestFailure>) => void): Claim {
+    let hasTurn = false
+    const turn = new Node((isMine: boolean) => {
+      hasTurn = isMine
+      resume(isMine ? this.proceed(requester) : Effect.fail(leaseEnded(requester)))
     })
+    if (this.hasEnded) turn.value(false)
+    else if (this.busy) (this.turns ??= new List()).push(turn)
+    else {
+      this.busy = true
+      turn.value(true)
+    }
+    return { withdraw: () => (hasTurn ? this.settle() : this.turns?.remove(turn)) }
   }
 
-  /** Waits for its turn, from which on the lease is busy; `false` when the lease ends first. */
-  private turn(restore: Restore): Effect.Effect<boolean> {
+  /** With its turn: the connection, or another one in its place. */
+  private proceed(requester: Requester): Effect.Effect<PoolLink, RequestFailure> {
     return Effect.suspend(() => {
-      if (this.hasEnded) return Effect.succeed(false)
-      if (!this.busy) {
-        this.busy = true
-        return Effect.succeed(true)
-      }
-      let granted = false
-      let node: Node<(hasTurn: boolean) => void> | undefined
-      const wait = Effect.async<boolean>((resume) => {
-        node = new Node((hasTurn) => {
-          granted = hasTurn
-          resume(Effect.succeed(hasTurn))
-        })
-        this.turns.push(node)
-      })
-      return Effect.catchAllCause(restore(wait), (cause) => {
-        if (granted) this.settle()
-        else if (node !== undefined) this.turns.remove(node)
-        return Effect.failCause(cause)
-      })
+      const { link } = this.slot
+      return link?.connection.isUsable()
+        ? Effect.succeed(link)
+        : this.pool.open(this.slot, requester, () => poolEnded(requester))
     })
   }
 
   settle(): void {
-    const next = this.turns.head
+    const next = this.turns?.head
     if (next !== undefined) {
-      this.turns.remove(next)
+      this.turns?.remove(next)
       next.value(true)
       return
     }
@@ -104,14 +93,12 @@ export class Lease implements Source<PoolLink, RequestFailure> {
     if (this.hasEnded) this.pool.settle(this.slot, this.idleSince)
   }
 
-  readonly ended: Effect.Effect<void> = Effect.sync(() => this.end())
-
   /** No request starts from now on; the slot goes back when the one in flight has ended. */
   end(): void {
     if (this.hasEnded) return
     this.hasEnded = true
-    for (let next = this.turns.head; next !== undefined; next = this.turns.head) {
-      this.turns.remove(next)
+    for (let next = this.turns?.head; next !== undefined; next = this.turns?.head) {
+      this.turns?.remove(next)
       next.value(false)
     }
     if (!this.busy) this.pool.settle(this.slot, this.idleSince)
@@ -129,15 +116,19 @@ const Client: new () => Omit<SecureChannel, typeof TypeId | "execute" | "request
  * rest of a lease. `preprocess` and `postprocess` are what the combinators of `HttpClient` build on.
  */
 export class LeasedChannel extends Client implements SecureChannel {
-  readonly [TypeId]: typeof TypeId = TypeId
   readonly mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>
-  readonly execute: SecureChannel["execute"]
   readonly lease: Lease
   constructor(lease: Lease, mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>) {
     super()
     this.lease = lease
     this.mySpiffeId = mySpiffeId
-    this.execute = (request) => execute(lease, request, "")
+  }
+  get execute(): SecureChannel["execute"] {
+    const { lease } = this
+    return (request) => execute(lease, request, "")
+  }
+  get [TypeId](): typeof TypeId {
+    return TypeId
   }
   get peerSpiffeId(): SpiffeId.SpiffeId {
     return SpiffeId.make(this.lease.slot.target.key)

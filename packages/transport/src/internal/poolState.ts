@@ -152,10 +152,10 @@ export class PoolState<L> {
   }
 
   /** Joins the queue; `undefined` when it is full. Only after {@link take} and {@link open} gave nothing. */
-  wait(target: Target<L>, waiter: Waiter<L>, deadline: number): Ticket<L> | undefined {
+  wait(key: string, waiter: Waiter<L>, deadline: number): Ticket<L> | undefined {
     if (this.tickets.size >= this.limits.maxWaiting) return undefined
+    const target = this.target(key)
     const ticket = new Ticket(target, waiter, deadline, this.issued++)
-    this.targets.set(target.key, target)
     target.tickets.push(ticket.inTarget)
     this.tickets.push(ticket.inPool)
     this.reconsider(target)
@@ -223,7 +223,7 @@ export class PoolState<L> {
 
   private next(target: Target<L>): Ticket<L> | undefined {
     let first = target.idle.size > 0 ? target.tickets.head?.value : undefined
-    if (this.total < this.limits.maxTotal || this.idle.size > 0) {
+    if (this.starved.size > 0 && (this.total < this.limits.maxTotal || this.idle.size > 0)) {
       for (const other of this.starved) {
         const ticket = other.tickets.head?.value
         if (ticket !== undefined && (first === undefined || ticket.number < first.number)) first = ticket
