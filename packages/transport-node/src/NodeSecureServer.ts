@@ -57,7 +57,10 @@ export interface Options {
   readonly handshakeTimeout?: Duration.DurationInput | undefined
   /** How long an idle connection is kept open. Default 65 seconds: longer than a client's pool keeps it. */
   readonly keepAliveTimeout?: Duration.DurationInput | undefined
-  /** Longest life of a connection, drained at its end. Default: the earliest notAfter on it alone. */
+  /**
+   * Life of a connection; the request that comes next, within five seconds, is the last on it. Default: the earliest
+   * notAfter on it alone.
+   */
   readonly maxConnectionAge?: Duration.DurationInput | undefined
   /** How long requests in flight may take to end when the server's scope closes. Default 20 seconds. */
   readonly gracefulShutdownTimeout?: Duration.DurationInput | undefined
@@ -214,7 +217,8 @@ export const make: (
     )
 
   yield* identity.changes.pipe(
-    Stream.runForEach(rotate),
+    // The first one is what the server began with.
+    Stream.runForEach((next) => (next === context ? Effect.void : rotate(next))),
     // The stream ends with an error when the identity is lost; it is asked for again, so that its return is seen.
     Effect.retry(Schedule.spaced(resubscribeAfter)),
     Effect.ignore,
@@ -245,7 +249,8 @@ export const make: (
  * - Every connection is mutual TLS; the client's SVID is verified and matched with `authorize` before the HTTP parser
  *   sees a byte. A refused connection never reaches a handler.
  * - A rotated SVID or bundle is used from the next handshake on. Live connections are verified again when a bundle
- *   changes and end at the earliest notAfter on them.
+ *   changes and end at the earliest notAfter on them. A connection that must end serves the request that is on its way,
+ *   if it comes within half a second and before that notAfter, and says in its response that it was the last.
  * - When the scope closes, requests in flight are given `gracefulShutdownTimeout` to end.
  *
  * @since 0.1.0
