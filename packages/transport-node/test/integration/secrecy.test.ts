@@ -1,0 +1,125 @@
+/** What must not be seen anywhere, over real sockets: private keys, header values, queries. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { IdentityProvider, PeerMatcher, type X509Context } from "@agentweave/spiffe"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import { AuditLog, type Connector, PrometheusMetrics } from "@agentweave/transport"
+import { Connector as ConnectorTag } from "@agentweave/transport/Connector"
+import * as TransportConfig from "@agentweave/transport/TransportConfig"
+import { NodeAuditLog, NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
+import { HttpClientRequest, HttpServer, HttpServerResponse } from "@effect/platform"
+import { expect, it } from "@effect/vitest"
+import { Context, Effect, Either, Exit, FastCheck, Layer, Logger, LogLevel, Redacted, Scope } from "effect"
+import { holdsKey, printed } from "../../../transport/test/leaks.js"
+import { execute, host, realTime } from "./fixture.js"
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "secrecy-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+
+const keyOf = ({ svid }: X509Context.X509Context): Uint8Array =>
+  Buffer.from(Redacted.value(svid.privateKey).export({ format: "jwk" }).d ?? "", "base64url")
+
+const secret = FastCheck.hexaString({ minLength: 20, maxLength: 40 }).map((text) => `s3cr3t-${text}`)
+const headerName = FastCheck.oneof(
+  FastCheck.constantFrom("authorization", "cookie", "proxy-authorization", "x-api-key"),
+  FastCheck.stringMatching(/^[a-z]{3,12}$/).map((name) => `x-${name}`)
+)
+const calls = FastCheck.array(
+  FastCheck.record({
+    headers: FastCheck.dictionary(headerName, secret, { minKeys: 1, maxKeys: 5 }),
+    query: FastCheck.dictionary(FastCheck.stringMatching(/^[a-z]{1,8}$/), secret, { minKeys: 1, maxKeys: 3 })
+  }),
+  { minLength: 12, maxLength: 12 }
+)
+
+it.scoped("neither side's files, logs, metrics or errors hold a key, a header value or a query", () =>
+  Effect.gen(function* () {
+    yield* realTime
+    const dir = yield* folder
+    const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+    const [webContext, apiContext] = [
+      yield* authority.context({ path: "/web" }),
+      yield* authority.context({ path: "/api" })
+    ]
+    const logged: Array<string> = []
+    const quiet = Layer.merge(
+      Logger.replace(
+        Logger.defaultLogger,
+        Logger.make((options) => {
+          logged.push(Logger.jsonLogger.log(options), Logger.logfmtLogger.log(options))
+        })
+      ),
+      Logger.minimumLogLevel(LogLevel.All)
+    )
+    const sinks = (name: string, context: X509Context.X509Context) =>
+      Layer.provideMerge(
+        AuditLog.layerTee(
+          NodeAuditLog.layerFile({ path: join(dir, name), checkpointEvery: 5 }),
+          Layer.provide(AuditLog.layerLogger, quiet)
+        ),
+        IdentityProvider.layerStatic(context)
+      )
+    const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+    const server = yield* HttpServer.serve(
+      HttpServerResponse.text("answer", { headers: { "set-cookie": "s3cr3t-of-the-server" } })
+    ).pipe(
+      Layer.provideMerge(
+        NodeSecureServer.layer({ port: 0, host, authorize: PeerMatcher.exactly(authority.id("/web")) })
+      ),
+      Layer.provide(sinks("api.ndjson", apiContext)),
+      Layer.provide(quiet),
+      Layer.buildWithScope(scope)
+    )
+    const { address } = Context.get(server, HttpServer.HttpServer)
+    const port = address._tag === "TcpAddress" ? address.port : 0
+    const client = yield* NodeConnector.layer.pipe(
+      Layer.provide(sinks("web.ndjson", webContext)),
+      Layer.provide(quiet),
+      Layer.buildWithScope(scope)
+    )
+    const connect = (path: string) =>
+      Context.get(client, ConnectorTag).connect({
+        matcher: PeerMatcher.exactly(authority.id(path)),
+        host,
+        port,
+        config: Either.getOrThrow(TransportConfig.make({})),
+        onClose: () => {}
+      })
+
+    const [requests = []] = FastCheck.sample(calls, 1)
+    const answers: Array<unknown> = []
+    const send = (connection: Connector.Connection, { headers, query }: (typeof requests)[number]) =>
+      Effect.gen(function* () {
+        const target = `/orders?${new URLSearchParams(query)}`
+        const response = yield* execute(connection, HttpClientRequest.get(target, { headers }))
+        yield* response.text
+      })
+    yield* Effect.scoped(
+      Effect.flatMap(connect("/api"), (connection) =>
+        Effect.forEach(requests, (request) => send(connection, request), { discard: true })
+      )
+    )
+    answers.push(yield* Effect.flip(Effect.scoped(connect("/other"))))
+    const metrics = yield* PrometheusMetrics.text
+    yield* Scope.close(scope, Exit.void)
+
+    const outputs: ReadonlyArray<readonly [string, string]> = [
+      ["the client's file", readFileSync(join(dir, "web.ndjson"), "utf8")],
+      ["the server's file", readFileSync(join(dir, "api.ndjson"), "utf8")],
+      ["the log", logged.join("\n")],
+      ["the metrics", metrics],
+      ["the errors", answers.map(printed).join("\n")],
+      ["the identities", printed([webContext, apiContext])]
+    ]
+    const secrets = requests.flatMap(({ headers, query }) => [...Object.values(headers), ...Object.values(query)])
+    for (const [name, text] of outputs) {
+      expect(text.length, name).toBeGreaterThan(100)
+      for (const one of [...secrets, "s3cr3t"]) expect(text.includes(one), `${name}: ${one}`).toBe(false)
+      for (const context of [webContext, apiContext]) expect(holdsKey(text, keyOf(context)), name).toBe(false)
+    }
+    expect(outputs[0]?.[1].split('"path":"/orders"').length).toBe(2 * requests.length + 1)
+  })
+)
