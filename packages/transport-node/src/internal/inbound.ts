@@ -37,6 +37,13 @@ interface Attempt {
 
 const jitter = 0.05
 
+/**
+ * How long, in milliseconds, a connection that must end waits for one more request. A client may have sent it before it
+ * can know of the end, and would never learn whether it was served. Nothing presses where the reason is mere age.
+ */
+const farewellMillis = 500
+const farewellOfAgeMillis = 5000
+
 /** The TCP connection below; `_parent` is where Node keeps it (node:tls, 20 and 22). */
 const parentOf = (socket: TLSSocket): Socket | undefined => (socket as { readonly _parent?: Socket })._parent
 
@@ -59,6 +66,8 @@ export class InboundConnection implements Timed {
   private readonly sweeper: Sweeper
   private readonly graceMillis: number
   private response: ServerResponse | undefined = undefined
+  /** Why the next request is the last one. */
+  private leaving: CloseReason | undefined = undefined
   private retired: CloseReason | undefined = undefined
   private cutAt = Number.POSITIVE_INFINITY
   private broken = false
@@ -77,7 +86,7 @@ export class InboundConnection implements Timed {
     this.life = life
     this.sweeper = sweeper
     this.graceMillis = graceMillis
-    this.deadline = Math.min(life.agesAt, life.expiresAt)
+    this.deadline = Math.min(life.agesAt, life.expiresAt - farewellMillis)
     socket.on("error", () => {
       this.broken = true
     })
@@ -89,20 +98,28 @@ export class InboundConnection implements Timed {
 
   /** Whether a request that has just arrived may be served. One that came behind the last response gets no answer. */
   admit(response: ServerResponse): boolean {
+    // The clock is asked although there is a deadline: a sleeper may be late, a certificate's end is not.
+    if (this.sweeper.now() >= this.life.expiresAt) this.retire("Expiry")
     if (this.retired !== undefined) {
       if (!this.isBusy) this.socket.destroy()
       return false
     }
     this.requests++
     this.response = response
+    if (this.leaving !== undefined) this.retire(this.leaving)
     return true
   }
 
   /** Whether the connection may become something else than HTTP. */
   admitUpgrade(): boolean {
-    if (this.retired === undefined) this.requests++
-    else this.socket.destroy()
-    return this.retired === undefined
+    if (this.retired !== undefined || this.leaving !== undefined) {
+      this.socket.destroy()
+      return false
+    }
+    this.requests++
+    // What it becomes has no requests to wait for.
+    this.response = undefined
+    return true
   }
 
   private get isBusy(): boolean {
@@ -113,7 +130,26 @@ export class InboundConnection implements Timed {
     if (now >= this.cutAt) {
       this.deadline = Number.POSITIVE_INFINITY
       this.socket.destroy()
-    } else this.retire(now >= this.life.expiresAt ? "Expiry" : "Age")
+    } else if (now >= this.life.expiresAt) this.retire("Expiry")
+    else if (this.leaving !== undefined) this.retire(this.leaving)
+    else this.leave(now >= this.life.agesAt ? "Age" : "Expiry")
+  }
+
+  /**
+   * Serves at most one more request, and tells the client with its response that it was the last: `retire`, with time for
+   * what is on its way. A distrusted peer that was served nothing yet is not waited for.
+   */
+  leave(reason: CloseReason): void {
+    if (this.retired !== undefined) return
+    if (this.isBusy ? reason !== "Expiry" : reason === "Distrust" && this.response === undefined) {
+      this.retire(reason)
+      return
+    }
+    // A second reason does not give more time.
+    const before = this.leaving === undefined ? this.life.expiresAt : this.deadline
+    this.leaving = reason
+    this.deadline = Math.min(this.sweeper.now() + (reason === "Age" ? farewellOfAgeMillis : farewellMillis), before)
+    this.sweeper.touch(this.deadline)
   }
 
   /**
@@ -348,7 +384,7 @@ export class Inbound {
         purpose: "ClientAuth",
         now: this.now
       })
-      if (Either.isLeft(judged)) connection.retire("Distrust")
+      if (Either.isLeft(judged)) connection.leave("Distrust")
     }
   }
 
