@@ -136,8 +136,20 @@ const faulted = (input: Matched, cause: unknown): PeerVerificationError =>
 /** A leaf that passed, and the chain it passed with. */
 interface KnownLeaf {
   readonly verdict: Verdict
+  readonly leaf: Uint8Array
   readonly chain: ReadonlyArray<Uint8Array>
 }
+
+const view = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+const isSameBytes = (a: Uint8Array, b: Uint8Array): boolean => view(a).equals(b)
+
+/**
+ * Where a leaf is looked up: the end of its signature, which is cheaper than a digest. It need not be unique, because what
+ * is found is compared byte by byte.
+ */
+const leafKey = (leaf: Uint8Array, purpose: Purpose): string =>
+  purpose + view(leaf).toString("latin1", Math.max(0, leaf.length - 32))
 
 /** @internal */
 export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVerifier => {
@@ -155,7 +167,8 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
 
   const remember = (input: VerifyInput, key: string, verdict: Verdict): void => {
     successes.set(key, verdict)
-    leaves.set(chainKey(input.chain.slice(0, 1), input.purpose), { verdict, chain: input.chain })
+    const [leaf] = input.chain
+    if (leaf !== undefined) leaves.set(leafKey(leaf, input.purpose), { verdict, leaf, chain: input.chain })
   }
 
   const prove = (input: VerifyInput): Either.Either<Verdict, Rejection> => {
@@ -177,9 +190,10 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
 
   const recognize = (input: RecognizeInput): Either.Either<VerifiedPeer, PeerVerificationError> | undefined => {
     requireTime(input.now)
-    const known = leaves.get(chainKey([input.leaf], input.purpose))
-    const verdict = recall(input, known?.verdict)
-    return known === undefined || verdict === undefined ? undefined : admit(input, verdict, known.chain)
+    const known = leaves.get(leafKey(input.leaf, input.purpose))
+    if (known === undefined || !isSameBytes(known.leaf, input.leaf)) return undefined
+    const verdict = recall(input, known.verdict)
+    return verdict === undefined ? undefined : admit(input, verdict, known.chain)
   }
 
   return {

@@ -14,7 +14,7 @@ import * as X509Svid from "@agentweave/spiffe/X509Svid"
 import { type AuditError, type AuditLog, recorder } from "@agentweave/transport/AuditLog"
 import { type Connection, type ConnectOptions, Connector } from "@agentweave/transport/Connector"
 import * as RequestTelemetry from "@agentweave/transport/RequestTelemetry"
-import { TimeoutError, type TransportError } from "@agentweave/transport/TransportError"
+import type { TransportError } from "@agentweave/transport/TransportError"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -107,6 +107,7 @@ const make = Effect.gen(function* () {
       port: options.port,
       address,
       timeoutMillis: Duration.toMillis(config.connectTimeout),
+      sweeper,
       secureContext,
       onSocket,
       verifier,
@@ -132,24 +133,9 @@ const make = Effect.gen(function* () {
         let socket: TLSSocket | undefined
         const made = yield* Effect.exit(
           restore(
-            Effect.timeoutFail(
-              // Interruptible, so that the limit holds in the uninterruptible region of a caller too.
-              Effect.interruptible(
-                attempt(options, address, (made) => {
-                  socket = made
-                })
-              ),
-              {
-                duration: config.connectTimeout,
-                onTimeout: () =>
-                  new TimeoutError({
-                    phase: "Connect",
-                    outcome: "NotSent",
-                    limit: config.connectTimeout,
-                    target: `${expectedId} at ${address}`
-                  })
-              }
-            )
+            attempt(options, address, (made) => {
+              socket = made
+            })
           )
         )
         const part = 1 - jitter * (yield* Random.next)

@@ -40,10 +40,30 @@ class ConnectionGone extends Error {
   readonly code = "ERR_CONNECTION_GONE"
 }
 
-/**
- * One verified socket under an undici `Client` that can never make another: the connect function hands the socket out
- * once and fails from then on.
- */
+/** A client over one socket that can never make another: the connect function hands the socket out once. */
+const clientOver = (socket: TLSSocket, host: string, port: number): Client => {
+  let handedOut = false
+  return new Client(`https://${host.includes(":") ? `[${host}]` : host}:${port}`, {
+    // Answered in a microtask: undici (7.30) is not done with asking when a synchronous answer comes, and hangs.
+    connect: (_options, callback) => {
+      queueMicrotask(() => {
+        if (handedOut || socket.destroyed) callback(new ConnectionGone("the connection is closed"), null)
+        else {
+          handedOut = true
+          callback(null, socket)
+        }
+      })
+    },
+    pipelining: 1,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    keepAliveTimeout: 2 ** 31 - 1,
+    keepAliveMaxTimeout: 2 ** 31 - 1,
+    allowH2: false
+  })
+}
+
+/** One verified socket, and the undici `Client` that its first request puts over it. */
 export class NodeConnection implements Connection, Carrier, Timed {
   readonly id: string
   readonly address: string
@@ -53,7 +73,9 @@ export class NodeConnection implements Connection, Carrier, Timed {
   readonly peer: VerifiedPeer
   deadline: number
   private readonly socket: TLSSocket
-  private readonly client: Client
+  private readonly host: string
+  private readonly port: number
+  private client: Client | undefined = undefined
   private readonly sweeper: Sweeper
   private readonly onClosed: (report: ClosedReport) => void
   private readonly agesAt: number
@@ -87,29 +109,9 @@ export class NodeConnection implements Connection, Carrier, Timed {
     this.expiresAt = options.expiresAt
     this.lifeDeadline = Math.min(options.agesAt, options.expiresAt)
     this.deadline = this.lifeDeadline
+    this.host = options.host
+    this.port = options.port
     const { socket } = options
-    let handedOut = false
-    this.client = new Client(
-      `https://${options.host.includes(":") ? `[${options.host}]` : options.host}:${options.port}`,
-      {
-        // Answered in a microtask: undici (7.30) is not done with asking when a synchronous answer comes, and hangs.
-        connect: (_options, callback) => {
-          queueMicrotask(() => {
-            if (handedOut || socket.destroyed) callback(new ConnectionGone("the connection is closed"), null)
-            else {
-              handedOut = true
-              callback(null, socket)
-            }
-          })
-        },
-        pipelining: 1,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-        keepAliveTimeout: 2 ** 31 - 1,
-        keepAliveMaxTimeout: 2 ** 31 - 1,
-        allowH2: false
-      }
-    )
     socket.on("error", (cause) => this.onSocketError(cause))
     // What happened between the handshake and now.
     if (socket.errored !== null) this.onSocketError(socket.errored)
@@ -140,6 +142,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
     const { request } = exchange
     const upload = toUndici(request.body, exchange.fiber, (cause) => handler.onRequestBodyFailure(cause))
     handler.onFinished = upload.cancel
+    this.client ??= clientOver(this.socket, this.host, this.port)
     this.client.dispatch(
       {
         path: exchange.path,
@@ -221,14 +224,14 @@ export class NodeConnection implements Connection, Carrier, Timed {
     this.lifeDeadline = Number.POSITIVE_INFINITY
     this.setDeadline(Number.POSITIVE_INFINITY)
     this.socket.destroy()
-    this.client.destroy(null).catch(() => {})
+    this.client?.destroy(null).catch(() => {})
   }
 
   private end(): void {
     if (this.closed) return
     this.closed = true
     this.sweeper.remove(this)
-    this.client.destroy(null).catch(() => {})
+    if (this.client?.destroyed === false) this.client.destroy(null).catch(() => {})
     this.onClosed({
       reason: this.retired ?? (this.broken ? "Error" : "PeerClosed"),
       requests: this.requests,

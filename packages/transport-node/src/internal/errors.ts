@@ -106,20 +106,23 @@ export interface HandshakeContext {
   readonly timeoutMillis: number
 }
 
+/** The handshake took longer than it may. */
+export const tooSlow = ({ address, matcher, timeoutMillis }: HandshakeContext): TimeoutError =>
+  new TimeoutError({
+    phase: "Connect",
+    outcome: "NotSent",
+    limit: Duration.millis(timeoutMillis),
+    target: `${describe(matcher)} at ${address}`
+  })
+
 /** An error before the handshake ended: not one byte of a request was written. */
 export const fromHandshake = (
   cause: unknown,
-  { address, matcher, timeoutMillis }: HandshakeContext
+  context: HandshakeContext
 ): PeerVerificationError | IdentityError | ConnectionError | TimeoutError => {
+  const { address, matcher } = context
   const code = codeOf(cause)
-  if (timeouts.has(code)) {
-    return new TimeoutError({
-      phase: "Connect",
-      outcome: "NotSent",
-      limit: Duration.millis(timeoutMillis),
-      target: `${describe(matcher)} at ${address}`
-    })
-  }
+  if (timeouts.has(code)) return tooSlow(context)
   const alert = certificateAlerts[code]
   if (alert !== undefined) return localCertificateRefused(alert, address)
   const refused = verification[code]

@@ -9,7 +9,8 @@ import { ConnectionError, type TimeoutError } from "@agentweave/transport/Transp
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { chainOf, type Presented, presentedChain } from "./chain.js"
-import { fromHandshake } from "./errors.js"
+import { fromHandshake, tooSlow } from "./errors.js"
+import type { Sweeper, Timed } from "./sweeper.js"
 
 /** What the gate needs, on either side. */
 export interface Judge {
@@ -74,8 +75,9 @@ export interface HandshakeOptions extends Judge {
   readonly host: string
   readonly port: number
   readonly address: string
-  /** How long TCP and TLS may take, in milliseconds: to tell of, the caller sees to it. */
+  /** How long TCP and TLS may take, in milliseconds. */
   readonly timeoutMillis: number
+  readonly sweeper: Sweeper
   readonly secureContext: SecureContext
   /** Takes hold of the socket as soon as there is one: whoever fails or is interrupted later destroys it. */
   readonly onSocket: (socket: TLSSocket) => void
@@ -112,6 +114,7 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
     /** From here on the socket holds on to nothing of its handshake: it may live for long. */
     const detach = () => {
       settled = true
+      options.sweeper.remove(limit)
       presented = undefined
       socket.off("close", onClose)
       socket.off("secureConnect", onSecure)
@@ -144,6 +147,11 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
     const onError = (cause: Error) => {
       refuse(fromHandshake(cause, options))
     }
+    const limit: Timed = {
+      deadline: options.now() + options.timeoutMillis,
+      onDeadline: () => refuse(tooSlow(options))
+    }
+    options.sweeper.add(limit)
     socket.on("error", onError)
     socket.once("secureConnect", onSecure)
     socket.once("close", onClose)
