@@ -53,10 +53,10 @@ export const breakerModel = (options: ModelOptions) => {
     if (token.epoch !== epoch) return
     if (model.state === "HalfOpen") model.probes--
     if (outcome === "fail" && model.failureCount++ === 0) row++
-    if (model.state === "HalfOpen" && outcome === "ok" && ++model.successCount >= options.successThreshold)
-      return enter("Closed", now)
-    if (model.state === "HalfOpen" && outcome === "fail") return enter("Open", now, 1)
-    if (model.state !== "Closed" || outcome === "exclude" || outcome === "interrupt") return
+    const probed = model.state === "HalfOpen"
+    if (probed && outcome === "ok" && ++model.successCount >= options.successThreshold) enter("Closed", now)
+    if (probed && outcome === "fail") enter("Open", now, 1)
+    if (probed || model.state !== "Closed" || outcome === "exclude" || outcome === "interrupt") return
     if (outcome === "ok" && token.row === row && !token.unwatched) model.failureCount = 0
     outcomes = [...outcomes, { failed: outcome === "fail", at: now }]
     if (model.failureCount >= options.threshold || failing(now)) enter("Open", now)
