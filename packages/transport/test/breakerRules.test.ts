@@ -94,6 +94,12 @@ const rows: ReadonlyArray<
   ],
   ["after any pause", TripRule.failureRatio({ ratio: 1, window: "10 seconds", minimumCalls: 2 }), "f 1 f", "cco"],
   [
+    "after a pause of nearly two windows too",
+    TripRule.failureRatio({ ratio: 1, window: "10 seconds", minimumCalls: 2 }),
+    "f 9 9 1 f",
+    "ccccc"
+  ],
+  [
     "after a long pause the window is empty",
     TripRule.failureRatio({ ratio: 1, window: "10 seconds", minimumCalls: 2 }),
     "f 1000 f",

@@ -70,6 +70,15 @@ describe("RetryBudget", () => {
     })
   )
 
+  it.effect("parts of retries add up to whole ones", () =>
+    Effect.gen(function* () {
+      // 0.29 * 100 is less than 29 in floating point.
+      const budget = yield* RetryBudget.make({ ratio: 0.29, minRetriesPerSecond: 0 })
+      yield* Effect.repeatN(budget.deposit, 99)
+      assert.strictEqual(yield* budget.balance, 29)
+    })
+  )
+
   it.effect("is shared by all policies that have it", () =>
     Effect.gen(function* () {
       const budget = yield* RetryBudget.make({ ratio: 0, minRetriesPerSecond: 0.3 })

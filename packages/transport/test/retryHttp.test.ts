@@ -205,6 +205,7 @@ describe("withRetry", () => {
         ["Sat, 31 Jan 2026 13:00:00 GMT", 30],
         ["Sat, 31 Jan 2026 11:59:00 GMT", 1],
         ["Sunday, 01-Feb-75 00:00:00 GMT", 30],
+        ["Sunday, 01-Feb-76 00:00:00 GMT", 30],
         ["Saturday, 01-Feb-77 00:00:00 GMT", 1]
       ] as const) {
         yield* TestClock.setTime(at)

@@ -36,9 +36,9 @@ const fullYear = (digits: number, wallClock: number): number => {
 
 /**
  * Milliseconds a peer asks to wait, by RFC 9110 section 10.2.3: `Retry-After` in seconds, or as a date to be compared with
- * the wall clock. Zero without the header, for a date that has passed, and for a value that is neither.
+ * the wall clock. Not above zero without the header, for a date that has passed, and for a value that is neither.
  */
 export const retryAfter = (headers: Headers.Headers, wallClock: number): number => {
   const value = headers["retry-after"]?.trim() ?? ""
-  return Math.max(0, /^\d+$/.test(value) ? Number(value) * 1_000 : httpDate(value, wallClock) - wallClock)
+  return /^\d+$/.test(value) ? Number(value) * 1_000 : httpDate(value, wallClock) - wallClock
 }
