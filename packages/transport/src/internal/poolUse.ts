@@ -19,71 +19,52 @@ export interface Use<E> {
   readonly place: (() => string | undefined) | undefined
 }
 
-/** One lease being taken: what it holds goes back when `end` is called, whatever it came to. */
-class Taking<E> {
-  private readonly use: Use<E>
-  private readonly peer: string
-  private readonly stack: string | undefined
-  private wish: Claim | undefined = undefined
-  private lease: Lease | undefined = undefined
+/** Waits for a connection or has one opened; `wish` is told what to withdraw if the effect does not succeed. */
+const claim = <E>(
+  { pool }: Use<E>,
+  peer: string,
+  wish: (claim: Claim) => void
+): Effect.Effect<PoolLink, E | OpenError | InvalidSpiffeIdError> =>
+  Effect.flatMap(SpiffeId.parse(peer), (id) =>
+    Effect.async<PoolLink, E | OpenError>((resume) => wish(pool.claim(id, nobody, resume)))
+  )
 
-  constructor(use: Use<E>, peer: string, stack: string | undefined) {
-    this.use = use
-    this.peer = peer
-    this.stack = stack
-  }
-
-  /** A channel over a connection that is idle now. */
-  take(): LeasedChannel | undefined {
-    const link = this.use.pool.take(this.peer)
-    return link === undefined ? undefined : this.begin(link)
-  }
-
-  private begin(link: PoolLink): LeasedChannel {
-    const { channelOf, pool } = this.use
-    this.wish = undefined
-    this.lease = new Lease(pool, pool.lend(link, this.stack).slot)
-    return channelOf(this.lease)
-  }
-
-  /** A connection that has to be waited for or opened. */
-  claim<A, E1, R1>(
-    then: (channel: LeasedChannel) => Effect.Effect<A, E1, R1>
-  ): Effect.Effect<A, E | OpenError | InvalidSpiffeIdError | E1, R1> {
-    const id = SpiffeId.parse(this.peer)
-    if (Either.isLeft(id)) return Effect.fail(id.left)
-    const claimed = Effect.async<PoolLink, E | OpenError>((resume) => {
-      this.wish = this.use.pool.claim(id.right, nobody, resume)
-    })
-    return Effect.flatMap(claimed, (link) => then(this.begin(link)))
-  }
-
-  end(): void {
-    if (this.lease === undefined) this.wish?.withdraw()
-    else this.lease.end()
-  }
-}
-
-/** Leases a connection for one effect. An own bracket: `acquireUseRelease` takes twice as long. */
+/**
+ * Leases a connection for one effect. A bracket of its own, since `acquireUseRelease` takes twice as long: `leave` is
+ * called by the frame outside of all that can be interrupted, with whatever is held by then.
+ */
 export const withChannel = <A, EU, RU, E>(
   use: Use<E>,
   peer: string,
   body: (channel: SecureChannel) => Effect.Effect<A, EU, RU>
 ): Effect.Effect<A, E | OpenError | EU, RU> => {
+  const { channelOf, pool } = use
   const stack = use.place?.()
   return Effect.uninterruptibleMask((restore) => {
-    const taking = new Taking(use, peer, stack)
+    let wish: Claim | undefined
+    let lease: Lease | undefined
+    const enter = (link: PoolLink) => {
+      lease = new Lease(pool, pool.lend(link, stack).slot)
+      return body(channelOf(lease))
+    }
     const run = Effect.suspend(() => {
-      const channel = taking.take()
-      return channel === undefined ? taking.claim(body) : body(channel)
+      const link = pool.take(peer)
+      if (link !== undefined) return enter(link)
+      return Effect.flatMap(
+        claim(use, peer, (made) => {
+          wish = made
+        }),
+        enter
+      )
     })
+    const leave = (): void => (lease === undefined ? wish?.withdraw() : lease.end())
     return Effect.matchCauseEffect(restore(run), {
       onFailure: (cause) => {
-        taking.end()
+        leave()
         return Effect.failCause(cause)
       },
       onSuccess: (value) => {
-        taking.end()
+        leave()
         return Exit.succeed(value)
       }
     })
@@ -92,15 +73,31 @@ export const withChannel = <A, EU, RU, E>(
 
 /** Leases a connection until the scope closes. */
 export const acquire = <E>(use: Use<E>, peer: string): Effect.Effect<SecureChannel, E | OpenError, Scope.Scope> => {
+  const { channelOf, pool } = use
   const stack = use.place?.()
   return Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.scope, (scope) => {
-      const taking = new Taking(use, peer, stack)
-      const end = Effect.sync(() => taking.end())
-      const channel = taking.take()
-      if (channel !== undefined) return Effect.as(Scope.addFinalizer(scope, end), channel)
-      const claimed = Effect.tapErrorCause(restore(taking.claim(Effect.succeed)), () => end)
-      return Effect.tap(claimed, () => Scope.addFinalizer(scope, end))
+      const enter = (link: PoolLink) => {
+        const lease = new Lease(pool, pool.lend(link, stack).slot)
+        return Effect.as(
+          Scope.addFinalizer(
+            scope,
+            Effect.sync(() => lease.end())
+          ),
+          channelOf(lease)
+        )
+      }
+      const link = pool.take(peer)
+      if (link !== undefined) return enter(link)
+      let wish: Claim | undefined
+      const claimed = claim(use, peer, (made) => {
+        wish = made
+      })
+      const withdraw = Effect.sync(() => wish?.withdraw())
+      return Effect.flatMap(
+        Effect.tapErrorCause(restore(claimed), () => withdraw),
+        enter
+      )
     })
   )
 }
