@@ -17,10 +17,17 @@ const floors = {
   benchmarks: 4
 }
 
+/** Thrown rather than exited with, so that what a step has made is cleaned up. */
+class CheckFailed extends Error {}
+
 const fail = (message) => {
-  console.error(`\ncheck failed: ${message}`)
-  process.exit(1)
+  throw new CheckFailed(message)
 }
+
+process.on("uncaughtException", (error) => {
+  console.error(error instanceof CheckFailed ? `\ncheck failed: ${error.message}` : error)
+  process.exit(1)
+})
 
 const run = (title, command, args, options = {}) => {
   const started = performance.now()
