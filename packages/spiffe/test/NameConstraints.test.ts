@@ -100,6 +100,12 @@ describe("subtrees together", () => {
     assert.isFalse(isRefused(uri, name, { permitted: ["example.org"], excluded: ["other.test"] }))
   })
 
+  it("one subtree that cannot be judged is too much, on either side", () => {
+    const name = "spiffe://example.org/x"
+    assert.isTrue(isRefused(uri, name, { permitted: ["example.org", "spiffe://example.org"] }))
+    assert.isTrue(isRefused(uri, name, { excluded: ["other.test", "spiffe://other.test"] }))
+  })
+
   it("a subtree constrains names of its own form only", () => {
     const subjectAltNames = names(uri, ["spiffe://example.org/x"])
     const constraints = { permitted: names(dns, ["other.test"]), excluded: [] }

@@ -205,15 +205,19 @@ describe("name constraints", () => {
     })
   )
 
-  itAtEpoch("hold for the names of an intermediate, unless it carries its issuer's own name", () =>
-    Effect.gen(function* () {
-      const root = yield* makeRoot({ nameConstraints: { permitted: { dnsNames: ["internal"] } } })
-      const profile = { dnsNames: ["ca.evil.test"] }
-      const named = yield* CertificateAuthority.makeIntermediate(root, profile)
-      assert.strictEqual(yield* under(named, [root.certificate]), "InvalidChain ca-name-constraints")
-      const selfIssued = yield* CertificateAuthority.makeIntermediate(root, { ...profile, subject: root.subject })
-      assert.strictEqual(yield* under(selfIssued, [root.certificate]), "Accepted")
-    })
+  itAtEpoch(
+    "hold for the names of an intermediate, unless it carries its issuer's own name, and of a leaf always",
+    () =>
+      Effect.gen(function* () {
+        const root = yield* makeRoot({ nameConstraints: { permitted: { dnsNames: ["internal"] } } })
+        const profile = { dnsNames: ["ca.evil.test"] }
+        const named = yield* CertificateAuthority.makeIntermediate(root, profile)
+        assert.strictEqual(yield* under(named, [root.certificate]), "InvalidChain ca-name-constraints")
+        const selfIssued = yield* CertificateAuthority.makeIntermediate(root, { ...profile, subject: root.subject })
+        assert.strictEqual(yield* under(selfIssued, [root.certificate]), "Accepted")
+        const leaf = { dnsNames: ["leaf.evil.test"], subject: root.subject }
+        assert.strictEqual(yield* under(root, [root.certificate], leaf), "InvalidChain ca-name-constraints")
+      })
   )
 
   itAtEpoch("on email addresses, which are not processed, refuse a leaf that has one", () =>

@@ -5,7 +5,7 @@ import type * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as KeyPair from "@agentweave/testkit/KeyPair"
 import { assert, describe } from "@effect/vitest"
 import { Effect } from "effect"
-import { replace, sequence, tlv } from "./support/der.js"
+import { encode, parse, replace, sequence, tlv } from "./support/der.js"
 import { describeResult, inputOf, itAtEpoch, makeShared, verdict, verify } from "./support/gate.js"
 import * as openssl from "./support/openssl.js"
 
@@ -123,6 +123,18 @@ describe("the leaf's key and signature", () => {
       assert.strictEqual(yield* judge(2048, Buffer.of(4)), "InvalidLeaf leaf-key")
       assert.strictEqual(yield* judge(2048, Buffer.from("7fffffff", "hex")), "Accepted")
       assert.strictEqual(yield* judge(2048, Buffer.from("0080000001", "hex")), "InvalidLeaf leaf-key")
+      const proper = rsaSpki(modulus(2048), e65537)
+      const trailing = [
+        replace(proper, [1], (bits) => tlv(0x03, bits.subarray(4), Buffer.of(5, 0))),
+        replace(proper, [1], (bits) => {
+          const key = parse(bits.subarray(5))
+          return tlv(0x03, Buffer.of(0), sequence(...(key.children ?? []).map(encode), Buffer.of(5, 0)))
+        })
+      ]
+      for (const publicKey of trailing) {
+        const keyPair = yield* stating(publicKey)
+        assert.strictEqual(yield* leafVerdict({ keyPair }), "InvalidLeaf leaf-readable")
+      }
       const even = modulus(2048)
       even.writeUInt8(0x0a, even.length - 1)
       const keyPair = yield* stating(rsaSpki(even, e65537))
@@ -142,6 +154,10 @@ describe("the leaf's key and signature", () => {
         )
         assert.strictEqual(yield* judge(p256), "Accepted")
         assert.strictEqual(yield* judge(compressed), "InvalidLeaf leaf-key")
+        const hybrid = replace(p256, [1], (bits) => tlv(0x03, Buffer.of(0, 0x06), bits.subarray(4)))
+        assert.strictEqual(yield* judge(hybrid), "InvalidLeaf leaf-key")
+        const shortened = replace(p256, [1], (bits) => tlv(0x03, bits.subarray(2, -1)))
+        assert.strictEqual(yield* judge(shortened), "InvalidLeaf leaf-key")
         const ed25519 = (yield* KeyPair.make("Ed25519")).publicKey
         assert.strictEqual(yield* judge(ed25519), "Accepted")
         const short = replace(ed25519, [1], (bits) => tlv(0x03, bits.subarray(2, -1)))
