@@ -325,11 +325,13 @@ export const hostileClient = (
     readonly request?: string
     readonly onSession?: (session: Buffer) => void
     readonly onData?: () => void
+    readonly onSecure?: (socket: tls.TLSSocket) => void
   } = {}
 ): Effect.Effect<Attempt> =>
   Effect.async((resume) => {
     const {
       onData,
+      onSecure,
       onSession,
       request = "GET /hostile HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
       ...tlsOptions
@@ -354,6 +356,7 @@ export const hostileClient = (
         reused: socket.isSessionReused(),
         version: socket.getProtocol()
       }
+      onSecure?.(socket)
     })
     socket.on("data", (chunk) => {
       received += chunk.toString("latin1")

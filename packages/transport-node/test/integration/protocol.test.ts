@@ -1,6 +1,8 @@
 import { type Socket, connect as tcpConnect } from "node:net"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
+import * as X509Bundle from "@agentweave/spiffe/X509Bundle"
+import * as X509BundleSet from "@agentweave/spiffe/X509BundleSet"
 import * as X509Context from "@agentweave/spiffe/X509Context"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as Fault from "@agentweave/testkit/Fault"
@@ -17,6 +19,7 @@ import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either, Fiber, Layer, TestClock } from "effect"
 import { judge } from "../../src/internal/handshake.js"
+import { contextOptions } from "../../src/internal/tls.js"
 import {
   execute,
   host,
@@ -108,6 +111,23 @@ describe("the TLS version", () => {
         error: "ConnectionError",
         reason: "Negotiation"
       })
+    })
+  )
+})
+
+describe("a second handshake on a connection", () => {
+  it.scoped("is not held", () =>
+    Effect.gen(function* () {
+      const { clientId, raw, serverIdentity } = yield* setup
+      const server = yield* startServer({ identity: serverIdentity, authorize: clientId, tlsMinVersion: "TLSv1.2" })
+      const attempt = yield* hostileClient(server.port, yield* raw("/client"), {
+        maxVersion: "TLSv1.2",
+        request: "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        onSecure: (socket) => {
+          socket.renegotiate({}, () => socket.destroy())
+        }
+      })
+      expect(attempt).toMatchObject({ secured: true, code: "ERR_SSL_NO_RENEGOTIATION" })
     })
   )
 })
@@ -295,6 +315,35 @@ describe("where a request goes", () => {
 })
 
 describe("what cannot be switched off", () => {
+  it.scoped("the limits of a server's options", () =>
+    Effect.gen(function* () {
+      const { clientId, serverIdentity } = yield* setup
+      const cases = [
+        ["handshakeTimeout", { handshakeTimeout: "10001 millis" }],
+        ["handshakeTimeout", { handshakeTimeout: 0 }],
+        ["tlsMaxVersion", { tlsMinVersion: "TLSv1.3", tlsMaxVersion: "TLSv1.2" }],
+        ["maxConnectionAge", { maxConnectionAge: -1 }]
+      ] as const
+      for (const [field, options] of cases) {
+        const started = startServer({ identity: serverIdentity, authorize: clientId, ...options })
+        expect(yield* Effect.flip(started)).toMatchObject({
+          _tag: "InvalidConfigError",
+          config: "NodeSecureServer",
+          field
+        })
+      }
+    })
+  )
+
+  it.scoped("an empty bundle: it trusts nobody, and never the roots of the web", () =>
+    Effect.gen(function* () {
+      const { authority, clientIdentity } = yield* setup
+      const bundles = X509BundleSet.of(X509Bundle.empty(authority.trustDomain))
+      const context = X509Context.make({ svid: clientIdentity.svid, bundles })
+      expect(contextOptions(context, bundles.bundles.keys(), TransportConfig.defaults).ca).toEqual([])
+    })
+  )
+
   it.scoped("verification, by NODE_TLS_REJECT_UNAUTHORIZED=0 in the environment", () =>
     Effect.gen(function* () {
       const { client, clientId, serverId, serverIdentity } = yield* setup

@@ -111,6 +111,7 @@ describe("no session is ever resumed", () => {
         expect(before.received).toMatch(/^HTTP\/1.1 200/)
         const witness = yield* startClient(yield* partner.context({ path: "/witness", federatesWith: [authority] }))
         const live = yield* witness.connect({ port: server.port, peer: authority.id("/server"), config: only(version) })
+        yield* server.log.nth("ConnectionEstablished", 1)
         yield* identity.set(X509Context.make({ svid: trusting.svid, bundles: (yield* authority.context()).bundles }))
         // The server has taken the new bundles into use when it has closed what rests on the old ones.
         yield* live.ended
@@ -154,20 +155,33 @@ describe("no session is ever resumed", () => {
     )
   }
 
-  it.scoped("and a socket on which one was is refused by the gate", () =>
-    Effect.gen(function* () {
-      const { clientIdentity, serverId } = yield* setup
-      const resumed = { isSessionReused: () => true, authorized: true }
-      const answer = judge(resumed as unknown as TLSSocket, {
-        verifier: PeerVerifier.make(),
-        bundles: clientIdentity.bundles,
-        matcher: PeerMatcher.exactly(serverId),
-        purpose: "ServerAuth",
-        now: () => Date.now()
-      })
-      expect(Either.flip(answer)).toMatchObject(Either.right({ reason: "SessionResumed" }))
-    })
-  )
+  const judged = (socket: object) =>
+    Effect.map(setup, ({ clientIdentity, serverId }) =>
+      Either.flip(
+        judge(socket as TLSSocket, {
+          verifier: PeerVerifier.make(),
+          bundles: clientIdentity.bundles,
+          matcher: PeerMatcher.exactly(serverId),
+          purpose: "ServerAuth",
+          now: () => Date.now()
+        })
+      )
+    )
+  // What TLS never hands on as long as it does what it is told.
+  const sockets: ReadonlyArray<readonly [name: string, reason: string, socket: object]> = [
+    ["whose session was resumed", "SessionResumed", { isSessionReused: () => true, authorized: true }],
+    ["that TLS did not accept", "UntrustedChain", { isSessionReused: () => false, authorized: false }],
+    [
+      "without a certificate",
+      "NoCertificate",
+      { isSessionReused: () => false, authorized: true, getPeerCertificate: () => ({}) }
+    ]
+  ]
+  for (const [name, reason, socket] of sockets) {
+    it.scoped(`and a socket ${name} is refused by the gate: ${reason}`, () =>
+      Effect.map(judged(socket), (answer) => expect(answer).toMatchObject(Either.right({ reason })))
+    )
+  }
 })
 
 describe("a client without certificate", () => {
