@@ -66,19 +66,14 @@ const checkConsumer = () => {
     source.push(
       `for (const m of [${modules.map((_, i) => `m${i}`).join(", ")}]) if (Object.keys(m).length === 0) throw m`
     )
+    // The same text twice: one for the compiler, one to run.
     writeFileSync(join(folder, "index.mts"), `${source.join("\n")}\n`)
+    writeFileSync(join(folder, "index.mjs"), `${source.join("\n")}\n`)
     writeFileSync(
       join(folder, "tsconfig.json"),
       JSON.stringify({
         extends: "../../tsconfig.json",
-        compilerOptions: {
-          customConditions: [],
-          noEmit: false,
-          outDir: ".",
-          declaration: false,
-          declarationMap: false,
-          sourceMap: false
-        },
+        compilerOptions: { customConditions: [] },
         include: ["index.mts"]
       })
     )
