@@ -44,10 +44,7 @@ const fromCause = (cause: Cause.Cause<WorkloadApiError>): ServerErrorResponse =>
   })
 
 /** SPIFFE_Workload_Endpoint section 3: exactly this value, in this case, on every request. */
-const isAllowed = (metadata: Metadata): boolean => {
-  const values = metadata.get(methods.securityHeader)
-  return values.length === 1 && values[0] === methods.securityValue
-}
+const isAllowed = (metadata: Metadata): boolean => metadata.get(methods.securityHeader).join() === methods.securityValue
 
 const headerMissing = response(
   Status.INVALID_ARGUMENT,

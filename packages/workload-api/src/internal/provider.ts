@@ -145,7 +145,7 @@ export const make = Effect.fnUntraced(function* <Message>(
     yield* now < wake ? Effect.sleep(wake - now) : advance(now)
     return true
   })
-  const watchClock: Effect.Effect<boolean> = Effect.interruptible(Effect.repeat(clockStep, goesOn))
+  const watchClock: Effect.Effect<boolean> = Effect.repeat(clockStep, goesOn)
 
   /** The state changed: a watch that would wake in time is left alone, and finds out when it does. */
   const watchState = Effect.gen(function* () {
