@@ -7,6 +7,7 @@ import type * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as KeyPair from "@agentweave/testkit/KeyPair"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Inspectable, Redacted } from "effect"
+import { readCertificate } from "../src/internal/certificate.js"
 import { itAtEpoch, makeShared } from "./support/gate.js"
 
 const shared = makeShared({ intermediates: 1 })
@@ -105,6 +106,14 @@ describe("X509Svid from DER and PEM", () => {
   )
 })
 
+/** A certificate whose key is on a curve named by a NULL, with a content it cannot have: OpenSSL alone minds. */
+const onlyOursReads = (certificate: Uint8Array) => {
+  const der = Buffer.from(certificate)
+  der.writeUInt8(0x05, der.indexOf(Buffer.from("06072a8648ce3d0201", "hex")) + 9)
+  assert.isTrue(Either.isRight(readCertificate(der)))
+  return der
+}
+
 describe("what X509Svid refuses", () => {
   itAtEpoch("another certificate's key, of the same kind and of another", () =>
     Effect.gen(function* () {
@@ -150,6 +159,7 @@ describe("what X509Svid refuses", () => {
         new Uint8Array(0),
         [junk],
         [leaf, junk],
+        [leaf, onlyOursReads(intermediate ?? junk)],
         [leaf, leaf.subarray(0, -1)],
         Buffer.concat([leaf, junk]),
         Buffer.concat([leaf, intermediate ?? junk]).subarray(0, -1)
