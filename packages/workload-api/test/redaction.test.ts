@@ -1,5 +1,5 @@
+import { createPrivateKey, type KeyObject } from "node:crypto"
 import { inspect } from "node:util"
-import type { X509Svid } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { WorkloadMessage } from "@agentweave/workload-api"
 import { describe, expect, it } from "@effect/vitest"
@@ -10,8 +10,17 @@ import * as ScriptedAgent from "./support/scriptedAgent.js"
 import { unusableUpdates } from "./support/unusableUpdates.js"
 
 /** The private scalar of an EC key: what must not be seen. The rest of its DER is the public key. */
-const secretOf = (svid: X509Svid.X509Svid): Uint8Array =>
-  Buffer.from(Redacted.value(svid.privateKey).export({ format: "jwk" }).d ?? "", "base64url")
+const secretOf = (key: KeyObject): Uint8Array => Buffer.from(key.export({ format: "jwk" }).d ?? "", "base64url")
+
+/** The secrets of a message, of the keys in it that are keys. */
+const secretsOf = (message: WorkloadMessage.X509SvidResponse): ReadonlyArray<Uint8Array> =>
+  message.svids.flatMap(({ x509SvidKey }) => {
+    const der = { key: Buffer.from(Redacted.value(x509SvidKey)), format: "der", type: "pkcs8" } as const
+    return Either.match(
+      Either.try(() => createPrivateKey(der)),
+      { onLeft: () => [], onRight: (key) => [secretOf(key)] }
+    )
+  })
 
 /** Every way in which a value is usually printed. */
 const printed = (value: unknown): ReadonlyArray<string> => [
@@ -68,13 +77,13 @@ it.effect.prop(
       })
       const issuer = yield* DevAuthority.make({ trustDomain: "example.org" })
       const secrets: Array<Uint8Array> = []
-      const next = Effect.tap(issuer.context(), ({ svid }) => Effect.sync(() => secrets.push(secretOf(svid))))
       yield* Effect.gen(function* () {
         const { identity, nextCall, freshness, events } = yield* ScriptedAgent.make({ initialTimeout: "1 seconds" })
         let call = yield* nextCall
         for (const step of steps) {
-          const context = yield* next
+          const context = yield* issuer.context()
           const message = messageOf(context)
+          secrets.push(...secretsOf(message))
           texts.push(...printed(message), ...printed(WorkloadMessage.encodeX509SvidResponse(message)))
           if (step === "push") yield* call.push(context)
           if (step === "wait") yield* TestClock.adjust("40 minutes")
@@ -86,7 +95,9 @@ it.effect.prop(
           if (typeof step === "number") {
             const { bytes } = updates[step] ?? (yield* Effect.dieMessage("no such update"))
             const sent = yield* bytes({ authority: issuer, good: message })
-            texts.push(...printed(WorkloadMessage.decodeX509SvidResponse(sent)))
+            const decoded = WorkloadMessage.decodeX509SvidResponse(sent)
+            texts.push(...printed(decoded))
+            if (Either.isRight(decoded)) secrets.push(...secretsOf(decoded.right))
             yield* call.pushBytes(Redacted.make(sent))
           }
           yield* TestClock.adjust("1 seconds")
