@@ -299,6 +299,26 @@ describe("CircuitBreaker", () => {
     })
   )
 
+  it.effect("half-open lets as many probes run at once as close it, or halfOpenMaxCalls", () =>
+    Effect.gen(function* () {
+      for (const [options, probes] of [
+        [{}, 2],
+        [{ successThreshold: 4 }, 4],
+        [{ successThreshold: 4, halfOpenMaxCalls: 1 }, 1]
+      ] as const) {
+        const breaker = yield* CircuitBreaker.make({ target, failureThreshold: 1, ...options })
+        yield* play(breaker, "fail +30s")
+        const calls = yield* Effect.forEach(Array.from({ length: 9 }), () =>
+          Effect.fork(breaker.protect(Effect.delay(Effect.void, "1 second")))
+        )
+        yield* TestClock.adjust("1 second")
+        const exits = yield* Effect.forEach(calls, Fiber.await)
+        assert.strictEqual(exits.filter(Exit.isSuccess).length, probes)
+        assert.strictEqual((yield* breaker.metrics).totalRejected, 9 - probes)
+      }
+    })
+  )
+
   it.effect("an outcome of an earlier state changes nothing but the totals", () =>
     Effect.gen(function* () {
       const breaker = yield* CircuitBreaker.make({

@@ -129,7 +129,7 @@ const check = (numRuns: number, reads: boolean): void => {
 }
 
 describe("CircuitBreaker", () => {
-  it("is equal to its model after every step of 20,000 random programs", () => check(20_000, false))
+  it("is equal to its model after every step of 20,000 random programs", () => check(20_000, false), 120_000)
 
   it("tells its changes as the model goes through them", () => check(300, true))
 })

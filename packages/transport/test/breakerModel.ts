@@ -70,8 +70,7 @@ export const breakerModel = (options: ModelOptions) => {
     return seen.length >= 2 && seen.filter((_) => _.failed).length * 2 >= seen.length
   }
   const isolate = (now: number): void => {
-    tick(now)
-    enter("Open", now, -relapses)
+    enter("Open", now)
     model.isolated = true
   }
   return { model, tick, start, end, isolate, reset: (now: number) => enter("Closed", now) }

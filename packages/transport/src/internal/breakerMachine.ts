@@ -155,8 +155,6 @@ export class BreakerMachine {
   }
 
   isolate(clock: Clock.Clock): void {
-    this.advance(clock)
-    this.relapses = 0
     this.isolated = true
     this.enter("Open", wallClock(clock))
   }
