@@ -76,8 +76,15 @@ class Run<L extends Link, E> implements Exchange, Requester {
   /** Leases and starts in this very call when a connection is free, so that nothing can come between the two. */
   readonly begin = (resume: (result: Result<E>) => void): void => {
     const link = this.source.take(this)
-    if (link !== undefined) this.start(link, resume)
-    else this.wish = this.source.claim(this, (claimed) => resume(Effect.flatMap(claimed, this.startOn)))
+    if (link !== undefined) {
+      this.start(link, resume)
+      return
+    }
+    const wait = this.span?.waits()
+    this.wish = this.source.claim(this, (claimed) => {
+      const traced = wait === undefined ? claimed : Effect.withParentSpan(claimed, wait)
+      resume(Effect.flatMap(traced, this.startOn))
+    })
   }
 
   private readonly startOn = (link: L): Result<E> =>
@@ -130,6 +137,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
       this.link.connection.unsafeRetire("Error")
       this.settle()
     } else this.wish?.withdraw()
+    this.span?.endCause(cause)
     return Effect.failCause(cause)
   }
 }

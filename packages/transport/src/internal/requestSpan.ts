@@ -30,10 +30,14 @@ const tracerOf = (fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequ
  */
 export class RequestSpan {
   readonly span: Tracer.Span
+  private readonly tracer: Tracer.Tracer
   private readonly fiber: RuntimeFiber<unknown, unknown>
+  /** The wait for a connection, while there is one. */
+  private wait: Tracer.Span | undefined = undefined
   private ended = false
 
   private constructor(tracer: Tracer.Tracer, fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequest) {
+    this.tracer = tracer
     this.fiber = fiber
     this.span = tracer.span(
       request.method,
@@ -58,9 +62,29 @@ export class RequestSpan {
     return Context.get(this.fiber.currentDefaultServices, Clock.Clock).unsafeCurrentTimeNanos()
   }
 
+  /** The span of the wait for a connection, in which a handshake may happen: it ends with {@link sent} or the request. */
+  waits(): Tracer.Span {
+    const { currentContext } = this.fiber
+    this.wait = this.tracer.span(
+      "transport.acquire",
+      Option.some(this.span),
+      currentContext,
+      [],
+      this.nanos(),
+      "internal"
+    )
+    return this.wait
+  }
+
+  private waited(exit: Exit.Exit<unknown, unknown>): void {
+    this.wait?.end(this.nanos(), exit)
+    this.wait = undefined
+  }
+
   /** The request as it is sent on this connection: with its `traceparent` (W3C Trace Context section 3.2). */
   sent(request: HttpClientRequest, connection: Connection, base: Base, path: string): HttpClientRequest {
     const { span } = this
+    this.waited(Exit.void)
     const query = path.indexOf("?")
     span.attribute("url.scheme", "https")
     span.attribute("url.path", query === -1 ? path : path.slice(0, query))
@@ -94,6 +118,7 @@ export class RequestSpan {
   private endWith(exit: Exit.Exit<unknown, unknown>): void {
     if (this.ended) return
     this.ended = true
+    this.waited(exit)
     this.span.end(this.nanos(), exit)
   }
 }
