@@ -13,8 +13,8 @@ export default defineConfig({
   ssr: { resolve: { conditions, externalConditions: ["@agentweave/source"] } },
   test: {
     pool: "forks",
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     projects: ["spiffe", "transport", "transport-node", "testkit", "workload-api", "cli", "examples"].map(project)
   }
 })

@@ -177,7 +177,8 @@ describe("TestConnector", () => {
           Effect.provide(network.layer),
           Effect.provide(Layer.merge(DevAuthority.layerIdentity(authority), audit))
         )
-        expect(yield* Effect.flip(channel.get("/"))).toBe(full)
+        const error = yield* Effect.flip(channel.get("/"))
+        expect(`${error._tag}: ${error.message}`).toBe("AuditError: Full: by the test")
       }
       expect((yield* network.connections).map(({ closed }) => closed?.reason)).toEqual(["Error"])
     })
