@@ -167,10 +167,10 @@ describe("our reader, @peculiar/x509 and OpenSSL", () => {
         const { certificates } = yield* CertificateAuthority.issue(issuer, profile)
         const [der] = certificates
         assert.isTrue(compare(der, der), JSON.stringify(profile))
-        for (let i = 0; i < 60; i++) if (compare(touch(random, der), der)) changed += 1
-        for (let i = 0; i < 15; i++) if (compare(mutate(random, der), der)) changed += 1
+        for (let i = 0; i < 30; i++) if (compare(touch(random, der), der)) changed += 1
+        for (let i = 0; i < 10; i++) if (compare(mutate(random, der), der)) changed += 1
       }
-      assert.isAbove(changed, 200)
+      assert.isAbove(changed, 100)
     })
   )
 })
