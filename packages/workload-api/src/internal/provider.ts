@@ -15,6 +15,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberHandle from "effect/FiberHandle"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
@@ -110,9 +111,11 @@ export const make = Effect.fnUntraced(function* <Message>(
   const emit = Effect.fnUntraced(function* (fields: WithoutTime<WorkloadApiEvent>) {
     const event: WorkloadApiEvent = { ...fields, time: yield* Clock.currentTimeMillis }
     const { _tag, ...annotations } = event
-    const log =
-      _tag === "Updated" ? Effect.logDebug(`workload API: ${_tag}`) : Effect.logWarning(`workload API: ${_tag}`)
-    yield* Effect.annotateLogs(log, annotations)
+    const level = _tag === "Updated" ? LogLevel.Debug : LogLevel.Warning
+    yield* Effect.whenLogLevel(
+      Effect.annotateLogs(Effect.logWithLevel(level, `workload API: ${_tag}`), annotations),
+      level
+    )
     yield* Effect.catchAllCause(
       Effect.suspend(() => settings.onEvent(event)),
       (cause) => Effect.logError("workload API: the event hook failed", cause)
