@@ -23,8 +23,11 @@ export interface Sweeper {
   readonly now: () => number
 }
 
-/** `setTimeout` overflows past 2^31 - 1 milliseconds; a longer sleep is made of several. */
-const longestSleep = 2 ** 31 - 1
+/**
+ * A longer sleep, in milliseconds, is made of several. Short enough to be no longer than the usual deadlines, so that
+ * those who come need not have the sleeper replaced by one that wakes earlier.
+ */
+const longestSleep = 10_000
 
 export const make: Effect.Effect<Sweeper, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Effect.clock
@@ -43,9 +46,9 @@ export const make: Effect.Effect<Sweeper, never, Scope.Scope> = Effect.gen(funct
   const touch = (deadline: number): void => {
     if (deadline >= wakeAt) return
     stop()
-    wakeAt = deadline
-    const wait = Math.min(Math.max(0, deadline - clock.unsafeCurrentTimeMillis()), longestSleep)
-    sleeper = runFork(Effect.zipRight(Effect.sleep(wait), Effect.sync(sweep)))
+    const now = clock.unsafeCurrentTimeMillis()
+    wakeAt = Math.min(Math.max(now, deadline), now + longestSleep)
+    sleeper = runFork(Effect.zipRight(Effect.sleep(wakeAt - now), Effect.sync(sweep)))
   }
 
   const sweep = (): void => {
