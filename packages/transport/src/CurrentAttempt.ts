@@ -7,7 +7,8 @@ import * as Context from "effect/Context"
 
 /**
  * 1 in the first attempt, 2 in the first retry, and so on: set by `RetryPolicy` for each retry, read by layers further
- * down (an audit log, a span). It is not set for a first attempt, which therefore costs nothing.
+ * down (an audit log, a span). It is not set for a first attempt, which therefore costs
+ * nothing, and shows the number of the retry around it if there is one.
  *
  * @since 0.1.0
  * @category references

@@ -100,16 +100,25 @@ describe("changes", () => {
   )
 
   it("misses no transition, at whichever of its steps the reader is", () => {
-    for (const pace of [10, 11, 12, 13]) {
-      for (let step = 0; step < 60; step++) {
-        const runtime = new ManualRuntime(pace)
+    // The reader yields after every tenth operation; operations before its own move these points to each of them.
+    const read = (
+      breaker: CircuitBreaker.CircuitBreaker,
+      seen: Array<string>,
+      operations: number
+    ): Effect.Effect<unknown> =>
+      operations === 0
+        ? Stream.runForEach(breaker.changes, (state) => Effect.sync(() => seen.push(state)))
+        : Effect.suspend(() => read(breaker, seen, operations - 1))
+    for (let operations = 0; operations < 12; operations++) {
+      for (let step = 0; step < 25; step++) {
+        const runtime = new ManualRuntime(10)
         const breaker = Effect.runSync(make)
         const seen: Array<string> = []
-        runtime.fork(Stream.runForEach(breaker.changes, (state) => Effect.sync(() => seen.push(state))))
+        runtime.fork(Effect.zipRight(Effect.yieldNow(), read(breaker, seen, operations)))
         runtime.flush(step)
         Effect.runSync(breaker.isolate)
         runtime.flush()
-        assert.strictEqual(seen.at(-1), "Open", `isolated at step ${step}, pace ${pace}`)
+        assert.strictEqual(seen.at(-1), "Open", `isolated at step ${step} after ${operations} operations`)
       }
     }
   })

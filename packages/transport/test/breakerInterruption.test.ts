@@ -3,12 +3,17 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Option, TestClock } from "effect"
 import { ManualRuntime } from "./manualRuntime.js"
 
-/** Effect's own yield takes nine operations: a fiber that may take ten goes one step at a time, with 11 two, and so on. */
-const paces = [10, 11, 12, 13]
+/**
+ * A fiber that may do ten operations yields after every tenth, for Effect's own yield needs nine. So many operations
+ * before the effect move these points to each of its own operations.
+ */
+const paddings = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+const padded = <A, E, R>(operations: number, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  operations === 0 ? effect : Effect.suspend(() => padded(operations - 1, effect))
 
 /** A half-open breaker on a runtime whose fibers yield all the time. */
-const halfOpen = (options: CircuitBreakerConfig.Options, pace = 2048) => {
-  const runtime = new ManualRuntime(pace)
+const halfOpen = (options: CircuitBreakerConfig.Options) => {
+  const runtime = new ManualRuntime(10)
   const now = <A>(effect: Effect.Effect<A, unknown>): A => {
     const fiber = runtime.fork(effect)
     runtime.flush()
@@ -61,11 +66,13 @@ describe("a probe slot comes back, whenever the call is interrupted:", () => {
         for (const [name, probe] of Object.entries(probes)) {
           const endless = region === " in an uninterruptible region" && !/ once|step|excluded|cannot|itself/.test(name)
           let interrupted = 0
-          for (const pace of endless ? [] : paces) {
-            for (let step = 0; step < 30; step++) {
-              const at = `a probe that ${name}, interrupted at step ${step}, pace ${pace}`
-              const { breaker, now, runtime } = halfOpen(options, pace)
-              const fiber = runtime.fork(wrap(Effect.zipRight(Effect.yieldNow(), breaker.protect(probe))))
+          for (const padding of endless ? [] : paddings) {
+            for (let step = 0; step < 9; step++) {
+              const at = `a probe that ${name}, interrupted at step ${step}, padding ${padding}`
+              const { breaker, now, runtime } = halfOpen(options)
+              const fiber = runtime.fork(
+                wrap(Effect.zipRight(Effect.yieldNow(), padded(padding, breaker.protect(probe))))
+              )
               runtime.flush(step)
               fiber.unsafeInterruptAsFork(fiber.id())
               runtime.flush()
@@ -99,6 +106,34 @@ describe("a probe slot comes back, whenever the call is interrupted:", () => {
       const exit = now(Effect.exit(breaker.protect(probe)))
       assert.isTrue(Exit.isFailure(exit) && Cause.isDie(exit.cause))
       assert.deepInclude(now(breaker.metrics), { state: "Open", probes: 0, totalFailures: 2 })
+    }
+  })
+})
+
+describe("no more probes run than there are slots", () => {
+  it("whoever comes between the steps of the others", () => {
+    for (const padding of paddings) {
+      for (const other of paddings) {
+        const { breaker, now, runtime } = halfOpen({})
+        let running = 0
+        let most = 0
+        const probe = Effect.zipRight(
+          Effect.sync(() => {
+            most = Math.max(most, ++running)
+          }),
+          Effect.zipRight(
+            Effect.yieldNow(),
+            Effect.sync(() => running--)
+          )
+        )
+        for (const operations of [padding, other]) {
+          runtime.fork(Effect.zipRight(Effect.yieldNow(), padded(operations, breaker.protect(probe))))
+        }
+        runtime.flush()
+        assert.strictEqual(most, 1, `paddings ${padding} and ${other}`)
+        const { probes, totalCalls, totalRejected } = now(breaker.metrics)
+        assert.deepStrictEqual([probes, totalCalls + totalRejected], [0, 3])
+      }
     }
   })
 })

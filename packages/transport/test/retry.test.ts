@@ -112,6 +112,13 @@ const rows: ReadonlyArray<Row> = [
   ],
   ["no delay if baseDelay is zero", "lost", [0, 0, 0, 0], "ConnectionError", { baseDelay: 0 }],
   [
+    "not even if it grows beyond all numbers",
+    "lost",
+    Array(41).fill(0),
+    "ConnectionError",
+    { ...plain, baseDelay: 0, exponentialBase: 1e9, maxRetries: 40 }
+  ],
+  [
     "a growth beyond all numbers stays at maxDelay",
     "lost",
     [0, ...Array.from({ length: 40 }, (_, i) => 1 + 30 * i)],
@@ -337,6 +344,20 @@ describe("RetryPolicy", () => {
         assert.strictEqual(yield* CurrentAttempt.CurrentAttempt, 1)
       }
       assert.isTrue(RetryPolicy.isRetryPolicy(yield* RetryPolicy.make()))
+    })
+  )
+
+  it.effect("a first attempt inside a retry has the retry's number", () =>
+    Effect.gen(function* () {
+      const outer = yield* RetryPolicy.make({ baseDelay: 0, maxRetries: 1 })
+      const inner = yield* RetryPolicy.make({ baseDelay: 0, maxRetries: 2, attemptTimeout: "1 hour" })
+      const seen: Array<number> = []
+      const attempt = Effect.flatMap(CurrentAttempt.CurrentAttempt, (number) => {
+        seen.push(number)
+        return Effect.fail(connection("Lost"))
+      })
+      yield* Effect.flip(outer.retry(inner.retry(attempt)))
+      assert.deepStrictEqual(seen, [1, 2, 3, 2, 2, 3])
     })
   )
 

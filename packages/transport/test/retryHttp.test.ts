@@ -220,6 +220,14 @@ describe("withRetry", () => {
     })
   )
 
+  it.effect("a Retry-After below the delay does not shorten it", () =>
+    Effect.gen(function* () {
+      const { client, times } = scripted({ status: 503, headers: { "retry-after": "1" } })
+      yield* finish(RetryPolicy.withRetry(client, yield* plain).get("/"))
+      assert.deepStrictEqual(times, [0, 1, 3, 7])
+    })
+  )
+
   it.effect("a date in Retry-After is compared with the wall clock, and a deadline is kept by the monotonic one", () =>
     Effect.gen(function* () {
       const policy = yield* RetryPolicy.make({ jitter: false, totalTimeout: "10 seconds" })

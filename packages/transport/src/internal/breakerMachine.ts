@@ -136,8 +136,7 @@ export class BreakerMachine {
       this.ticket = { epoch: this.ticket.epoch }
       this.refresh()
     }
-    // The windows first: they have to see each outcome.
-    if (this.record(true, clock, startedAt) || this.failureCount >= this.trip.threshold) {
+    if (this.failureCount >= this.trip.threshold || this.record(true, clock, startedAt)) {
       this.open(clock)
     }
   }
@@ -219,12 +218,11 @@ export class BreakerMachine {
     this.healthy = this.state === "Closed" && this.failureCount === 0 && unwatched ? this.ticket : undefined
   }
 
+  /** Whether a window says that the breaker has to open. Windows that are not asked any more begin anew when it closes. */
   private record(failed: boolean, clock: Clock.Clock, startedAt: number): boolean {
     const now = this.windows.length === 0 ? 0 : millis(clock)
-    return this.windows.reduce(
-      (trips, window) =>
-        window.record(window.slowerThan === undefined ? failed : now - startedAt > window.slowerThan, now) || trips,
-      false
+    return this.windows.some((window) =>
+      window.record(window.slowerThan === undefined ? failed : now - startedAt > window.slowerThan, now)
     )
   }
 
