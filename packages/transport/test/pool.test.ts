@@ -108,6 +108,19 @@ describe("ConnectionPool", () => {
       })
     )
 
+    it.effect("counts a connection that is closing for its peer too", () =>
+      Effect.gen(function* () {
+        const { pool, wire } = yield* setup({ maxConnectionsPerTarget: 1 }, { lingers: true })
+        yield* pool.client(a).get("/")
+        yield* pool.invalidate(a)
+        const second = yield* Effect.fork(pool.client(a).get("/"))
+        assert.strictEqual(yield* peek(second), "running")
+        wire.drain()
+        yield* Fiber.join(second)
+        assert.strictEqual(wire.peakPerHost, 1)
+      })
+    )
+
     it.effect("gives up on a connection that does not leave the wire", () =>
       Effect.gen(function* () {
         const { pool, wire } = yield* setup(

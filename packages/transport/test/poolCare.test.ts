@@ -346,6 +346,24 @@ describe("the end of the pool", () => {
     })
   )
 
+  it.effect("leases nothing any more while it waits for an attempt that takes its time to be given up", () =>
+    Effect.gen(function* () {
+      const { close, pool, wire } = yield* setup()
+      yield* pool.client(a).get("/")
+      wire.behaviour.connect = () => Effect.uninterruptible(Effect.sleep("1 second"))
+      yield* Effect.fork(pool.client(b).get("/"))
+      yield* settle
+      const closing = yield* Effect.fork(close)
+      yield* settle
+      assert.strictEqual(tag(yield* Effect.flip(pool.client(a).get("/"))), "PoolClosedError")
+      assert.strictEqual(tag(yield* Effect.flip(hold(pool, a))), "PoolClosedError")
+      assert.strictEqual(wire.exchanges.length, 1)
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(closing)
+      assert.strictEqual(wire.now, 0)
+    })
+  )
+
   it.effect("in the middle of a probe closes its connection too", () =>
     Effect.gen(function* () {
       const { close, pool, wire } = yield* setup({ healthCheck: () => Effect.never })

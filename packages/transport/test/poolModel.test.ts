@@ -1,5 +1,5 @@
 import { ConnectionPool, PeerDirectory } from "@agentweave/transport"
-import { assert, describe, it } from "@effect/vitest"
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, type Fiber, FiberId, FiberRef, Layer, Scope } from "effect"
 import * as fc from "fast-check"
 import type { LeasedChannel } from "../src/internal/poolLease.js"
@@ -305,8 +305,16 @@ class World {
 }
 
 describe("ConnectionPool, against its model", () => {
-  it("20,000 random programs: limits, order, leases and connections are as the model says", () => {
+  // Thousands of expected errors, and nobody looks at where they come from.
+  const { stackTraceLimit } = Error
+  beforeAll(() => {
     Error.stackTraceLimit = 0
+  })
+  afterAll(() => {
+    Error.stackTraceLimit = stackTraceLimit
+  })
+
+  it("20,000 random programs: limits, order, leases and connections are as the model says", () => {
     const worlds = new Map<number, World>()
     fc.assert(
       fc.property(program, ([which, steps]) => {
