@@ -193,6 +193,20 @@ describe("ConnectionPool", () => {
       })
     )
 
+    it.effect("that is interrupted is abandoned at once, whatever its fiber still has to do", () =>
+      Effect.gen(function* () {
+        const { pool, wire } = yield* setup({}, { connect: () => Effect.never })
+        const fiber = yield* Effect.fork(Effect.ensuring(pool.client(a).get("/"), Effect.sleep("1 hour")))
+        yield* settle
+        yield* Fiber.interruptFork(fiber)
+        yield* settle
+        assert.strictEqual(fiber.unsafePoll(), null)
+        assert.deepStrictEqual(wire.abandoned, ["a.test"])
+        assert.deepInclude(yield* pool.stats, { totalConnections: 0 })
+        yield* TestClock.adjust("1 hour")
+      })
+    )
+
     it.effect("that succeeds with a connection that is dead already fails typed", () =>
       Effect.gen(function* () {
         const { pool } = yield* setup({}, { born: (connection) => connection.close() })

@@ -1,6 +1,6 @@
 import type { SecureChannel } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, FiberId } from "effect"
+import { Effect, Exit, Fiber, FiberId, Scope } from "effect"
 import * as fc from "fast-check"
 import { answer, type FakeExchange } from "./fakeConnector.js"
 import { a, setup } from "./fakePool.js"
@@ -107,6 +107,25 @@ describe("a use of the pool that is interrupted", () => {
         ),
         { numRuns: 80, seed: 7 }
       )
+    })
+  }
+})
+
+describe("a connection that comes back while somebody is about to wait for one", () => {
+  for (const [name, use] of Object.entries(uses)) {
+    it(`${name}: reaches him at any point`, () => {
+      const one = world({ maxConnectionsPerTarget: 1, acquireTimeout: "1 minute" })
+      for (let points = 0; points < 60; points++) {
+        const scope = one.run(Scope.make())
+        one.run(Scope.extend(one.pool.acquire(a), scope))
+        const fiber = one.manual.fork(use(one.pool))
+        one.manual.flush(points)
+        one.run(Scope.close(scope, Exit.void))
+        const exit = fiber.unsafePoll()
+        assert.isTrue(exit !== null && Exit.isSuccess(exit), `${name} at ${points}`)
+        checkNothingLeft(one, `${name} at ${points}`)
+      }
+      assert.strictEqual(one.wire.connections.length, 1)
     })
   }
 })

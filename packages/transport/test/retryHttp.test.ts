@@ -286,8 +286,12 @@ describe("withRetry", () => {
       Effect.gen(function* () {
         const { body, log } = yield* watched(1, Stream.never)
         const { client, times } = scripted({ status: 503, body, headers: { "retry-after": "4" } }, 200)
-        yield* finish(RetryPolicy.withRetry(client, yield* plain).get("/"))
+        const fiber = yield* Effect.fork(RetryPolicy.withRetry(client, yield* plain).get("/"))
+        yield* TestClock.adjust("999 millis")
+        assert.deepStrictEqual(yield* Ref.get(log), [])
+        yield* TestClock.adjust("1 milli")
         assert.deepStrictEqual(yield* Ref.get(log), ["let go"])
+        yield* finish(Fiber.join(fiber))
         assert.deepStrictEqual(times, [0, 4])
       })
     )
