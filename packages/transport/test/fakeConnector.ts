@@ -204,6 +204,8 @@ export class FakeWire {
   peakPerHost = 0
   /** Connections ever made. */
   made = 0
+  /** Connections whose scope has closed. */
+  released = 0
 
   count(host: string, change: number): void {
     this.now += change
@@ -246,6 +248,7 @@ export class FakeWire {
           Effect.tap((connection) =>
             Effect.addFinalizer(() =>
               Effect.sync(() => {
+                this.released++
                 if (connection.closed !== undefined) return
                 connection.close("Shutdown")
                 connection.current?.breakOff()

@@ -18,6 +18,10 @@ class ManualClock implements Clock.Clock {
         this.sleepers = this.sleepers.filter((other) => other !== sleeper)
       })
     })
+  /** How many fibers sleep. */
+  get sleeping(): number {
+    return this.sleepers.length
+  }
   advance(millis: number): void {
     this.now += millis
     if (this.sleepers.every(({ at }) => at > this.now)) return

@@ -209,10 +209,19 @@ describe("ConnectionPool", () => {
 
     it.effect("that succeeds with a connection that is dead already fails typed", () =>
       Effect.gen(function* () {
-        const { pool } = yield* setup({}, { born: (connection) => connection.close() })
+        const { pool, wire } = yield* setup(
+          { maxConnectionsPerTarget: 1, maxTotalConnections: 1 },
+          { lingers: true, born: (connection) => connection.close() }
+        )
         const error = yield* Effect.flip(hold(pool, a))
         assert.deepInclude(error, { _tag: "ConnectionError", reason: "Closed", outcome: "NotSent" })
         assert.deepInclude(yield* pool.stats, { totalConnections: 0 })
+        // It left the wire once: the limits hold as before.
+        wire.behaviour.born = () => {}
+        yield* Effect.flatMap(hold(pool, a), ({ end }) => end)
+        const other = yield* Effect.fork(hold(pool, b))
+        assert.strictEqual(yield* peek(other), "running")
+        assert.strictEqual(wire.peak, 1)
       })
     )
 

@@ -145,6 +145,8 @@ describe("health", () => {
       yield* pool.client(a).get("/1")
       wire.connections[0]?.close()
       assert.deepInclude(yield* pool.stats, { totalConnections: 0, totalCleanups: 1, targetCount: 0 })
+      // What its connector kept for it is let go too.
+      assert.strictEqual(wire.released, 1)
       yield* pool.client(a).get("/2")
       assert.strictEqual(wire.connections.length, 2)
     })

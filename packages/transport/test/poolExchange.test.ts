@@ -129,3 +129,21 @@ describe("a connection that comes back while somebody is about to wait for one",
     })
   }
 })
+
+describe("timers", () => {
+  it("however many wait, one fiber sleeps until the next deadline, and none when nobody waits any more", () => {
+    const one = world({ maxConnectionsPerTarget: 1, acquireTimeout: "1 minute" })
+    const idle = one.manual.clock.sleeping
+    const fibers = Array.from({ length: 5 }, () =>
+      one.manual.fork(Effect.scoped(one.pool.acquire(a).pipe(Effect.zipRight(Effect.never))))
+    )
+    one.manual.flush()
+    assert.strictEqual(one.run(one.pool.stats).waiting, 4)
+    assert.strictEqual(one.manual.clock.sleeping, idle + 1)
+    for (const fiber of fibers) fiber.unsafeInterruptAsFork(FiberId.none)
+    one.manual.flush()
+    one.manual.advance(60_000)
+    one.manual.flush()
+    assert.strictEqual(one.manual.clock.sleeping, idle)
+  })
+})
