@@ -107,8 +107,9 @@ describe("PoolState", () => {
     open("c")
     assert.strictEqual(state.open(state.target("d")), "Total")
     assert.isFalse(state.targets.has("d"))
-    const waiting = wait("d")
-    state.hangUp(waiting.target)
+    const first = wait("d")
+    wait("d")
+    state.leave(first)
     assert.isTrue(state.targets.has("d"))
   })
 
