@@ -1,6 +1,6 @@
 import { CircuitBreaker } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
-import { Chunk, Duration, Effect, Fiber, Ref, Stream, TestClock } from "effect"
+import { Chunk, Duration, Effect, Exit, Fiber, Ref, Stream, TestClock } from "effect"
 import { ManualRuntime } from "./manualRuntime.js"
 
 const make = CircuitBreaker.make({ target: "watched", failureThreshold: 1, successThreshold: 1, timeout: "10 seconds" })
@@ -110,15 +110,21 @@ describe("changes", () => {
         ? Stream.runForEach(breaker.changes, (state) => Effect.sync(() => seen.push(state)))
         : Effect.suspend(() => read(breaker, seen, operations - 1))
     for (let operations = 0; operations < 12; operations++) {
-      for (let step = 0; step < 25; step++) {
+      for (let step = 0; step < 40; step++) {
         const runtime = new ManualRuntime(10)
-        const breaker = Effect.runSync(make)
+        const now = <A, E>(effect: Effect.Effect<A, E>) => {
+          const fiber = runtime.fork(effect)
+          runtime.flush()
+          return fiber.unsafePoll() ?? assert.fail("it waits")
+        }
+        const breaker = Exit.getOrElse(now(make), () => assert.fail("it was refused"))
+        now(fail(breaker))
         const seen: Array<string> = []
         runtime.fork(Effect.zipRight(Effect.yieldNow(), read(breaker, seen, operations)))
         runtime.flush(step)
-        Effect.runSync(breaker.isolate)
+        Effect.runSync(breaker.reset)
         runtime.flush()
-        assert.strictEqual(seen.at(-1), "Open", `isolated at step ${step} after ${operations} operations`)
+        assert.strictEqual(seen.at(-1), "Closed", `reset at step ${step} after ${operations} operations`)
       }
     }
   })

@@ -228,6 +228,18 @@ describe("withRetry", () => {
     })
   )
 
+  it.effect("Retry-After is honoured without a delay of our own, however often", () =>
+    Effect.gen(function* () {
+      const options = { baseDelay: 0, exponentialBase: 1e15, maxRetries: 40 }
+      const { client, times } = scripted({ status: 503, headers: { "retry-after": "1" } })
+      yield* finish(RetryPolicy.withRetry(client, yield* RetryPolicy.make(options)).get("/"))
+      assert.deepStrictEqual(
+        times,
+        Array.from({ length: 41 }, (_, i) => i)
+      )
+    })
+  )
+
   it.effect("a date in Retry-After is compared with the wall clock, and a deadline is kept by the monotonic one", () =>
     Effect.gen(function* () {
       const policy = yield* RetryPolicy.make({ jitter: false, totalTimeout: "10 seconds" })
