@@ -12,6 +12,7 @@ import { Chunk, Context, Deferred, Effect, Fiber, Layer, Option, Queue, type Sco
 import {
   collectGarbage,
   execute,
+  failure,
   hostileServer,
   type Opened,
   type RunningServer,
@@ -356,7 +357,7 @@ layer(shared)((it) => {
         const settled = { count: 0 }
         const cause = new Error("the disk is gone")
         const body = Stream.concat(Stream.make(block), Stream.fail(cause))
-        const error = yield* Effect.flip(execute(connection, post("/digest", HttpBody.stream(body)), settled))
+        const error = yield* failure(execute(connection, post("/digest", HttpBody.stream(body)), settled))
         expect(error).toMatchObject({ _tag: "RequestError", reason: "Encode", cause })
         expect(yield* connection.ended).toBe("Aborted")
         expect(settled.count).toBe(1)
@@ -372,7 +373,7 @@ layer(shared)((it) => {
         const response = yield* execute(connection, post("/", HttpBody.stream(body)))
         const reading = yield* Effect.fork(response.text)
         yield* Deferred.fail(fail, new Error("the disk is gone"))
-        expect(yield* Effect.flip(Fiber.join(reading))).toMatchObject({
+        expect(yield* failure(Fiber.join(reading))).toMatchObject({
           _tag: "ResponseError",
           cause: { _tag: "ConnectionError", reason: "Lost", outcome: "Unknown" }
         })
@@ -389,11 +390,11 @@ layer(shared)((it) => {
           HttpClientRequest.setHeader(post("/digest", body), "content-length", "10")
         const refused = { _tag: "RequestError", reason: "Encode" }
         const short = HttpBody.uint8Array(new Uint8Array(5))
-        expect(yield* Effect.flip(execute(connection, stated(short), settled))).toMatchObject(refused)
+        expect(yield* failure(execute(connection, stated(short), settled))).toMatchObject(refused)
         expect(settled.count).toBe(1)
         yield* expectReusable(connection)
         const shortStream = HttpBody.stream(Stream.make(new Uint8Array(5)))
-        expect(yield* Effect.flip(execute(connection, stated(shortStream), settled))).toMatchObject(refused)
+        expect(yield* failure(execute(connection, stated(shortStream), settled))).toMatchObject(refused)
         expect(settled.count).toBe(2)
         yield* connection.ended
       })
@@ -429,7 +430,7 @@ layer(shared)((it) => {
         ] as const) {
           const settled = { count: 0 }
           const request = HttpClientRequest.setHeader(get, name, value)
-          expect(yield* Effect.flip(execute(connection, request, settled))).toMatchObject({
+          expect(yield* failure(execute(connection, request, settled))).toMatchObject({
             _tag: "RequestError",
             reason: "Encode"
           })
@@ -468,7 +469,7 @@ layer(shared)((it) => {
         )
         expect((yield* execute(connection, HttpClientRequest.head("/"))).status).toBe(200)
         expect(yield* connection.ended).toBe("Error")
-        expect(yield* Effect.flip(execute(connection, get))).toMatchObject({
+        expect(yield* failure(execute(connection, get))).toMatchObject({
           _tag: "ConnectionError",
           reason: "Closed",
           outcome: "NotSent"
@@ -556,7 +557,7 @@ layer(shared)((it) => {
           const connection = yield* scripted(script)
           const settled = { count: 0 }
           const response = yield* execute(connection, get, settled)
-          expect(yield* Effect.flip(response.text)).toMatchObject({
+          expect(yield* failure(response.text)).toMatchObject({
             _tag: "ResponseError",
             cause: { _tag: "ConnectionError", reason: "Lost", outcome: "Unknown", isRetryable: true }
           })
@@ -579,7 +580,7 @@ layer(shared)((it) => {
           const reading = yield* Effect.fork(response.text)
           yield* Effect.yieldNow()
           resetBelow(peer)
-          expect(yield* Effect.flip(Fiber.join(reading))).toMatchObject({
+          expect(yield* failure(Fiber.join(reading))).toMatchObject({
             _tag: "ResponseError",
             cause: { _tag: "ConnectionError", reason: "Lost", outcome: "Unknown" }
           })
@@ -594,7 +595,7 @@ layer(shared)((it) => {
         for (const script of [(socket: TLSSocket) => socket.end(), resetBelow]) {
           const connection = yield* scripted(script)
           const settled = { count: 0 }
-          expect(yield* Effect.flip(execute(connection, get, settled))).toMatchObject({
+          expect(yield* failure(execute(connection, get, settled))).toMatchObject({
             _tag: "ConnectionError",
             reason: "Closed",
             outcome: "Unknown"
@@ -619,7 +620,7 @@ layer(shared)((it) => {
           const { scripted } = yield* Shared
           const connection = yield* scripted(answer(bytes))
           const settled = { count: 0 }
-          expect(yield* Effect.flip(execute(connection, get, settled))).toMatchObject({
+          expect(yield* failure(execute(connection, get, settled))).toMatchObject({
             _tag: "ConnectionError",
             reason: "Malformed",
             outcome: "Unknown",
@@ -638,7 +639,7 @@ layer(shared)((it) => {
           answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "4\r\nfour\r\n", "not a length\r\n")
         )
         const response = yield* execute(connection, get)
-        expect(yield* Effect.flip(response.text)).toMatchObject({
+        expect(yield* failure(response.text)).toMatchObject({
           _tag: "ResponseError",
           cause: { _tag: "ConnectionError", reason: "Malformed" }
         })
@@ -676,7 +677,7 @@ layer(shared)((it) => {
         yield* TestClock.adjust("9999 millis")
         expect(fiber.unsafePoll()).toBeNull()
         yield* TestClock.adjust("1 millis")
-        expect(yield* Effect.flip(Fiber.join(fiber))).toMatchObject(timedOut("Headers"))
+        expect(yield* failure(Fiber.join(fiber))).toMatchObject(timedOut("Headers"))
         expect(yield* connection.ended).toBe("Aborted")
         expect(settled.count).toBe(1)
       })
@@ -703,7 +704,7 @@ layer(shared)((it) => {
         yield* TestClock.adjust("9999 millis")
         expect(reading.unsafePoll()).toBeNull()
         yield* TestClock.adjust("1 millis")
-        expect(yield* Effect.flip(Fiber.join(reading))).toMatchObject({
+        expect(yield* failure(Fiber.join(reading))).toMatchObject({
           _tag: "ResponseError",
           cause: timedOut("Body")
         })

@@ -188,6 +188,13 @@ export const startClient = Effect.fnUntraced(function* (identity: Identity) {
   return client
 })
 
+/** The failure of what must fail. A success is told of without the value, which may be a socket and all that hangs on it. */
+export const failure = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<E, never, R> =>
+  Effect.matchEffect(effect, {
+    onFailure: Effect.succeed,
+    onSuccess: () => Effect.dieMessage("expected a failure, got a success")
+  })
+
 /** An exchange, and how often it settled. */
 export interface Settled {
   count: number

@@ -23,6 +23,7 @@ import { judge } from "../../src/internal/handshake.js"
 import { contextOptions } from "../../src/internal/tls.js"
 import {
   execute,
+  failure,
   host,
   hostileClient,
   hostileServer,
@@ -55,7 +56,7 @@ describe("the TLS version", () => {
     Effect.gen(function* () {
       const { client, raw, serverId } = yield* setup
       const server = yield* hostileServer(yield* raw("/server"), { maxVersion: "TLSv1.2" })
-      expect(yield* Effect.flip(client.connect({ port: server.port, peer: serverId }))).toMatchObject({
+      expect(yield* failure(client.connect({ port: server.port, peer: serverId }))).toMatchObject({
         _tag: "ConnectionError",
         reason: "ProtocolMismatch",
         outcome: "NotSent"
@@ -100,7 +101,7 @@ describe("the TLS version", () => {
       const weak = { maxVersion: "TLSv1.2", ciphers: "ECDHE-ECDSA-AES128-SHA256@SECLEVEL=0" } as const
       const config = { tlsMinVersion: "TLSv1.2" } as const
       const hostile = yield* hostileServer(yield* raw("/server"), weak)
-      expect(yield* Effect.flip(client.connect({ port: hostile.port, peer: serverId, config }))).toMatchObject({
+      expect(yield* failure(client.connect({ port: hostile.port, peer: serverId, config }))).toMatchObject({
         _tag: "ConnectionError",
         reason: "Negotiation",
         isRetryable: false
@@ -150,7 +151,7 @@ describe("a peer that does not shake hands", () => {
         const server = yield* hostileServer(yield* raw("/server"))
         const proxy = yield* FaultProxy.make(server)
         yield* proxy.setFault(fault)
-        const error = yield* Effect.flip(client.connect({ port: proxy.port, peer: serverId }))
+        const error = yield* failure(client.connect({ port: proxy.port, peer: serverId }))
         expect(error).toMatchObject({ _tag: "ConnectionError", reason, outcome: "NotSent", isRetryable })
         expect(client.log.events).toMatchObject([
           { _tag: "ConnectionAttempted" },
@@ -178,7 +179,7 @@ describe("a peer that does not shake hands", () => {
         yield* TestClock.adjust("2999 millis")
         expect(fiber.unsafePoll()).toBeNull()
         yield* TestClock.adjust("1 millis")
-        expect(yield* Effect.flip(Fiber.join(fiber))).toMatchObject({
+        expect(yield* failure(Fiber.join(fiber))).toMatchObject({
           _tag: "TimeoutError",
           phase: "Connect",
           outcome: "NotSent",
@@ -280,9 +281,9 @@ describe("where a request goes", () => {
       const url = `http://${host}:${proxy.port}`
       const services = Layer.merge(identityLayer(clientIdentity), Layer.succeed(Connector.Connector, client.connector))
       const made = SecureChannel.make({ peer: serverId, baseUrl: url }).pipe(Effect.provide(services))
-      expect(yield* Effect.flip(made)).toMatchObject({ _tag: "InvalidConfigError", field: "baseUrl" })
+      expect(yield* failure(made)).toMatchObject({ _tag: "InvalidConfigError", field: "baseUrl" })
       const channel = yield* SecureChannel.make({ peer: serverId }).pipe(Effect.provide(services))
-      expect(yield* Effect.flip(channel.get(`${url}/`))).toMatchObject({ _tag: "RequestError", reason: "InvalidUrl" })
+      expect(yield* failure(channel.get(`${url}/`))).toMatchObject({ _tag: "RequestError", reason: "InvalidUrl" })
       expect(yield* proxy.connections).toEqual([])
       expect(client.log.events).toEqual([])
     })
@@ -310,7 +311,7 @@ describe("where a request goes", () => {
       // The platform resolves a redirect against the request's own URL, which must therefore be absolute.
       const following = HttpClient.followRedirects(channel)
       const origin = `https://${host}:${server.port}`
-      expect(yield* Effect.flip(following.get(`${origin}/away`))).toMatchObject({
+      expect(yield* failure(following.get(`${origin}/away`))).toMatchObject({
         _tag: "RequestError",
         reason: "InvalidUrl"
       })
@@ -354,7 +355,7 @@ describe("what cannot be switched off", () => {
       ] as const
       for (const [field, options] of cases) {
         const started = startServer({ identity: serverIdentity, authorize: clientId, ...options })
-        expect(yield* Effect.flip(started)).toMatchObject({
+        expect(yield* failure(started)).toMatchObject({
           _tag: "InvalidConfigError",
           config: "NodeSecureServer",
           field
@@ -386,7 +387,7 @@ describe("what cannot be switched off", () => {
       )
       const foreign = yield* DevAuthority.make({ trustDomain: "example.org" })
       const hostile = yield* hostileServer(yield* foreign.issueRaw({ path: "/server" }))
-      expect(yield* Effect.flip(client.connect({ port: hostile.port, peer: serverId }))).toMatchObject({
+      expect(yield* failure(client.connect({ port: hostile.port, peer: serverId }))).toMatchObject({
         _tag: "PeerVerificationError",
         reason: "UntrustedChain",
         description: expect.stringContaining("TLS refused")
@@ -416,7 +417,7 @@ describe("what cannot be switched off", () => {
           Layer.build
         )
         const { connect } = yield* Effect.provide(Connector.Connector, services)
-        const error = yield* Effect.flip(
+        const error = yield* failure(
           connect({
             matcher: PeerMatcher.exactly(serverId),
             host,
@@ -465,7 +466,7 @@ describe("a verifier that throws", () => {
           return "http/1.1"
         }
       })
-      const error = yield* Effect.flip(client.connect({ port: server.port, peer: serverId }))
+      const error = yield* failure(client.connect({ port: server.port, peer: serverId }))
       expect(error).toMatchObject({ _tag: "PeerVerificationError", reason: "VerifierFault" })
       expect(client.log.all("ConnectionRefused")).toMatchObject([{ reason: "VerifierFault" }])
       yield* server.idle

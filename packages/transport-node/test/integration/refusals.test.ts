@@ -11,6 +11,7 @@ import { Context, Effect, Exit, Layer, Scope } from "effect"
 import {
   type Client,
   execute,
+  failure,
   hostileClient,
   hostileServer,
   type RunningServer,
@@ -306,14 +307,14 @@ describe("two federated trust domains", () => {
       const server = yield* startServer({ identity: alone, authorize: ofB.svid.spiffeId })
       const client = yield* startClient(ofB)
       const connection = yield* client.connect({ port: server.port, peer: ofA.svid.spiffeId })
-      expect(yield* Effect.flip(execute(connection, HttpClientRequest.get("/")))).toMatchObject({
+      expect(yield* failure(execute(connection, HttpClientRequest.get("/")))).toMatchObject({
         _tag: "ConnectionError",
         reason: "Closed"
       })
       expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({ reason: "UntrustedChain" })
       expect(server.handled()).toBe(0)
       const lonely = yield* startClient(alone)
-      expect(yield* Effect.flip(lonely.connect({ port: server.port, peer: b.id("/y") }))).toMatchObject({
+      expect(yield* failure(lonely.connect({ port: server.port, peer: b.id("/y") }))).toMatchObject({
         _tag: "PeerVerificationError",
         reason: "NoBundle"
       })
@@ -355,7 +356,7 @@ describe("two federated trust domains", () => {
           description: expect.stringMatching(by === "Gate" ? /\[[a-z-]+\]/ : /TLS refused/)
         }
         const hostile = yield* hostileServer(credentials)
-        expect(yield* Effect.flip(client.connect({ port: hostile.port, peer: eitherOf }))).toMatchObject(refused)
+        expect(yield* failure(client.connect({ port: hostile.port, peer: eitherOf }))).toMatchObject(refused)
         yield* hostile.idle
         expect(hostile.bytes()).toBe(0)
         expect((yield* hostileClient(server.port, credentials)).received).toBe("")

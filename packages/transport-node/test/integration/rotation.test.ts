@@ -14,7 +14,7 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Queue, Random, Redacted, Stream, TestClock } from "effect"
-import { caOf, execute, host, hostileServer, realTime, startClient, startServer } from "./fixture.js"
+import { caOf, execute, failure, host, hostileServer, realTime, startClient, startServer } from "./fixture.js"
 
 const get = HttpClientRequest.get("/")
 
@@ -121,7 +121,7 @@ describe("a live connection whose CA is removed", () => {
       yield* clientDistrusts
       expect(yield* idle.ended).toBe("Distrust")
       expect(busy.isUsable()).toBe(false)
-      expect(yield* Effect.flip(connect)).toMatchObject({ _tag: "PeerVerificationError", reason: "NoBundle" })
+      expect(yield* failure(connect)).toMatchObject({ _tag: "PeerVerificationError", reason: "NoBundle" })
       yield* Deferred.succeed(release, undefined)
       expect(yield* Effect.flatMap(Fiber.join(request), ({ text }) => text)).toBe("finished")
       expect(yield* busy.ended).toBe("Distrust")
@@ -147,7 +147,7 @@ describe("a live connection whose CA is removed", () => {
       yield* TestClock.adjust("999 millis")
       expect(reading.unsafePoll()).toBeNull()
       yield* TestClock.adjust("1 millis")
-      expect(yield* Effect.flip(Fiber.join(reading))).toMatchObject(lost)
+      expect(yield* failure(Fiber.join(reading))).toMatchObject(lost)
       expect(yield* busy.ended).toBe("Distrust")
     })
   )
@@ -163,7 +163,7 @@ describe("a live connection whose CA is removed", () => {
       yield* serverDistrusts
       expect(yield* idle.ended).toBe("PeerClosed")
       const late = yield* connect
-      expect(yield* Effect.flip(execute(late, get))).toMatchObject({ _tag: "ConnectionError", reason: "Closed" })
+      expect(yield* failure(execute(late, get))).toMatchObject({ _tag: "ConnectionError", reason: "Closed" })
       yield* Deferred.succeed(release, undefined)
       const response = yield* Fiber.join(request)
       expect(yield* response.text).toBe("finished")
@@ -192,7 +192,7 @@ describe("a live connection whose CA is removed", () => {
       yield* idle.ended
       raw.socket.write("GET /behind HTTP/1.1\r\nhost: x\r\n\r\n")
       // The server has read it by the time it has answered a stranger's handshake.
-      yield* Effect.flip(Effect.flatMap(connect, (late) => execute(late, get)))
+      yield* failure(Effect.flatMap(connect, (late) => execute(late, get)))
       yield* Deferred.succeed(release, undefined)
       yield* raw.closed
       expect(raw.received().match(/HTTP\/1.1 200 OK/g)).toHaveLength(1)
@@ -215,7 +215,7 @@ describe("a live connection whose CA is removed", () => {
       yield* TestClock.adjust("4999 millis")
       expect(request.unsafePoll()).toBeNull()
       yield* TestClock.adjust("1 millis")
-      expect(yield* Effect.flip(Fiber.join(request))).toMatchObject({ _tag: "ConnectionError", reason: "Closed" })
+      expect(yield* failure(Fiber.join(request))).toMatchObject({ _tag: "ConnectionError", reason: "Closed" })
       expect(yield* server.log.nth("ConnectionClosed", 1)).toMatchObject({ reason: "Distrust", requests: 1 })
     })
   )
@@ -230,7 +230,7 @@ describe("a live connection whose CA is removed", () => {
           return "http/1.1"
         }
       })
-      expect(yield* Effect.flip(client.connect({ port: server.port, peer: own.id("/server") }))).toMatchObject({
+      expect(yield* failure(client.connect({ port: server.port, peer: own.id("/server") }))).toMatchObject({
         _tag: "PeerVerificationError",
         reason: "NoBundle"
       })
@@ -252,30 +252,40 @@ describe("a live connection whose CA is removed", () => {
       // The good SVID still serves.
       const late = yield* connect
       expect(late.peer.spiffeId).toBe(own.id("/server"))
-      yield* Effect.flip(execute(late, get))
+      yield* failure(execute(late, get))
       expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({ reason: "UntrustedChain" })
     })
   )
 })
 
 describe("an identity that was lost and came back", () => {
-  it.scoped("is seen again by both sides", () =>
+  const gone = new IdentityError.IdentityError({ reason: "Withdrawn", description: "expected an identity, got none" })
+
+  it.scoped("is seen again by a client, which meanwhile opens nothing new", () =>
     Effect.gen(function* () {
-      const { clientDistrusts, clientIdentity, connect, server, serverIdentity } = yield* setup
-      const gone = new IdentityError.IdentityError({
-        reason: "Withdrawn",
-        description: "expected an identity, got none"
-      })
+      const { clientDistrusts, clientIdentity, connect, server } = yield* setup
       const first = yield* connect
       yield* server.log.nth("ConnectionEstablished")
-      yield* serverIdentity.fail(gone)
       yield* clientIdentity.fail(gone)
-      expect(yield* Effect.flip(connect)).toMatchObject({ _tag: "IdentityError", reason: "Withdrawn" })
+      expect(yield* failure(connect)).toMatchObject({ _tag: "IdentityError", reason: "Withdrawn" })
       // What was established rests on certificates that are still good.
       expect((yield* execute(first, get)).status).toBe(200)
       yield* clientDistrusts
       yield* TestClock.adjust("250 millis")
       expect(yield* first.ended).toBe("Distrust")
+    })
+  )
+
+  it.scoped("is seen again by a server, which meanwhile serves with the one it has", () =>
+    Effect.gen(function* () {
+      const { connect, server, serverDistrusts, serverIdentity } = yield* setup
+      yield* serverIdentity.fail(gone)
+      const first = yield* connect
+      yield* server.log.nth("ConnectionEstablished")
+      yield* serverDistrusts
+      yield* TestClock.adjust("250 millis")
+      expect(yield* first.ended).toBe("PeerClosed")
+      expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "Distrust" })
     })
   )
 })
@@ -301,7 +311,7 @@ describe("a live connection whose certificates expire", () => {
       yield* TestClock.setTime(notAfter)
       expect(yield* exact.ended).toBe("Expiry")
       yield* TestClock.adjust(1)
-      expect(yield* Effect.flip(connect)).toMatchObject({ _tag: "IdentityError", reason: "Expired" })
+      expect(yield* failure(connect)).toMatchObject({ _tag: "IdentityError", reason: "Expired" })
     })
   )
 
@@ -343,7 +353,7 @@ describe("a live connection whose certificates expire", () => {
       yield* TestClock.setTime(notAfter + 9_999)
       expect(reading.unsafePoll()).toBeNull()
       yield* TestClock.setTime(notAfter + 10_000)
-      expect(yield* Effect.flip(Fiber.join(reading))).toMatchObject(lost)
+      expect(yield* failure(Fiber.join(reading))).toMatchObject(lost)
       expect(yield* busy.ended).toBe("Expiry")
     })
   )
@@ -399,13 +409,9 @@ describe("our own credentials", () => {
       yield* proxy.setFault(Fault.silence)
       const client = yield* startClient(mixed)
       const refused = { _tag: "IdentityError", reason: "Malformed" }
-      expect(yield* Effect.flip(client.connect({ port: proxy.port, peer: authority.id("/one") }))).toMatchObject(
-        refused
-      )
+      expect(yield* failure(client.connect({ port: proxy.port, peer: authority.id("/one") }))).toMatchObject(refused)
       expect(client.log.all("ConnectionRefused")).toMatchObject([{ error: "IdentityError", reason: "Malformed" }])
-      expect(yield* Effect.flip(startServer({ identity: mixed, authorize: authority.id("/one") }))).toMatchObject(
-        refused
-      )
+      expect(yield* failure(startServer({ identity: mixed, authorize: authority.id("/one") }))).toMatchObject(refused)
       expect(yield* proxy.connections).toEqual([])
     })
   )
@@ -418,12 +424,8 @@ describe("our own credentials", () => {
       const proxy = yield* FaultProxy.make({ port: 1 })
       const client = yield* startClient(context)
       const refused = { _tag: "IdentityError", reason: "Expired" }
-      expect(yield* Effect.flip(client.connect({ port: proxy.port, peer: authority.id("/one") }))).toMatchObject(
-        refused
-      )
-      expect(yield* Effect.flip(startServer({ identity: context, authorize: authority.id("/one") }))).toMatchObject(
-        refused
-      )
+      expect(yield* failure(client.connect({ port: proxy.port, peer: authority.id("/one") }))).toMatchObject(refused)
+      expect(yield* failure(startServer({ identity: context, authorize: authority.id("/one") }))).toMatchObject(refused)
       expect(yield* proxy.connections).toEqual([])
     })
   )

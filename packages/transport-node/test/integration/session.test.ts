@@ -13,7 +13,16 @@ import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either } from "effect"
 import { judge } from "../../src/internal/handshake.js"
-import { collectGarbage, execute, hostileClient, hostileServer, realTime, startClient, startServer } from "./fixture.js"
+import {
+  collectGarbage,
+  execute,
+  failure,
+  hostileClient,
+  hostileServer,
+  realTime,
+  startClient,
+  startServer
+} from "./fixture.js"
 
 const get = HttpClientRequest.get("/")
 
@@ -138,9 +147,9 @@ describe("no session is ever resumed", () => {
         expect((yield* toA.get("/")).status).toBe(200)
         const spoken = a.bytes()
         const refused = { _tag: "PeerVerificationError", reason: "UnexpectedPeer", actualId: authority.id("/a") }
-        expect(yield* Effect.flip(toB.get("/"))).toMatchObject(refused)
+        expect(yield* failure(toB.get("/"))).toMatchObject(refused)
         yield* collectGarbage
-        expect(yield* Effect.flip(toB.get("/"))).toMatchObject(refused)
+        expect(yield* failure(toB.get("/"))).toMatchObject(refused)
         expect(a.bytes()).toBe(spoken)
 
         yield* proxy.setTarget(b)
@@ -149,7 +158,7 @@ describe("no session is ever resumed", () => {
         expect((yield* toA.get("/")).status).toBe(200)
         yield* proxy.cutAll
         yield* client.log.nth("ConnectionClosed", 1)
-        expect(yield* Effect.flip(toA.get("/"))).toMatchObject({ ...refused, actualId: authority.id("/b") })
+        expect(yield* failure(toA.get("/"))).toMatchObject({ ...refused, actualId: authority.id("/b") })
         expect([...a.reused, ...b.reused].some((reused) => reused)).toBe(false)
       })
     )
@@ -230,7 +239,7 @@ describe("our own certificate refused", () => {
         for (const [index, [code, alert]] of alerts.entries()) {
           yield* proxy.setFault(Fault.answer(alertRecord(code)))
           const refused = client.log.all("ConnectionRefused").length
-          const error = yield* Effect.flip(
+          const error = yield* failure(
             client.connect({ port: proxy.port, peer: serverId, config: { ...only(version) } })
           )
           expect(error).toMatchObject({ _tag: "IdentityError", reason: "LocalCertificateRefused", alert })
@@ -259,13 +268,13 @@ describe("our own certificate refused", () => {
         isRetryable: false
       }
       const connection = yield* client.connect({ port: server.port, peer: serverId })
-      expect(yield* Effect.flip(execute(connection, get))).toMatchObject(refused)
+      expect(yield* failure(execute(connection, get))).toMatchObject(refused)
       expect(yield* connection.ended).toBe("Error")
       // On a connection that waited, the alert is there before the request.
       const waiting = yield* client.connect({ port: server.port, peer: serverId })
       expect(yield* waiting.ended).toBe("Error")
       expect(waiting.isUsable()).toBe(false)
-      expect(yield* Effect.flip(execute(waiting, get))).toMatchObject(refused)
+      expect(yield* failure(execute(waiting, get))).toMatchObject(refused)
       expect(server.bytes()).toBe(0)
       expect(server.failures).toEqual(Array(2).fill("ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE"))
     })
@@ -283,14 +292,14 @@ describe("our own certificate refused", () => {
         const connecting = client.connect({ port: server.port, peer: serverId, config: only(version) })
         if (version === "TLSv1.2") {
           // The server has the last word in the handshake, and does not say it.
-          expect(yield* Effect.flip(connecting)).toMatchObject({
+          expect(yield* failure(connecting)).toMatchObject({
             _tag: "ConnectionError",
             reason: "HandshakeReset",
             outcome: "NotSent"
           })
         } else {
           const connection = yield* connecting
-          expect(yield* Effect.flip(execute(connection, get))).toMatchObject({
+          expect(yield* failure(execute(connection, get))).toMatchObject({
             _tag: "ConnectionError",
             reason: "Closed",
             outcome: "Unknown"

@@ -8,7 +8,7 @@ import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Queue, Scope, Stream, TestClock } from "effect"
-import { collectGarbage, execute, host, makeLog, realTime, startClient, startServer } from "./fixture.js"
+import { collectGarbage, execute, failure, host, makeLog, realTime, startClient, startServer } from "./fixture.js"
 
 const get = HttpClientRequest.get("/")
 
@@ -56,7 +56,7 @@ describe("a secure server whose scope closes", () => {
       yield* Queue.take(begun)
       const closing = yield* Effect.fork(server.close)
       yield* idle.ended
-      expect(yield* Effect.flip(connect)).toMatchObject({
+      expect(yield* failure(connect)).toMatchObject({
         _tag: "ConnectionError",
         reason: "Refused",
         outcome: "NotSent"
@@ -130,7 +130,7 @@ describe("a secure server whose scope closes", () => {
       yield* TestClock.adjust("4999 millis")
       expect(closing.unsafePoll()).toBeNull()
       yield* TestClock.adjust("1 millis")
-      expect(yield* Effect.flip(Fiber.join(request))).toMatchObject({
+      expect(yield* failure(Fiber.join(request))).toMatchObject({
         _tag: "ConnectionError",
         reason: "Closed",
         outcome: "Unknown"
