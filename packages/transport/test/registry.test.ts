@@ -103,6 +103,7 @@ describe("CircuitBreakerRegistry", () => {
       const { registry, targets } = yield* setup({
         idleTimeout: "10 minutes",
         staleTimeout: "1 hour",
+        cleanupInterval: "10 minutes",
         timeout: "2 hours"
       })
       const [open, counting] = yield* Effect.all([registry.get("open"), registry.get("counting")])
@@ -111,12 +112,13 @@ describe("CircuitBreakerRegistry", () => {
       yield* Effect.ignore(open.protect(fail))
       yield* Effect.ignore(open.protect(fail))
       yield* Effect.ignore(counting.protect(fail))
-      yield* TestClock.adjust("60 minutes")
+      // The first sweep, after ten minutes, sees the use: an hour of rest ends an hour later.
+      yield* TestClock.adjust("69 minutes")
       assert.deepStrictEqual(yield* targets, ["counting", "isolated", "open"])
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(yield* targets, ["isolated", "open"])
       // Half-open after two hours, and stale at once, for it has not been used for an hour.
-      yield* TestClock.adjust("59 minutes")
+      yield* TestClock.adjust("50 minutes")
       assert.deepStrictEqual(yield* targets, ["isolated"])
       yield* TestClock.adjust("1 day")
       assert.deepStrictEqual(yield* targets, ["isolated"])
@@ -125,7 +127,11 @@ describe("CircuitBreakerRegistry", () => {
 
   it.scoped("a half-open breaker with a probe running is in use", () =>
     Effect.gen(function* () {
-      const { registry, targets } = yield* setup({ failureThreshold: 1, staleTimeout: "10 minutes" })
+      const { registry, targets } = yield* setup({
+        failureThreshold: 1,
+        staleTimeout: "10 minutes",
+        cleanupInterval: "5 minutes"
+      })
       const breaker = yield* registry.get("a")
       yield* Effect.ignore(breaker.protect(fail))
       yield* TestClock.adjust("30 seconds")
