@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as RuntimeFlags from "effect/RuntimeFlags"
+import type * as Tracer from "effect/Tracer"
 import type { Connection, Exchange, RequestFailure } from "../Connector.js"
 import { RequestSpan } from "./requestSpan.js"
 import { absolute, type Base, resolve } from "./target.js"
@@ -24,6 +25,21 @@ export interface Requester {
   readonly admit: (base: Base) => Effect.Effect<void, HttpClientError>
 }
 
+/** What a claim came to, to be looked at by the fiber that made it, when it runs. */
+export interface Granted<L, E> {
+  /** The connection, when it can be used as it is: the usual case, without an effect. */
+  readonly take: () => L | undefined
+  /** Otherwise: what opens one, or the reason why there is none. */
+  readonly open: () => Effect.Effect<L, E>
+}
+
+/** The connection, one way or the other. */
+export const linkOf = <L, E>(granted: Granted<L, E>): Effect.Effect<L, E> =>
+  Effect.suspend(() => {
+    const link = granted.take()
+    return link === undefined ? granted.open() : Effect.succeed(link)
+  })
+
 /** A wish for a connection, made and not fulfilled yet. */
 export interface Claim {
   /** Gives back whatever came of it; called if the connection did not reach its fiber, or was not used there. */
@@ -35,7 +51,7 @@ export interface Source<L extends Link, E> {
   /** A usable connection, if one is free now. */
   readonly take: (requester: Requester) => L | undefined
   /** Waits for a connection or has one opened: `resume` is called once, with what gives it to the fiber. */
-  readonly claim: (requester: Requester, resume: (link: Effect.Effect<L, E>) => void) => Claim
+  readonly claim: (requester: Requester, resume: (granted: Granted<L, E>) => void) => Claim
   /** The connection is not needed any more. */
   readonly settle: (link: L) => void
 }
@@ -81,14 +97,23 @@ class Run<L extends Link, E> implements Exchange, Requester {
       return
     }
     const wait = this.span?.waits()
-    this.wish = this.source.claim(this, (claimed) => {
-      const traced = wait === undefined ? claimed : Effect.withParentSpan(claimed, wait)
-      resume(Effect.flatMap(traced, this.startOn))
+    this.wish = this.source.claim(this, (granted) => {
+      resume(
+        Effect.async<HttpClientResponse, E | RequestFailure>((resume) => {
+          const link = granted.take()
+          if (link !== undefined) this.start(link, resume)
+          else resume(this.open(granted, wait))
+        })
+      )
     })
   }
 
-  private readonly startOn = (link: L): Result<E> =>
-    Effect.async<HttpClientResponse, E | RequestFailure>((resume) => this.start(link, resume))
+  private open(granted: Granted<L, E>, wait: Tracer.Span | undefined): Result<E> {
+    const opened = wait === undefined ? granted.open() : Effect.withParentSpan(granted.open(), wait)
+    return Effect.flatMap(opened, (link) =>
+      Effect.async<HttpClientResponse, E | RequestFailure>((resume) => this.start(link, resume))
+    )
+  }
 
   private start(link: L, resume: (result: Result<E>) => void): void {
     this.wish = undefined

@@ -12,7 +12,7 @@ import type { CloseReason } from "../AuditEvent.js"
 import type { AuditError } from "../AuditLog.js"
 import type { Connection } from "../Connector.js"
 import { ConnectionError, TimeoutError, type TransportError } from "../TransportError.js"
-import type { Claim, Link } from "./exchange.js"
+import type { Claim, Granted, Link } from "./exchange.js"
 import { millis } from "./monotonic.js"
 import {
   type Dialer,
@@ -175,7 +175,7 @@ export class Pool<E> {
   claim<ER>(
     key: string,
     claimant: Claimant<ER>,
-    resume: (link: Effect.Effect<PoolLink, E | OpenError | ER>) => void
+    resume: (granted: Granted<PoolLink, E | OpenError | ER>) => void
   ): Claim {
     const claim = new PoolClaim(this, key, claimant, resume)
     if (this.isClosed) claim.refuse(undefined)
@@ -357,19 +357,21 @@ export class Pool<E> {
 }
 
 /** A claim whose slot is granted in the moment of its fiber's interruption gives it back when it is withdrawn. */
-class PoolClaim<E, ER> implements Claim, Waiter<PoolLink> {
+class PoolClaim<E, ER> implements Claim, Granted<PoolLink, E | OpenError | ER>, Waiter<PoolLink> {
   ticket: Ticket<PoolLink> | undefined = undefined
   private slot: PoolSlot | undefined = undefined
+  /** Why it was refused, if a limit was the reason. */
+  private limit: Limit | undefined = undefined
   private readonly pool: Pool<E>
   private readonly key: string
   private readonly claimant: Claimant<ER>
-  private readonly resume: (link: Effect.Effect<PoolLink, E | OpenError | ER>) => void
+  private readonly resume: (granted: Granted<PoolLink, E | OpenError | ER>) => void
 
   constructor(
     pool: Pool<E>,
     key: string,
     claimant: Claimant<ER>,
-    resume: (link: Effect.Effect<PoolLink, E | OpenError | ER>) => void
+    resume: (granted: Granted<PoolLink, E | OpenError | ER>) => void
   ) {
     this.pool = pool
     this.key = key
@@ -379,20 +381,25 @@ class PoolClaim<E, ER> implements Claim, Waiter<PoolLink> {
 
   grant(slot: PoolSlot): void {
     this.slot = slot
-    this.resume(
-      Effect.suspend(() => {
-        const { link } = slot
-        return link !== undefined && this.pool.isUsable(link)
-          ? Effect.succeed(link)
-          : this.pool.open(slot, this.claimant, () => this.pool.options.closed(this.key, this.claimant.request))
-      })
-    )
+    this.resume(this)
   }
 
   refuse(limit: Limit | undefined): void {
-    const { closed, exhausted } = this.pool.options
-    const { request } = this.claimant
-    this.resume(Effect.fail(limit === undefined ? closed(this.key, request) : exhausted(this.key, limit, request)))
+    this.limit = limit
+    this.resume(this)
+  }
+
+  take(): PoolLink | undefined {
+    const link = this.slot?.link
+    return link !== undefined && this.pool.isUsable(link) ? link : undefined
+  }
+
+  open(): Effect.Effect<PoolLink, E | OpenError | ER> {
+    const { claimant, key, limit, pool, slot } = this
+    const { closed, exhausted } = pool.options
+    const { request } = claimant
+    if (slot !== undefined) return pool.open(slot, claimant, () => closed(key, request))
+    return Effect.fail(limit === undefined ? closed(key, request) : exhausted(key, limit, request))
   }
 
   withdraw(): void {

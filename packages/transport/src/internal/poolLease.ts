@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import type { RequestFailure } from "../Connector.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { TypeId } from "./channel.js"
-import { type Claim, execute, type Requester, type Source } from "./exchange.js"
+import { type Claim, execute, type Granted, type Requester, type Source } from "./exchange.js"
 import { List, Node } from "./linkedList.js"
 import type { Pool, PoolLink, PoolSlot } from "./pool.js"
 
@@ -16,7 +16,12 @@ import type { Pool, PoolLink, PoolSlot } from "./pool.js"
 export const sourceOf = <E>(pool: Pool<E>, key: string, stack?: string): Source<PoolLink, E | RequestFailure> => ({
   take: () => pool.lend(pool.take(key), stack),
   claim: (requester, resume) =>
-    pool.claim(key, requester, (claimed) => resume(Effect.map(claimed, (link) => pool.lend(link, stack)))),
+    pool.claim(key, requester, (granted) =>
+      resume({
+        take: () => pool.lend(granted.take(), stack),
+        open: () => Effect.map(granted.open(), (link) => pool.lend(link, stack))
+      })
+    ),
   settle: (link) => pool.settle(link.slot)
 })
 
@@ -57,11 +62,18 @@ export class Lease implements Source<PoolLink, RequestFailure> {
     return link
   }
 
-  claim(requester: Requester, resume: (link: Effect.Effect<PoolLink, RequestFailure>) => void): Claim {
+  claim(requester: Requester, resume: (granted: Granted<PoolLink, RequestFailure>) => void): Claim {
     let hasTurn = false
     const turn = new Node((isMine: boolean) => {
       hasTurn = isMine
-      resume(isMine ? this.proceed(requester) : Effect.fail(leaseEnded(requester)))
+      resume({
+        take: () => {
+          const { link } = this.slot
+          return isMine && link?.connection.isUsable() ? link : undefined
+        },
+        open: () =>
+          isMine ? this.pool.open(this.slot, requester, () => poolEnded(requester)) : Effect.fail(leaseEnded(requester))
+      })
     })
     if (this.hasEnded) turn.value(false)
     else if (this.busy) (this.turns ??= new List()).push(turn)
@@ -70,16 +82,6 @@ export class Lease implements Source<PoolLink, RequestFailure> {
       turn.value(true)
     }
     return { withdraw: () => (hasTurn ? this.settle() : this.turns?.remove(turn)) }
-  }
-
-  /** With its turn: the connection, or another one in its place. */
-  private proceed(requester: Requester): Effect.Effect<PoolLink, RequestFailure> {
-    return Effect.suspend(() => {
-      const { link } = this.slot
-      return link?.connection.isUsable()
-        ? Effect.succeed(link)
-        : this.pool.open(this.slot, requester, () => poolEnded(requester))
-    })
   }
 
   settle(): void {

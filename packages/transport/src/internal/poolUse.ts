@@ -8,7 +8,7 @@ import * as Scope from "effect/Scope"
 import type { RequestFailure } from "../Connector.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { makeClient } from "./channel.js"
-import { type Claim, execute } from "./exchange.js"
+import { type Claim, execute, linkOf } from "./exchange.js"
 import { nobody, type OpenError, type Pool, type PoolLink } from "./pool.js"
 import { Lease, type LeasedChannel, sourceOf } from "./poolLease.js"
 
@@ -26,7 +26,9 @@ const claim = <E>(
   wish: (claim: Claim) => void
 ): Effect.Effect<PoolLink, E | OpenError | InvalidSpiffeIdError> =>
   Effect.flatMap(SpiffeId.parse(peer), (id) =>
-    Effect.async<PoolLink, E | OpenError>((resume) => wish(pool.claim(id, nobody, resume)))
+    Effect.async<PoolLink, E | OpenError>((resume) =>
+      wish(pool.claim(id, nobody, (granted) => resume(linkOf(granted))))
+    )
   )
 
 /**
