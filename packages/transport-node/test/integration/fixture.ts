@@ -26,9 +26,42 @@ import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
-import { Deferred, Effect, Either, Exit, Layer, Redacted, Scope, TestClock } from "effect"
+import { afterAll, beforeAll, it } from "@effect/vitest"
+import {
+  Deferred,
+  Effect,
+  Either,
+  Exit,
+  Layer,
+  Redacted,
+  type Runtime,
+  Scope,
+  TestClock,
+  TestContext,
+  type TestServices
+} from "effect"
 
 export const host = "127.0.0.1"
+
+/**
+ * `scoped` tests of a file that share what a layer builds once. The `layer` of \@effect/vitest 0.30 would give what it
+ * built to all files that come after in the same process: it changes the one `it` there is.
+ */
+export const sharing = <R, E>(shared: Layer.Layer<R, E>) => {
+  const scope = Effect.runSync(Scope.make())
+  let runtime: Runtime.Runtime<R | TestServices.TestServices>
+  beforeAll(async () => {
+    const all = Layer.provideMerge(shared, TestContext.TestContext)
+    runtime = await Effect.runPromise(Scope.extend(Layer.toRuntime(all), scope))
+  })
+  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
+  return {
+    scoped: <A, E2>(
+      name: string,
+      test: () => Effect.Effect<A, E2, R | TestServices.TestServices | Scope.Scope>
+    ): void => it.live(name, () => Effect.suspend(() => Effect.provide(Effect.scoped(test()), runtime)))
+  }
+}
 
 /** OpenSSL judges dates by the system's clock, so the test's clock begins there. It moves only when a test moves it. */
 export const realTime: Effect.Effect<void> = Effect.suspend(() => TestClock.setTime(Date.now()))

@@ -6,7 +6,7 @@ import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as PeerCase from "@agentweave/testkit/PeerCase"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
-import { it as alone, describe, expect, layer } from "@effect/vitest"
+import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
 import {
   type Client,
@@ -16,6 +16,7 @@ import {
   hostileServer,
   type RunningServer,
   realTime,
+  sharing,
   startClient,
   startServer
 } from "./fixture.js"
@@ -196,74 +197,74 @@ const shared = Layer.scoped(
   })
 )
 
-layer(shared)((it) => {
-  describe("a server presents", () => {
-    for (const peer of cases.filter(({ purpose }) => purpose !== "ClientAuth")) {
-      const verdict = verdictOf(peer, "client")
-      const title = verdict === "Accepted" ? "accepted" : `${verdict.reason}, refused by ${verdict.by}`
-      it.scoped(`${peer.name}: ${title}`, () =>
-        Effect.gen(function* () {
-          const { arrange, workloads } = yield* Shared
-          const arranged = yield* arrange(peer)
-          const { client } = yield* workloads(arranged)
-          const server = yield* hostileServer(arranged.credentials)
-          const since = client.log.events.length
-          const result = yield* Effect.either(client.connect({ port: server.port, peer: arranged.expects }))
-          const events = client.log.events.slice(since)
-          if (verdict === "Accepted") {
-            if (result._tag === "Left") return yield* result.left
-            expect(result.right.peer.spiffeId).toBe(arranged.expects)
-            expect((yield* execute(result.right, HttpClientRequest.get("/"))).status).toBe(200)
-            expect(events.map(({ _tag }) => _tag)).toEqual(["ConnectionAttempted", "ConnectionEstablished"])
-            expect(server.reused).toEqual([false])
-            return
-          }
-          expect(result).toMatchObject({ _tag: "Left", left: { _tag: verdict.error, reason: verdict.reason } })
-          if (result._tag === "Left") expect(result.left.message).toMatch(saidBy(verdict))
-          expect(events).toMatchObject([
-            { _tag: "ConnectionAttempted", side: "Client", expectedId: arranged.expects },
-            { _tag: "ConnectionRefused", side: "Client", error: verdict.error, reason: verdict.reason }
-          ])
-          yield* server.idle
-          expect(server.bytes()).toBe(0)
-          if (verdict.by === "Us") expect([...server.reused, ...server.failures]).toEqual([])
-        })
-      )
-    }
-  })
+const { scoped } = sharing(shared)
 
-  describe("a client presents", () => {
-    for (const peer of cases.filter(({ purpose }) => purpose !== "ServerAuth")) {
-      const verdict = verdictOf(peer, "server")
-      const title = verdict === "Accepted" ? "accepted" : `${verdict.reason}, refused by ${verdict.by}`
-      it.effect(`${peer.name}: ${title}`, () =>
-        Effect.gen(function* () {
-          const { arrange, workloads } = yield* Shared
-          const arranged = yield* arrange(peer)
-          const { server } = yield* workloads(arranged)
-          const since = server.log.events.length
-          const handled = server.handled()
-          const refusals = server.log.all("ConnectionRefused").length
-          const attempt = yield* hostileClient(server.port, arranged.credentials)
-          if (verdict === "Accepted") {
-            expect(attempt.received).toMatch(/^HTTP\/1.1 200 OK/)
-            expect(server.handled()).toBe(handled + 1)
-            const closed = yield* server.log.nth("ConnectionClosed", server.log.all("ConnectionEstablished").length - 1)
-            expect(closed).toMatchObject({ peerId: arranged.expects, requests: 1 })
-            return
-          }
-          const { connectionId, description } = yield* server.log.nth("ConnectionRefused", refusals)
-          expect(server.log.events.slice(since)).toMatchObject([
-            { _tag: "ConnectionAttempted", side: "Server", connectionId, expectedId: arranged.expects },
-            { _tag: "ConnectionRefused", side: "Server", connectionId, error: verdict.error, reason: verdict.reason }
-          ])
-          expect(description).toMatch(saidBy(verdict))
-          expect(attempt.received).toBe("")
-          expect(server.handled()).toBe(handled)
-        })
-      )
-    }
-  })
+describe("a server presents", () => {
+  for (const peer of cases.filter(({ purpose }) => purpose !== "ClientAuth")) {
+    const verdict = verdictOf(peer, "client")
+    const title = verdict === "Accepted" ? "accepted" : `${verdict.reason}, refused by ${verdict.by}`
+    scoped(`${peer.name}: ${title}`, () =>
+      Effect.gen(function* () {
+        const { arrange, workloads } = yield* Shared
+        const arranged = yield* arrange(peer)
+        const { client } = yield* workloads(arranged)
+        const server = yield* hostileServer(arranged.credentials)
+        const since = client.log.events.length
+        const result = yield* Effect.either(client.connect({ port: server.port, peer: arranged.expects }))
+        const events = client.log.events.slice(since)
+        if (verdict === "Accepted") {
+          if (result._tag === "Left") return yield* result.left
+          expect(result.right.peer.spiffeId).toBe(arranged.expects)
+          expect((yield* execute(result.right, HttpClientRequest.get("/"))).status).toBe(200)
+          expect(events.map(({ _tag }) => _tag)).toEqual(["ConnectionAttempted", "ConnectionEstablished"])
+          expect(server.reused).toEqual([false])
+          return
+        }
+        expect(result).toMatchObject({ _tag: "Left", left: { _tag: verdict.error, reason: verdict.reason } })
+        if (result._tag === "Left") expect(result.left.message).toMatch(saidBy(verdict))
+        expect(events).toMatchObject([
+          { _tag: "ConnectionAttempted", side: "Client", expectedId: arranged.expects },
+          { _tag: "ConnectionRefused", side: "Client", error: verdict.error, reason: verdict.reason }
+        ])
+        yield* server.idle
+        expect(server.bytes()).toBe(0)
+        if (verdict.by === "Us") expect([...server.reused, ...server.failures]).toEqual([])
+      })
+    )
+  }
+})
+
+describe("a client presents", () => {
+  for (const peer of cases.filter(({ purpose }) => purpose !== "ServerAuth")) {
+    const verdict = verdictOf(peer, "server")
+    const title = verdict === "Accepted" ? "accepted" : `${verdict.reason}, refused by ${verdict.by}`
+    scoped(`${peer.name}: ${title}`, () =>
+      Effect.gen(function* () {
+        const { arrange, workloads } = yield* Shared
+        const arranged = yield* arrange(peer)
+        const { server } = yield* workloads(arranged)
+        const since = server.log.events.length
+        const handled = server.handled()
+        const refusals = server.log.all("ConnectionRefused").length
+        const attempt = yield* hostileClient(server.port, arranged.credentials)
+        if (verdict === "Accepted") {
+          expect(attempt.received).toMatch(/^HTTP\/1.1 200 OK/)
+          expect(server.handled()).toBe(handled + 1)
+          const closed = yield* server.log.nth("ConnectionClosed", server.log.all("ConnectionEstablished").length - 1)
+          expect(closed).toMatchObject({ peerId: arranged.expects, requests: 1 })
+          return
+        }
+        const { connectionId, description } = yield* server.log.nth("ConnectionRefused", refusals)
+        expect(server.log.events.slice(since)).toMatchObject([
+          { _tag: "ConnectionAttempted", side: "Server", connectionId, expectedId: arranged.expects },
+          { _tag: "ConnectionRefused", side: "Server", connectionId, error: verdict.error, reason: verdict.reason }
+        ])
+        expect(description).toMatch(saidBy(verdict))
+        expect(attempt.received).toBe("")
+        expect(server.handled()).toBe(handled)
+      })
+    )
+  }
 })
 
 const federation = Effect.gen(function* () {
@@ -279,7 +280,7 @@ const federation = Effect.gen(function* () {
 })
 
 describe("two federated trust domains", () => {
-  alone.scoped("call each other, and each is accepted under its own bundle", () =>
+  it.scoped("call each other, and each is accepted under its own bundle", () =>
     Effect.gen(function* () {
       const { a, b, ofA, ofB } = yield* federation
       for (const [server, client, serverDomain, clientDomain] of [
@@ -300,7 +301,7 @@ describe("two federated trust domains", () => {
     })
   )
 
-  alone.scoped("are strangers where one does not federate: refused by the side that does not", () =>
+  it.scoped("are strangers where one does not federate: refused by the side that does not", () =>
     Effect.gen(function* () {
       const { a, b, ofA, ofB } = yield* federation
       const alone = X509Context.make({ svid: ofA.svid, bundles: X509BundleSet.of(a.bundle) })
@@ -322,7 +323,7 @@ describe("two federated trust domains", () => {
   )
 
   // TLS is handed all bundles here, by client and server, and most of this is fine with it: the gate must know better.
-  alone.scoped("cannot speak for one another, though TLS trusts both", () =>
+  it.scoped("cannot speak for one another, though TLS trusts both", () =>
     Effect.gen(function* () {
       const { a, b, ofA } = yield* federation
       const eitherOf = PeerMatcher.oneOf([a.id("/x"), b.id("/y")])
