@@ -70,16 +70,6 @@ describe("judge", () => {
     })
   )
 
-  it.effect("asks for nothing that Node has described already", () =>
-    Effect.gen(function* () {
-      const { by, certificates, id } = yield* arrange
-      const { asked, socket } = fakeSocket(certificates)
-      assert.strictEqual(reason(judge(socket, by, describeChain(certificates) as never)), id)
-      assert.strictEqual(reason(judge(socket, by, describeChain(certificates) as never)), id)
-      assert.deepStrictEqual(asked, [])
-    })
-  )
-
   it.effect("refuses a resumed, an unauthorized and an anonymous peer, also when its leaf is known", () =>
     Effect.gen(function* () {
       const { by, certificates } = yield* arrange

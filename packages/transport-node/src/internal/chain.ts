@@ -10,10 +10,10 @@ const limit = 11
  * The certificates of a connection, DER, leaf first. `issuerCertificate` links match by name and not by signature, so
  * what follows the leaf is a set of candidates and nothing more; only the raw bytes are used.
  */
-export const chainOf = (leaf: Presented): ReadonlyArray<Uint8Array> => {
+export const presentedChain = (socket: TLSSocket): ReadonlyArray<Uint8Array> => {
   const chain: Array<Uint8Array> = []
   const seen = new Set<string>()
-  let certificate: Presented | undefined = leaf
+  let certificate: Presented | undefined = socket.getPeerCertificate(true)
   while (certificate?.raw !== undefined && chain.length < limit) {
     const fingerprint: string = certificate.fingerprint256 ?? certificate.raw.toString("base64")
     if (seen.has(fingerprint)) break
@@ -23,6 +23,3 @@ export const chainOf = (leaf: Presented): ReadonlyArray<Uint8Array> => {
   }
   return chain
 }
-
-/** {@link chainOf} what a socket's peer presented. */
-export const presentedChain = (socket: TLSSocket): ReadonlyArray<Uint8Array> => chainOf(socket.getPeerCertificate(true))

@@ -8,7 +8,7 @@ import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
 import { ConnectionError, type TimeoutError } from "@agentweave/transport/TransportError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { chainOf, type Presented, presentedChain } from "./chain.js"
+import { type Presented, presentedChain } from "./chain.js"
 import { fromHandshake, tooSlow } from "./errors.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
@@ -27,13 +27,9 @@ export interface Judge {
  * end the process.
  *
  * A leaf that passed before is recognized, and the rest of its chain is not asked for: Node takes twenty times as long to
- * describe a chain as a leaf. `presented` is the chain when Node has described it already.
+ * describe a chain as a leaf.
  */
-export const judge = (
-  socket: TLSSocket,
-  by: Judge,
-  presented?: Presented | undefined
-): Either.Either<VerifiedPeer, PeerVerificationError> => {
+export const judge = (socket: TLSSocket, by: Judge): Either.Either<VerifiedPeer, PeerVerificationError> => {
   const refusal = (reason: PeerVerificationError["reason"], description: string, cause?: unknown) =>
     new PeerVerificationError({
       expectedId: PeerMatcher.describe(by.matcher),
@@ -49,16 +45,13 @@ export const judge = (
     if (!socket.authorized) {
       return Either.left(refusal("UntrustedChain", `expected a chain that TLS accepts: ${socket.authorizationError}`))
     }
-    const leaf = (presented ?? (socket.getPeerCertificate() as Presented)).raw
+    const leaf = (socket.getPeerCertificate() as Presented).raw
     if (leaf === undefined) {
       return Either.left(refusal("NoCertificate", "expected a certificate, the peer presented none"))
     }
     const { bundles, matcher, purpose, verifier } = by
     const input = { bundles, matcher, purpose, now: by.now() }
-    return (
-      verifier.recognize({ ...input, leaf }) ??
-      verifier.verify({ ...input, chain: presented === undefined ? presentedChain(socket) : chainOf(presented) })
-    )
+    return verifier.recognize({ ...input, leaf }) ?? verifier.verify({ ...input, chain: presentedChain(socket) })
   }
   return Either.flatMap(
     Either.try({
@@ -87,12 +80,23 @@ export interface HandshakeOptions extends Judge {
 const ignore = () => {}
 
 /**
+ * Node (20 to 24) describes the whole chain for `checkServerIdentity`, whether that looks at it or not: half of what a
+ * handshake costs a client. Ours does not look, so until the gate asks there is nothing to describe.
+ */
+const describeNothing = (socket: TLSSocket): void => {
+  Object.defineProperty(socket, "getPeerCertificate", { value: () => ({}), configurable: true })
+}
+
+const describeAgain = (socket: TLSSocket): void => {
+  Reflect.deleteProperty(socket, "getPeerCertificate")
+}
+
+/**
  * TCP, TLS with both certificates, the gate. Succeeds with the peer, exactly once, and only then may the socket be
  * used; every refusal destroys it. No session is ever offered or kept.
  */
 export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer, HandshakeError> =>
   Effect.async<VerifiedPeer, HandshakeError>((resume) => {
-    let presented: Presented | undefined
     const socket = tlsConnect({
       host: options.host,
       port: options.port,
@@ -100,22 +104,18 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
       // From the address we were told to call, never from a request's `Host` header. SNI takes no IP address.
       servername: isIP(options.host) === 0 ? options.host : "",
       rejectUnauthorized: true,
-      // SPIFFE names no hosts, and this callback is skipped for a resumed session: the gate decides who the peer is. It
-      // is given the chain, which Node describes for it.
-      checkServerIdentity: (_host, certificate) => {
-        presented = certificate
-        return undefined
-      },
+      // SPIFFE names no hosts, and this callback is skipped for a resumed session: the gate decides who the peer is.
+      checkServerIdentity: () => undefined,
       ALPNProtocols: ["http/1.1"]
     })
     options.onSocket(socket)
+    describeNothing(socket)
     socket.setNoDelay(true)
     let settled = false
     /** From here on the socket holds on to nothing of its handshake: it may live for long. */
     const detach = () => {
       settled = true
       options.sweeper.remove(limit)
-      presented = undefined
       socket.off("close", onClose)
       socket.off("secureConnect", onSecure)
       socket.on("error", ignore)
@@ -130,11 +130,10 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
       socket.destroy()
       finish(Effect.fail(error))
     }
-    const onSecure = () =>
-      Either.match(judge(socket, options, presented), {
-        onLeft: refuse,
-        onRight: (peer) => finish(Effect.succeed(peer))
-      })
+    const onSecure = () => {
+      describeAgain(socket)
+      Either.match(judge(socket, options), { onLeft: refuse, onRight: (peer) => finish(Effect.succeed(peer)) })
+    }
     const onClose = () =>
       refuse(
         new ConnectionError({
