@@ -35,6 +35,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { PCGRandom } from "effect/Utils"
 import { Inbound } from "./internal/inbound.js"
+import { serveTraced } from "./internal/inboundSpan.js"
 import * as Sweeper from "./internal/sweeper.js"
 import { contextOptions, makeSecureContext } from "./internal/tls.js"
 
@@ -229,7 +230,9 @@ export const make: (
     address: inner.address,
     serve: (httpApp, middleware) =>
       Effect.zipRight(
-        middleware === undefined ? inner.serve(httpApp) : inner.serve(httpApp, middleware),
+        serveTraced(inbound, middleware, (outermost) =>
+          outermost === undefined ? inner.serve(httpApp) : inner.serve(httpApp, outermost)
+        ),
         // Added after the handler, so that it runs before the handler is taken away.
         Effect.addFinalizer(() => drain(server, inbound))
       )
@@ -251,6 +254,10 @@ export const make: (
  * - A rotated SVID or bundle is used from the next handshake on. Live connections are verified again when a bundle
  *   changes and end at the earliest notAfter on them. A connection that must end serves the request that is on its way,
  *   if it comes within half a second and before that notAfter, and says in its response that it was the last.
+ * - With a tracer each request is one span, a child of its caller's (`traceparent`, B3), with OpenTelemetry's attributes for
+ *   HTTP servers and TLS, the SPIFFE IDs of both sides and the connection; handlers run inside it. It holds neither the
+ *   query nor a header that `CapturedHeaders` does not list. The platform's own span of a request, which does, is off;
+ *   `HttpMiddleware.withTracerDisabledWhen` turns off this one too. `HttpMiddleware.logger` logs the query.
  * - When the scope closes, requests in flight are given `gracefulShutdownTimeout` to end.
  *
  * @since 0.1.0

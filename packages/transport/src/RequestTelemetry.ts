@@ -1,6 +1,6 @@
 /**
- * Requests on record: for authors of connectors. What a connection carries becomes `RequestStarted` and `RequestEnded`
- * events, and with them metrics.
+ * Requests on record: for authors of connectors and servers. What a connection carries becomes `RequestStarted` and
+ * `RequestEnded` events, and with them metrics; and what a span of a request may hold is decided here.
  *
  * @since 0.1.0
  */
@@ -12,6 +12,7 @@ import type { AuditEvent, CloseReason } from "./AuditEvent.js"
 import type { AuditError } from "./AuditLog.js"
 import type { Connection, Exchange, RequestFailure } from "./Connector.js"
 import { CurrentAttempt } from "./CurrentAttempt.js"
+import * as tracing from "./internal/tracing.js"
 
 /**
  * @since 0.1.0
@@ -23,6 +24,45 @@ export interface Options {
   readonly now: () => number
 }
 
+/**
+ * The tracer that a fiber's requests are to be traced with: `undefined` where there is none but Effect's own, which keeps
+ * its spans to itself, or where tracing is off.
+ *
+ * @since 0.1.0
+ * @category tracing
+ */
+export const tracerOf: (fiber: RuntimeFiber<unknown, unknown>) => Tracer.Tracer | undefined = tracing.tracerOf
+
+/**
+ * Puts those headers of a request on its span that `CapturedHeaders` lists, under OpenTelemetry's names; never
+ * `authorization`, `cookie` and the like.
+ *
+ * @since 0.1.0
+ * @category tracing
+ */
+export const captureHeaders: (
+  span: Tracer.Span,
+  names: ReadonlyArray<string> | undefined,
+  headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }
+) => void = tracing.captureHeaders
+
+/**
+ * A request target without its query, and without the authority of an absolute one (RFC 9112 section 3.2.2): either may
+ * hold what is nobody's business.
+ *
+ * @since 0.1.0
+ * @category tracing
+ */
+export const pathOf: (target: string) => string = tracing.pathOf
+
+/**
+ * What an error is called in a span: its tag or its name, and nothing of its content.
+ *
+ * @since 0.1.0
+ * @category tracing
+ */
+export const nameOf: (error: unknown) => string = tracing.nameOf
+
 let nextRequest = 0
 
 const attemptOf = (fiber: RuntimeFiber<unknown, unknown>): number =>
@@ -30,12 +70,6 @@ const attemptOf = (fiber: RuntimeFiber<unknown, unknown>): number =>
 
 const traceOf = (fiber: RuntimeFiber<unknown, unknown>): string | undefined =>
   (fiber.currentContext.unsafeMap.get(Tracer.ParentSpan.key) as Tracer.AnySpan | undefined)?.traceId
-
-/** The path without its query: a query may hold what is nobody's business. */
-const withoutQuery = (path: string): string => {
-  const query = path.indexOf("?")
-  return query === -1 ? path : path.slice(0, query)
-}
 
 /** An exchange that leaves its two events. */
 class ObservedExchange implements Exchange {
@@ -71,7 +105,7 @@ class ObservedExchange implements Exchange {
       ...(traceId === undefined ? undefined : { traceId }),
       peerId: connection.peer.spiffeId,
       method: inner.request.method,
-      path: withoutQuery(inner.path),
+      path: pathOf(inner.path),
       attempt: attemptOf(fiber)
     }
   }

@@ -3,6 +3,7 @@
  */
 export * as AuditEvent from "./AuditEvent.js"
 export * as AuditLog from "./AuditLog.js"
+export * as CapturedHeaders from "./CapturedHeaders.js"
 export * as CircuitBreaker from "./CircuitBreaker.js"
 export * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
 export * as CircuitBreakerMetrics from "./CircuitBreakerMetrics.js"

@@ -1,60 +1,14 @@
 import { IdentityProvider } from "@agentweave/spiffe"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as TestConnector from "@agentweave/testkit/TestConnector"
-import { type AuditEvent, AuditLog, SecureChannel } from "@agentweave/transport"
+import { type AuditEvent, AuditLog, CapturedHeaders, SecureChannel } from "@agentweave/transport"
 import { HttpClient, HttpServerResponse } from "@effect/platform"
 import { expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Option, TestClock, Tracer } from "effect"
+import { Effect, Exit, Fiber, Layer, TestClock } from "effect"
+import { printed } from "./leaks.js"
+import { makeTracer } from "./recordingTracer.js"
 
 const api = "spiffe://example.org/api"
-
-interface Recorded {
-  readonly name: string
-  readonly parent: string | undefined
-  readonly attributes: Record<string, unknown>
-  readonly exit: Exit.Exit<unknown, unknown> | undefined
-}
-
-/** A tracer that keeps its spans. */
-const makeTracer = () => {
-  const spans: Array<Tracer.Span & { exit?: Exit.Exit<unknown, unknown> }> = []
-  let next = 0
-  const tracer = Tracer.make({
-    span: (name, parent, context, links, startTime, kind) => {
-      const attributes = new Map<string, unknown>()
-      const span: Tracer.Span & { exit?: Exit.Exit<unknown, unknown> } = {
-        _tag: "Span",
-        name,
-        spanId: String(++next).padStart(16, "0"),
-        traceId: Option.match(parent, { onNone: () => "f".repeat(32), onSome: ({ traceId }) => traceId }),
-        parent,
-        context,
-        status: { _tag: "Started", startTime },
-        attributes,
-        links,
-        sampled: true,
-        kind,
-        attribute: (key, value) => attributes.set(key, value),
-        event: () => {},
-        addLinks: () => {},
-        end: (_time, exit) => {
-          span.exit = exit
-        }
-      }
-      spans.push(span)
-      return span
-    },
-    context: (run) => run()
-  })
-  const recorded = (): ReadonlyArray<Recorded> =>
-    spans.map(({ attributes, exit, name, parent }) => ({
-      name,
-      parent: Option.getOrUndefined(Option.map(parent, (above) => (above._tag === "Span" ? above.name : "external"))),
-      attributes: Object.fromEntries(attributes),
-      exit
-    }))
-  return { tracer, recorded }
-}
 
 const setUp = Effect.gen(function* () {
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
@@ -76,7 +30,7 @@ it.scoped("a request is one span with its attributes; handshake and wait are bel
       seen.push(request.headers["traceparent"])
       return Effect.succeed(HttpServerResponse.text("hello", { status: 404 }))
     })
-    const { recorded, tracer } = makeTracer()
+    const { recorded, trace, tracer } = makeTracer()
     const get = Effect.flatMap(channel.get("/hello?key=secret"), (response) => response.text).pipe(
       Effect.withSpan("program"),
       Effect.withTracer(tracer)
@@ -102,8 +56,8 @@ it.scoped("a request is one span with its attributes; handshake and wait are bel
     })
     expect(JSON.stringify(spans[1]?.attributes)).not.toContain("secret")
     expect(spans.every(({ exit }) => exit !== undefined && Exit.isSuccess(exit))).toBe(true)
-    expect(seen).toEqual([`00-${"f".repeat(32)}-${"2".padStart(16, "0")}-01`])
-    expect(events.flatMap((event) => (event._tag === "RequestEnded" ? [event.traceId] : []))).toEqual(["f".repeat(32)])
+    expect(seen).toEqual([`00-${trace}-${spans[1]?.spanId}-01`])
+    expect(events.flatMap((event) => (event._tag === "RequestEnded" ? [event.traceId] : []))).toEqual([trace])
 
     yield* get
     expect(
@@ -163,5 +117,33 @@ it.scoped("a failure and an interruption end the span with their cause", () =>
       .filter(({ name }) => name === "GET")
       .map(({ exit }) => exit)
     expect(exits.map((exit) => exit !== undefined && Exit.isFailure(exit))).toEqual([true, true])
+  })
+)
+
+it.scoped("a failure's span has its name; what the platform says of it, with the query, stays out", () =>
+  Effect.gen(function* () {
+    const { channel, connector } = yield* setUp
+    const { exported, recorded, tracer } = makeTracer()
+    yield* connector.setOnConnect(TestConnector.unreachable("Refused"))
+    yield* Effect.flip(Effect.withTracer(channel.get("/a?key=s3cr3t"), tracer))
+    yield* connector.setOnConnect(TestConnector.reachable)
+    yield* Effect.flip(Effect.withTracer(channel.get("https://elsewhere.test/?key=s3cr3t"), tracer))
+    const [refused] = recorded().filter(({ name }) => name === "GET")
+    expect(refused?.attributes).toMatchObject({ "error.type": "ConnectionError" })
+    expect(printed(exported())).not.toContain("s3cr3t")
+  })
+)
+
+it.scoped("header values that are listed are in the span, but never the secrets among them", () =>
+  Effect.gen(function* () {
+    const { channel } = yield* setUp
+    const { exported, recorded, tracer } = makeTracer()
+    const headers = { "x-request-id": "42", authorization: "s3cr3t", cookie: "s3cr3t", "x-other": "s3cr3t" }
+    const listed = ["X-Request-Id", "Authorization", "cookie", "x-absent"]
+    yield* channel
+      .get("/", { headers })
+      .pipe(Effect.provideService(CapturedHeaders.CapturedHeaders, listed), Effect.withTracer(tracer))
+    expect(recorded()[0]?.attributes).toMatchObject({ "http.request.header.x-request-id": "42" })
+    expect(printed(exported())).not.toContain("s3cr3t")
   })
 )

@@ -9,7 +9,7 @@ import type { AuditError } from "@agentweave/transport/AuditLog"
 import * as Either from "effect/Either"
 import { fromHandshake } from "./errors.js"
 import { type HandshakeError, judge } from "./handshake.js"
-import { type Origin, observe } from "./inboundRequest.js"
+import { type Origin, observe, type RequestSpan } from "./inboundRequest.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
 export interface InboundOptions {
@@ -182,6 +182,8 @@ export class InboundConnection implements Timed {
  */
 export class Inbound {
   readonly connections = new Map<Socket, InboundConnection>()
+  /** The spans of requests in flight, once an app is served that is traced. */
+  spans: WeakMap<IncomingMessage, RequestSpan> | undefined = undefined
   private readonly attempts = new WeakMap<Socket, Attempt>()
   /** TCP connections whose handshake has not ended. */
   private readonly handshakes = new Set<Socket>()
@@ -223,7 +225,8 @@ export class Inbound {
   private onRequest(request: IncomingMessage, response: ServerResponse): boolean {
     const connection = this.of(request)
     if (connection?.admit(response) !== true) return false
-    return observe(connection.origin, request, response, { record: this.options.record, now: () => this.now })
+    const { record } = this.options
+    return observe(connection.origin, request, response, { record, now: () => this.now, spans: this.spans })
   }
 
   private of(request: IncomingMessage): InboundConnection | undefined {
@@ -355,7 +358,7 @@ export class Inbound {
       agesAt: now + maxAgeMillis * (1 - jitter * this.options.random()),
       expiresAt: Math.min(peer.notAfter, svid.notAfter)
     }
-    const origin = { connectionId: attempt.id, address: attempt.address, peerId: peer.spiffeId }
+    const origin = { connectionId: attempt.id, address: attempt.address, peerId: peer.spiffeId, ownId: svid.spiffeId }
     const connection = new InboundConnection(socket, peer, origin, life, sweeper, graceMillis)
     this.connections.set(socket, connection)
     sweeper.add(connection)

@@ -1,12 +1,22 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import type { AuditError } from "@agentweave/transport/AuditLog"
+import { pathOf } from "@agentweave/transport/RequestTelemetry"
 
 /** The connection a request came on, as its events name it. */
 export interface Origin {
   readonly connectionId: string
   readonly address: string
   readonly peerId: string
+  /** Of the SVID we presented on it. */
+  readonly ownId: string
+}
+
+/** The span of a request in flight, where there is a tracer. */
+export interface RequestSpan {
+  readonly traceId: string
+  /** The response is out, or its connection gone. */
+  readonly onClose: (response: ServerResponse) => void
 }
 
 let nextRequest = 0
@@ -23,11 +33,14 @@ export const observe = (
   origin: Origin,
   request: IncomingMessage,
   response: ServerResponse,
-  options: { readonly record: (event: AuditEvent) => AuditError | undefined; readonly now: () => number }
+  options: {
+    readonly record: (event: AuditEvent) => AuditError | undefined
+    readonly now: () => number
+    /** Where whoever traces the request puts its span; absent without a tracer. */
+    readonly spans: WeakMap<IncomingMessage, RequestSpan> | undefined
+  }
 ): boolean => {
   const startedAt = options.now()
-  const url = request.url ?? ""
-  const query = url.indexOf("?")
   const traceId = traceOf(request.headers["traceparent"])
   const common = {
     side: "Server" as const,
@@ -37,7 +50,7 @@ export const observe = (
     ...(traceId === undefined ? undefined : { traceId }),
     peerId: origin.peerId,
     method: request.method ?? "",
-    path: query === -1 ? url : url.slice(0, query),
+    path: pathOf(request.url ?? ""),
     attempt: 1
   }
   if (options.record({ _tag: "RequestStarted", time: startedAt, ...common }) !== undefined) {
@@ -46,10 +59,14 @@ export const observe = (
   }
   response.once("close", () => {
     const now = options.now()
+    const span = options.spans?.get(request)
+    span?.onClose(response)
     options.record({
       _tag: "RequestEnded",
       time: now,
       ...common,
+      // A trace that began here was not known yet when the request came.
+      ...(span === undefined || traceId !== undefined ? undefined : { traceId: span.traceId }),
       ...(response.headersSent ? { status: response.statusCode } : undefined),
       ...(response.writableFinished ? undefined : { error: "Interrupted" }),
       durationMillis: now - startedAt

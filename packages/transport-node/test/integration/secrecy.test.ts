@@ -4,15 +4,16 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { IdentityProvider, PeerMatcher, type X509Context } from "@agentweave/spiffe"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
-import { AuditLog, type Connector, PrometheusMetrics } from "@agentweave/transport"
+import { AuditLog, CapturedHeaders, PrometheusMetrics, SecureChannel } from "@agentweave/transport"
 import { Connector as ConnectorTag } from "@agentweave/transport/Connector"
 import * as TransportConfig from "@agentweave/transport/TransportConfig"
 import { NodeAuditLog, NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
-import { HttpClientRequest, HttpServer, HttpServerResponse } from "@effect/platform"
+import { HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Either, Exit, FastCheck, Layer, Logger, LogLevel, Redacted, Scope } from "effect"
 import { holdsKey, printed } from "../../../transport/test/leaks.js"
-import { execute, host, realTime } from "./fixture.js"
+import { makeTracer } from "../../../transport/test/recordingTracer.js"
+import { host, realTime } from "./fixture.js"
 
 const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "secrecy-"))),
@@ -35,7 +36,7 @@ const calls = FastCheck.array(
   { minLength: 12, maxLength: 12 }
 )
 
-it.scoped("neither side's files, logs, metrics or errors hold a key, a header value or a query", () =>
+it.scoped("neither side's files, logs, metrics, spans or errors hold a key, a header value or a query", () =>
   Effect.gen(function* () {
     yield* realTime
     const dir = yield* folder
@@ -62,16 +63,24 @@ it.scoped("neither side's files, logs, metrics or errors hold a key, a header va
         ),
         IdentityProvider.layerStatic(context)
       )
+    const [calling, serving] = [makeTracer(), makeTracer()]
     const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
-    const server = yield* HttpServer.serve(
-      HttpServerResponse.text("answer", { headers: { "set-cookie": "s3cr3t-of-the-server" } })
-    ).pipe(
+    const answer = HttpServerResponse.text("answer", { headers: { "set-cookie": "s3cr3t-of-the-server" } })
+    const app = HttpRouter.empty.pipe(
+      HttpRouter.get("/orders", Effect.withSpan(answer, "handler")),
+      HttpRouter.get("/broken", Effect.die(new Error("s3cr3t-of-a-defect")))
+    )
+    const server = yield* HttpServer.serve(app).pipe(
       Layer.provideMerge(
         NodeSecureServer.layer({ port: 0, host, authorize: PeerMatcher.exactly(authority.id("/web")) })
       ),
       Layer.provide(sinks("api.ndjson", apiContext)),
       Layer.provide(quiet),
-      Layer.buildWithScope(scope)
+      Layer.provide(
+        Layer.succeed(CapturedHeaders.CapturedHeaders, ["x-listed", "authorization", "cookie", "x-api-key"])
+      ),
+      Layer.buildWithScope(scope),
+      Effect.withTracer(serving.tracer)
     )
     const { address } = Context.get(server, HttpServer.HttpServer)
     const port = address._tag === "TcpAddress" ? address.port : 0
@@ -91,16 +100,20 @@ it.scoped("neither side's files, logs, metrics or errors hold a key, a header va
 
     const [requests = []] = FastCheck.sample(calls, 1)
     const answers: Array<unknown> = []
-    const send = (connection: Connector.Connection, { headers, query }: (typeof requests)[number]) =>
+    const send = (client: SecureChannel.SecureChannel, { headers, query }: (typeof requests)[number], n: number) =>
       Effect.gen(function* () {
-        const target = `/orders?${new URLSearchParams(query)}`
-        const response = yield* execute(connection, HttpClientRequest.get(target, { headers }))
+        const path = ["/orders", "/absent", "/broken"][n % 3] ?? ""
+        const target = `${path}?${new URLSearchParams(query)}`
+        const response = yield* client.get(target, { headers: { ...headers, "x-listed": "shown" } })
         yield* response.text
       })
-    yield* Effect.scoped(
-      Effect.flatMap(connect("/api"), (connection) =>
-        Effect.forEach(requests, (request) => send(connection, request), { discard: true })
-      )
+    const channel = yield* SecureChannel.make({ peer: authority.id("/api"), baseUrl: `https://${host}:${port}` }).pipe(
+      Effect.provide(Layer.merge(Layer.succeedContext(client), IdentityProvider.layerStatic(webContext))),
+      Scope.extend(scope)
+    )
+    yield* Effect.forEach(requests, (request, n) => send(channel, request, n), { discard: true }).pipe(
+      Effect.provideService(CapturedHeaders.CapturedHeaders, ["x-listed", "authorization"]),
+      Effect.withTracer(calling.tracer)
     )
     answers.push(yield* Effect.flip(Effect.scoped(connect("/other"))))
     const metrics = yield* PrometheusMetrics.text
@@ -111,6 +124,8 @@ it.scoped("neither side's files, logs, metrics or errors hold a key, a header va
       ["the server's file", readFileSync(join(dir, "api.ndjson"), "utf8")],
       ["the log", logged.join("\n")],
       ["the metrics", metrics],
+      ["the client's spans", printed(calling.exported())],
+      ["the server's spans", printed(serving.exported())],
       ["the errors", answers.map(printed).join("\n")],
       ["the identities", printed([webContext, apiContext])]
     ]
@@ -120,6 +135,11 @@ it.scoped("neither side's files, logs, metrics or errors hold a key, a header va
       for (const one of [...secrets, "s3cr3t"]) expect(text.includes(one), `${name}: ${one}`).toBe(false)
       for (const context of [webContext, apiContext]) expect(holdsKey(text, keyOf(context)), name).toBe(false)
     }
-    expect(outputs[0]?.[1].split('"path":"/orders"').length).toBe(2 * requests.length + 1)
+    expect(outputs[0]?.[1].split('"path":"/').length).toBe(2 * requests.length + 1)
+    for (const { recorded } of [calling, serving]) {
+      const requested = recorded().filter(({ name }) => name === "GET")
+      expect(requested).toHaveLength(requests.length)
+      for (const { attributes } of requested) expect(attributes["http.request.header.x-listed"]).toBe("shown")
+    }
   })
 )

@@ -1,27 +1,35 @@
 import * as HttpClient from "@effect/platform/HttpClient"
+import { isHttpClientError } from "@effect/platform/HttpClientError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import { liveServices } from "effect/DefaultServices"
 import * as Exit from "effect/Exit"
 import type { RuntimeFiber } from "effect/Fiber"
-import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
-import * as Tracer from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
+import { CapturedHeaders } from "../CapturedHeaders.js"
 import type { Connection } from "../Connector.js"
 import { CurrentAttempt } from "../CurrentAttempt.js"
 import type { Base } from "./target.js"
-
-/** Effect's own tracer: it is always there and keeps its spans to itself, so it counts as none. */
-const nativeTracer = Context.get(liveServices, Tracer.Tracer)
+import { captureHeaders, nameOf, pathOf, tracerOf } from "./tracing.js"
 
 /** The tracer a request is to be traced with, if somebody has put one there. */
-const tracerOf = (fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequest): Tracer.Tracer | undefined => {
-  const tracer = fiber.currentTracer
-  if (tracer === nativeTracer || !fiber.getFiberRef(FiberRef.currentTracerEnabled)) return undefined
-  return fiber.getFiberRef(HttpClient.currentTracerDisabledWhen)(request) ? undefined : tracer
+const tracer = (fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequest): Tracer.Tracer | undefined => {
+  const found = tracerOf(fiber)
+  return found === undefined || fiber.getFiberRef(HttpClient.currentTracerDisabledWhen)(request) ? undefined : found
+}
+
+/**
+ * How a failure stands in a span. An error of the platform has the request in it, and the URL with its query in its message;
+ * a defect may have anything. Of these only their names are told.
+ */
+const told = (cause: Cause.Cause<unknown>): Exit.Exit<unknown, unknown> => {
+  if (Cause.isInterruptedOnly(cause)) return Exit.failCause(cause)
+  const failure = Cause.failureOption(cause)
+  if (Option.isNone(failure)) return Exit.die(nameOf(Cause.squash(cause)))
+  return Exit.fail(isHttpClientError(failure.value) ? failure.value._tag : failure.value)
 }
 
 /**
@@ -54,8 +62,8 @@ export class RequestSpan {
 
   /** `undefined`, and next to no cost, where there is no tracer. */
   static open(fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequest): RequestSpan | undefined {
-    const tracer = tracerOf(fiber, request)
-    return tracer === undefined ? undefined : new RequestSpan(tracer, fiber, request)
+    const found = tracer(fiber, request)
+    return found === undefined ? undefined : new RequestSpan(found, fiber, request)
   }
 
   private nanos(): bigint {
@@ -85,15 +93,16 @@ export class RequestSpan {
   sent(request: HttpClientRequest, connection: Connection, base: Base, path: string): HttpClientRequest {
     const { span } = this
     this.waited(Exit.void)
-    const query = path.indexOf("?")
     span.attribute("url.scheme", "https")
-    span.attribute("url.path", query === -1 ? path : path.slice(0, query))
+    span.attribute("url.path", pathOf(path))
     span.attribute("server.address", base.host)
     span.attribute("server.port", base.port)
     span.attribute("network.protocol.version", "1.1")
     span.attribute("spiffe.peer.id", connection.peer.spiffeId)
     span.attribute("spiffe.self.id", connection.ownId)
     span.attribute("transport.connection.id", connection.id)
+    const captured = this.fiber.currentContext.unsafeMap.get(CapturedHeaders.key) as ReadonlyArray<string> | undefined
+    captureHeaders(span, captured, request.headers)
     if (!this.fiber.getFiberRef(HttpClient.currentTracerPropagation)) return request
     const traceparent = `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
     return ClientRequest.setHeader(request, "traceparent", traceparent)
@@ -112,7 +121,10 @@ export class RequestSpan {
 
   /** The request failed or was interrupted before it had a connection, or after. */
   endCause(cause: Cause.Cause<unknown>): void {
-    this.endWith(Exit.failCause(cause))
+    if (this.ended) return
+    const exit = told(cause)
+    this.span.attribute("error.type", Cause.isInterruptedOnly(cause) ? "Interrupted" : nameOf(Cause.squash(cause)))
+    this.endWith(exit)
   }
 
   private endWith(exit: Exit.Exit<unknown, unknown>): void {
