@@ -7,7 +7,7 @@ import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { type ExplainInput, type Explanation, explain as explainPeer } from "./Explanation.js"
 import { makeReader } from "./internal/anchors.js"
-import { bundleOf, chainKey, judge, type Rejection, type Verdict } from "./internal/gate.js"
+import { bundleOf, chainKey, issuerKey, judge, type Rejection, type Verdict } from "./internal/gate.js"
 import { describeRefusal } from "./internal/guard.js"
 import * as LruCache from "./internal/lruCache.js"
 import { makeCheck, type SignatureCheck } from "./internal/signature.js"
@@ -78,9 +78,10 @@ export interface PeerVerifier {
   /** Judges a peer. Synchronous, and never throws: a fault inside is a refusal with reason `VerifierFault`. */
   readonly verify: (input: VerifyInput) => Either.Either<VerifiedPeer, PeerVerificationError>
   /**
-   * Judges a peer by its leaf alone, when this very leaf passed before in the same role: the path it had then is still
-   * a path to one of today's authorities, whatever was sent with the leaf this time. `undefined` when there is nothing
-   * to go by, or it no longer holds: then the chain is to be verified. `chain` of the peer is the one that passed.
+   * Judges a peer by its leaf alone. When this very leaf passed before in the same role, the path it had then is still a
+   * path to one of today's authorities, whatever was sent with the leaf this time. When another leaf of the same CA
+   * passed, this one is judged in full, by every rule, with the CAs that the other had above it. `undefined` when there
+   * is nothing to go by, or no success: then the chain is to be verified. `chain` of the peer is the one that passed.
    */
   readonly recognize: (input: RecognizeInput) => Either.Either<VerifiedPeer, PeerVerificationError> | undefined
 }
@@ -151,11 +152,16 @@ const isSameBytes = (a: Uint8Array, b: Uint8Array): boolean => view(a).equals(b)
 const leafKey = (leaf: Uint8Array, purpose: Purpose): string =>
   purpose + view(leaf).toString("latin1", Math.max(0, leaf.length - 32))
 
+/** CAs whose paths are remembered: few of them issue many leaves. */
+const maxIssuers = 64
+
 /** @internal */
 export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVerifier => {
   const anchorsOf = makeReader()
   const successes = LruCache.make<Verdict>(cacheSize)
   const leaves = LruCache.make<KnownLeaf>(cacheSize)
+  /** The CAs above a leaf that passed, by who the leaf says issued it: candidates for the next, trusted in nothing. */
+  const issuers = LruCache.make<ReadonlyArray<Uint8Array>>(Math.min(cacheSize, maxIssuers))
 
   /** A remembered success, if the same authorities stand today and the path is within its dates. */
   const recall = (input: Pick<VerifyInput, "bundles" | "now">, verdict: Verdict | undefined): Verdict | undefined => {
@@ -168,7 +174,10 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
   const remember = (input: VerifyInput, key: string, verdict: Verdict): void => {
     successes.set(key, verdict)
     const [leaf] = input.chain
-    if (leaf !== undefined) leaves.set(leafKey(leaf, input.purpose), { verdict, leaf, chain: input.chain })
+    if (leaf === undefined) return
+    leaves.set(leafKey(leaf, input.purpose), { verdict, leaf, chain: input.chain })
+    const issuer = issuerKey(leaf)
+    if (issuer !== undefined) issuers.set(issuer, verdict.issuers)
   }
 
   const prove = (input: VerifyInput): Either.Either<Verdict, Rejection> => {
@@ -191,9 +200,17 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
   const recognize = (input: RecognizeInput): Either.Either<VerifiedPeer, PeerVerificationError> | undefined => {
     requireTime(input.now)
     const known = leaves.get(leafKey(input.leaf, input.purpose))
-    if (known === undefined || !isSameBytes(known.leaf, input.leaf)) return undefined
-    const verdict = recall(input, known.verdict)
-    return verdict === undefined ? undefined : admit(input, verdict, known.chain)
+    if (known !== undefined && isSameBytes(known.leaf, input.leaf)) {
+      const verdict = recall(input, known.verdict)
+      return verdict === undefined ? undefined : admit(input, verdict, known.chain)
+    }
+    const issuer = issuerKey(input.leaf)
+    const above = issuer === undefined ? undefined : issuers.get(issuer)
+    if (above === undefined) return undefined
+    const { leaf, ...rest } = input
+    const chain = [leaf, ...above]
+    const proven = prove({ ...rest, chain })
+    return Either.isLeft(proven) ? undefined : admit(input, proven.right, chain)
   }
 
   return {
@@ -217,7 +234,7 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
  *
  * Chains that passed, and their leaves, are remembered by their digest, tied to the authorities, the purpose and the
  * dates of the path; the matcher is asked every time, and no refusal is remembered. `cacheSize` bounds how many of each:
- * 1024 unless told, 0 for none.
+ * 1024 unless told, 0 for none. So are the CAs on the paths of the last 64 issuers, as candidates for other leaves.
  *
  * @since 0.1.0
  * @category constructors

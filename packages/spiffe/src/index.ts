@@ -3,6 +3,7 @@
  */
 export * as Explanation from "./Explanation.js"
 export * as IdentityError from "./IdentityError.js"
+export * as IdentityProblem from "./IdentityProblem.js"
 export * as IdentityProvider from "./IdentityProvider.js"
 export * as InvalidSpiffeIdError from "./InvalidSpiffeIdError.js"
 export * as PeerMatcher from "./PeerMatcher.js"

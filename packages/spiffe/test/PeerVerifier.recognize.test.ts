@@ -102,16 +102,90 @@ describe("a leaf that passed", () => {
     })
   )
 
-  it.effect("is one leaf: another certificate of the same workload is not known", () =>
+  it.effect("is one leaf: a single bit more or less, and it is not known", () =>
     Effect.gen(function* () {
       const peer = yield* arrange()
       yield* Effect.flatten(verify(peer))
-      const { certificates } = yield* peer.authority.issueRaw()
-      assert.strictEqual(yield* answer({ ...peer, certificates }), "Unknown")
       const [leaf] = peer.certificates
-      const altered = Uint8Array.from(leaf)
-      altered[altered.length - 1] = (altered[altered.length - 1] ?? 0) ^ 1
-      assert.strictEqual(yield* answer({ ...peer, certificates: [altered] }), "Unknown")
+      for (const at of [leaf.length - 1, leaf.length - 40, 100]) {
+        const altered = Uint8Array.from(leaf)
+        altered[at] = (altered[at] ?? 0) ^ 1
+        assert.strictEqual(yield* answer({ ...peer, certificates: [altered] }), "Unknown")
+      }
+    })
+  )
+})
+
+describe("another leaf of a CA below which one passed", () => {
+  const seen = Effect.gen(function* () {
+    const peer = yield* arrange({ path: "/a" })
+    yield* Effect.flatten(verify(peer))
+    return peer
+  })
+
+  it.effect("is judged without the rest of its chain, down to its own signature", () =>
+    Effect.gen(function* () {
+      const peer = yield* seen
+      const { certificates } = yield* peer.authority.issueRaw({ path: "/b" })
+      const { checks } = peer.counted
+      const result = yield* recognize({ ...peer, certificates })
+      assert.isAbove(peer.counted.checks, checks)
+      assert.deepStrictEqual(result, yield* verify({ ...peer, certificates }))
+    })
+  )
+
+  it.effect("has to be who the matcher asks for", () =>
+    Effect.gen(function* () {
+      const peer = yield* seen
+      const { certificates } = yield* peer.authority.issueRaw({ path: "/b" })
+      const matcher = PeerMatcher.exactly(peer.authority.id("/a"))
+      assert.strictEqual(yield* answer({ ...peer, certificates, matcher }), "UnexpectedPeer matcher")
+    })
+  )
+
+  it.effect("that breaks a rule is not recognized: its chain is asked for, and what is wrong with it is told", () =>
+    Effect.gen(function* () {
+      const peer = yield* seen
+      const faults: ReadonlyArray<DevAuthority.IssueOptions> = [
+        { validity: "Expired" },
+        { validity: { notBefore: 60_000, notAfter: 120_000 } },
+        { extendedKeyUsage: ["clientAuth"] },
+        { path: "/b", signature: "WrongKey" },
+        { path: "/b", signature: "Altered" }
+      ]
+      for (const fault of faults) {
+        const { certificates } = yield* peer.authority.issueRaw(fault)
+        assert.strictEqual(yield* answer({ ...peer, certificates }), "Unknown")
+        assert.notStrictEqual(yield* verdict({ ...peer, certificates }), "Accepted")
+      }
+    })
+  )
+
+  it.effect("is not recognized under other authorities, nor in another trust domain", () =>
+    Effect.gen(function* () {
+      const peer = yield* seen
+      const { certificates } = yield* peer.authority.issueRaw({ path: "/b" })
+      const other = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 1 })
+      assert.strictEqual(yield* answer({ ...peer, certificates, bundle: other.bundle }), "Unknown")
+      assert.strictEqual(yield* answer({ ...peer, certificates, bundles: X509BundleSet.empty }), "Unknown")
+      const foreign = yield* other.issueRaw({ path: "/b" })
+      assert.strictEqual(yield* answer({ ...peer, certificates: foreign.certificates }), "Unknown")
+    })
+  )
+
+  it.effect("has above it what was on a path, and nothing else that came with it", () =>
+    Effect.gen(function* () {
+      const authority = yield* shared
+      const stranger = yield* DevAuthority.make({ trustDomain: "other.org" })
+      const junk = yield* stranger.issueRaw()
+      const peer = yield* arrange({ path: "/a" })
+      yield* Effect.flatten(verify({ ...peer, certificates: [...peer.certificates, ...junk.certificates] }))
+      const { certificates } = yield* authority.issueRaw({ path: "/b" })
+      const result = yield* recognize({ ...peer, certificates })
+      assert.deepStrictEqual(
+        result && (yield* result).chain.map((der) => Buffer.from(der).toString("hex")),
+        certificates.map((der) => Buffer.from(der).toString("hex"))
+      )
     })
   )
 })
@@ -131,18 +205,28 @@ describe("nothing is recognized", () => {
       const peer = yield* arrange({}, 0)
       yield* Effect.flatten(verify(peer))
       assert.strictEqual(yield* answer(peer), "Unknown")
+      const { certificates } = yield* peer.authority.issueRaw()
+      assert.strictEqual(yield* answer({ ...peer, certificates }), "Unknown")
     })
   )
 
-  it.effect("of the leaf that was not seen for longest, once there are more than the cache holds", () =>
-    Effect.gen(function* () {
-      const peer = yield* arrange({}, 2)
-      const others = yield* Effect.replicateEffect(peer.authority.issueRaw(), 2)
-      yield* Effect.flatten(verify(peer))
-      for (const { certificates } of others) yield* Effect.flatten(verify({ ...peer, certificates }))
-      assert.strictEqual(yield* answer(peer), "Unknown")
-      for (const { certificates } of others) assert.strictEqual(yield* answer({ ...peer, certificates }), "Accepted")
-    })
+  it.effect(
+    "without a signature check of the leaf that was not seen for longest, once there are more than the cache holds",
+    () =>
+      Effect.gen(function* () {
+        const peer = yield* arrange({}, 2)
+        const others = yield* Effect.replicateEffect(peer.authority.issueRaw(), 2)
+        yield* Effect.flatten(verify(peer))
+        for (const { certificates } of others) yield* Effect.flatten(verify({ ...peer, certificates }))
+        const checksOf = (certificates: Peer["certificates"]) =>
+          Effect.gen(function* () {
+            const { checks } = peer.counted
+            assert.strictEqual(yield* answer({ ...peer, certificates }), "Accepted")
+            return peer.counted.checks - checks
+          })
+        for (const { certificates } of others) assert.strictEqual(yield* checksOf(certificates), 0)
+        assert.isAbove(yield* checksOf(peer.certificates), 0)
+      })
   )
 
   it("at a time that is no time: a refusal, not a defect", () => {

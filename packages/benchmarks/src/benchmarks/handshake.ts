@@ -191,8 +191,8 @@ export const handshake: Benchmark = {
   title: "mutual TLS handshakes, the gate at both ends",
   unit: perSecond("handshakes"),
   cpuOf: "both",
-  millis: 250,
-  warmUp: 800,
+  millis: 600,
+  warmUp: 3_000,
   leaves: manyLeaves,
   servers: Object.fromEntries(
     sights.flatMap(({ name, sight }) => [

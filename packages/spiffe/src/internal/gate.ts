@@ -33,6 +33,8 @@ export interface Verdict {
   readonly bundleGeneration: string
   /** Digest of the anchors it was verified against. */
   readonly anchors: string
+  /** DER of the CAs on the path, without the anchor. */
+  readonly issuers: ReadonlyArray<Uint8Array>
 }
 
 /** A refusal with the SPIFFE ID the leaf claims, once it is known. */
@@ -47,6 +49,13 @@ export const chainKey = (chain: ReadonlyArray<Uint8Array>, purpose: Purpose): st
   for (const certificate of chain) hash.update(`:${certificate.length}:`).update(certificate)
   return hash.digest("base64")
 }
+
+/** Who a leaf says issued it: two leaves of one CA say the same (RFC 5280 section 4.2.1.1). */
+export const issuerKey = (leaf: Uint8Array): string | undefined =>
+  Either.match(readCertificate(leaf), {
+    onLeft: () => undefined,
+    onRight: ({ extensions, issuer }) => `${extensions.authorityKeyIdentifier ?? ""} ${issuer}`
+  })
 
 const reject = (refusal: Refusal, claimed: SpiffeId.SpiffeId | null): Either.Either<never, Rejection> =>
   Either.left({ refusal, claimed })
@@ -119,6 +128,7 @@ export const judge = (input: GateInput, { anchorsOf, isSignedBy }: Tools): Eithe
     notBefore: Math.max(...outcome.right.map((certificate) => certificate.notBefore)),
     notAfter: Math.min(...outcome.right.map((certificate) => certificate.notAfter)),
     bundleGeneration: bundle.generation,
-    anchors: anchors.digest
+    anchors: anchors.digest,
+    issuers: outcome.right.slice(1, -1).map((certificate) => certificate.der)
   })
 }
