@@ -1,10 +1,17 @@
 import { IdentityProvider } from "@agentweave/spiffe"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as TestConnector from "@agentweave/testkit/TestConnector"
-import { type AuditEvent, AuditLog, CapturedHeaders, SecureChannel } from "@agentweave/transport"
+import {
+  type AuditEvent,
+  AuditLog,
+  CapturedHeaders,
+  ConnectionPool,
+  PeerDirectory,
+  SecureChannel
+} from "@agentweave/transport"
 import { HttpClient, HttpServerResponse } from "@effect/platform"
 import { expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, TestClock } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, TestClock } from "effect"
 import { printed } from "./leaks.js"
 import { makeTracer } from "./recordingTracer.js"
 
@@ -19,7 +26,13 @@ const setUp = Effect.gen(function* () {
     Layer.merge(connector.layer.pipe(Layer.provide(identity), Layer.provide(AuditLog.layerMemory(events))), identity)
   )
   const channel = yield* Effect.provide(SecureChannel.make({ peer: api, baseUrl: "https://api.test" }), context)
-  return { channel, connector, events }
+  const pool = yield* ConnectionPool.layer().pipe(
+    Layer.provide(PeerDirectory.layerStatic({ [api]: "https://api.test" })),
+    Layer.provide(Layer.succeedContext(context)),
+    Layer.build
+  )
+  const pooled = Context.get(pool, ConnectionPool.ConnectionPool).client(api)
+  return { channel, connector, events, pooled }
 })
 
 it.scoped("a request is one span with its attributes; handshake and wait are below it, and only the first time", () =>
@@ -55,6 +68,8 @@ it.scoped("a request is one span with its attributes; handshake and wait are bel
       "spiffe.self.id": "spiffe://example.org/web"
     })
     expect(JSON.stringify(spans[1]?.attributes)).not.toContain("secret")
+    // A channel's pool knows its connections by their origin.
+    expect(spans[3]?.attributes).toEqual({ "server.address": "api.test", "server.port": 443 })
     expect(spans.every(({ exit }) => exit !== undefined && Exit.isSuccess(exit))).toBe(true)
     expect(seen).toEqual([`00-${trace}-${spans[1]?.spanId}-01`])
     expect(events.flatMap((event) => (event._tag === "RequestEnded" ? [event.traceId] : []))).toEqual([trace])
@@ -122,14 +137,14 @@ it.scoped("a failure and an interruption end the span with their cause", () =>
 
 it.scoped("a failure's span has its name; what the platform says of it, with the query, stays out", () =>
   Effect.gen(function* () {
-    const { channel, connector } = yield* setUp
+    const { channel, connector, pooled } = yield* setUp
     const { exported, recorded, tracer } = makeTracer()
     yield* connector.setOnConnect(TestConnector.unreachable("Refused"))
     yield* Effect.flip(Effect.withTracer(channel.get("/a?key=s3cr3t"), tracer))
     yield* connector.setOnConnect(TestConnector.reachable)
-    yield* Effect.flip(Effect.withTracer(channel.get("https://elsewhere.test/?key=s3cr3t"), tracer))
-    const [refused] = recorded().filter(({ name }) => name === "GET")
-    expect(refused?.attributes).toMatchObject({ "error.type": "ConnectionError" })
+    yield* Effect.flip(Effect.withTracer(pooled.get("https://elsewhere.test/?key=s3cr3t"), tracer))
+    const types = recorded().flatMap(({ attributes, name }) => (name === "GET" ? [attributes["error.type"]] : []))
+    expect(types).toEqual(["ConnectionError", "RequestError"])
     expect(printed(exported())).not.toContain("s3cr3t")
   })
 )

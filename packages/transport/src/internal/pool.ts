@@ -80,12 +80,16 @@ export interface PoolOptions<E> {
   readonly closed: (key: string, request: HttpClientRequest | undefined) => E
 }
 
-/** A handshake as a span, below the request that needed it. */
-const handshakeSpan = <A, E>(connect: Effect.Effect<A, E>, peer: string, { host, port }: Base): Effect.Effect<A, E> =>
+/** A handshake as a span, below the request that needed it. The key is a peer's ID, or an origin. */
+const handshakeSpan = <A, E>(connect: Effect.Effect<A, E>, key: string, { host, port }: Base): Effect.Effect<A, E> =>
   Effect.withSpan(connect, "transport.handshake", {
     kind: "client",
     captureStackTrace: false,
-    attributes: { "server.address": host, "server.port": port, "spiffe.peer.id": peer }
+    attributes: {
+      "server.address": host,
+      "server.port": port,
+      ...(key.startsWith("spiffe://") ? { "spiffe.peer.id": key } : undefined)
+    }
   })
 
 /** The effects around {@link PoolState}: clock, connections, fibers that wait. */
