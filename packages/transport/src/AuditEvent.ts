@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import { IdentityProblemKind } from "@agentweave/spiffe/IdentityProblem"
 import { PeerVerificationReason } from "@agentweave/spiffe/PeerVerificationError"
 import * as Schema from "effect/Schema"
 
@@ -190,15 +191,23 @@ export const BundleRotated = Schema.TaggedStruct("BundleRotated", {
 })
 
 /**
- * What the identity source delivered cannot be used: discarded while the last good identity serves, withdrawn by the
- * source, or stale because the source is silent.
+ * Something is wrong with our own identity.
+ *
+ * - `Discarded`: what its source delivered cannot be used; the last good one goes on serving.
+ * - `Withdrawn`: the source took it back.
+ * - `Stale`: it is valid, but a successor is overdue.
+ * - `Expired`: the SVID is past its notAfter, and no successor came.
+ * - `Unavailable`: the source cannot be asked or read; what it delivered last goes on serving until it expires.
+ * - `Exposed`: others may have seen the private key.
  *
  * @since 0.1.0
  * @category models
  */
 export const IdentityProblem = Schema.TaggedStruct("IdentityProblem", {
   ...identity,
-  problem: Schema.Literal("Discarded", "Withdrawn", "Stale", "Expired"),
+  problem: Schema.Literal(...IdentityProblemKind.literals, "Stale"),
+  /** The source's own literal for it, such as `Malformed`; absent for what the clock alone says. */
+  reason: Schema.optional(Schema.String),
   description: Schema.String
 })
 
