@@ -1,6 +1,7 @@
 /** The Effect around {@link IdentityState}: the stream of updates, the clock, and those who listen. */
 import {
   IdentityError,
+  IdentityProblem,
   type IdentityProvider,
   type SpiffeId,
   X509BundleSet,
@@ -26,6 +27,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import { WorkloadApiError } from "../WorkloadApiError.js"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
 import * as State from "./identityState.js"
+import * as Problems from "./problems.js"
 import type { Delivered, Refusal } from "./update.js"
 
 export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
@@ -49,6 +51,7 @@ export interface Settings<Message> {
 }
 
 export interface Provider extends Context.Tag.Service<IdentityProvider.IdentityProvider> {
+  readonly problems: Stream.Stream<IdentityProblem.IdentityProblem>
   readonly freshness: Effect.Effect<"Fresh" | "Stale" | "Expired" | "None">
 }
 
@@ -103,13 +106,25 @@ export const make = Effect.fnUntraced(function* <Message>(
   const stalled = yield* Queue.dropping<void>(1)
   const answered = yield* Ref.make(false)
   const reconnect = yield* Schedule.driver(settings.reconnectSchedule)
+  const reporter = yield* IdentityProblem.makeReporter
+  const told = yield* Ref.make(Problems.initial)
 
   const change = (f: (state: State.IdentityState) => State.IdentityState): Effect.Effect<State.IdentityState> =>
     SubscriptionRef.updateAndGet(state, f)
 
+  const tell = (happening: Problems.Happening): Effect.Effect<void> =>
+    Effect.flatMap(
+      Ref.modify(told, (before) => {
+        const [after, problem] = Problems.step(before, happening)
+        return [problem, after]
+      }),
+      (problem) => (problem === undefined ? Effect.void : reporter.report(problem))
+    )
+
   /** An event must neither be lost nor be able to end the provider: whatever the hook does is caught. */
   const emit = Effect.fnUntraced(function* (fields: WithoutTime<WorkloadApiEvent>) {
     const event: WorkloadApiEvent = { ...fields, time: yield* Clock.currentTimeMillis }
+    yield* tell(event)
     const { _tag, ...annotations } = event
     const level = _tag === "Updated" ? LogLevel.Debug : LogLevel.Warning
     yield* Effect.whenLogLevel(
@@ -165,11 +180,17 @@ export const make = Effect.fnUntraced(function* <Message>(
     }
   })
 
+  const lacksOurs = (description: string) =>
+    Effect.zipRight(withdraw(description), tell({ _tag: "NotSelected", description }))
+
   const accept = Effect.fnUntraced(function* (delivered: Delivered) {
     const svid = choose(delivered, select)
     if (svid === undefined) {
-      return yield* withdraw(`expected an SVID for ${describeSelection(select)}, got none of ${delivered.svids.length}`)
+      return yield* lacksOurs(
+        `expected an SVID for ${describeSelection(select)}, got none of ${delivered.svids.length}`
+      )
     }
+    yield* tell({ _tag: "Usable" })
     const others = delivered.svids.filter((other) => other !== svid)
     const context = X509Context.make({ svid, others, bundles: delivered.bundles })
     const now = yield* Clock.currentTimeMillis
@@ -211,6 +232,7 @@ export const make = Effect.fnUntraced(function* <Message>(
 
   /** One call from its beginning to its end; it never ends well. A defect is a reason to try again like any other. */
   const session: Effect.Effect<never, WorkloadApiError> = Ref.set(answered, false).pipe(
+    Effect.zipRight(tell({ _tag: "Called" })),
     Effect.zipRight(Queue.takeAll(stalled)),
     Effect.zipRight(Stream.runForEach(messages, onMessage)),
     Effect.zipRight(new WorkloadApiError({ reason: "Ended", description: "the agent ended the stream" })),
@@ -279,6 +301,7 @@ export const make = Effect.fnUntraced(function* <Message>(
       return identity === undefined ? yield* first : yield* identity
     }),
     changes,
+    problems: reporter.problems,
     freshness: Effect.gen(function* () {
       return State.freshness(yield* SubscriptionRef.get(state), yield* Clock.currentTimeMillis)
     })
