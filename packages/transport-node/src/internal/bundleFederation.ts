@@ -1,4 +1,5 @@
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import { makeReporter } from "@agentweave/spiffe/IdentityProblem"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
@@ -11,13 +12,13 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { BundleEndpoint } from "../BundleEndpoint.js"
 import type { BundleEndpointError } from "../BundleEndpointError.js"
 import type { BundleEndpointEvent } from "../BundleEndpointEvent.js"
 import { type FetchLimits, fetchBundle, type Get } from "./bundleFetch.js"
 import * as polling from "./bundlePolling.js"
+import * as Problems from "./bundleProblems.js"
 import { type Federated, ownDomains, withFederated } from "./bundleProvider.js"
 import { describeUrl } from "./bundleUrl.js"
 
@@ -116,7 +117,9 @@ export const make = Effect.fnUntraced(function* <E, R>(
       endpoints.flatMap(({ bundle, trustDomain }) => (bundle === undefined ? [] : [[trustDomain, bundle.x509Bundle]]))
     )
   )
-  const provider = withFederated(inner, federated)
+  const { problems, report: tell } = yield* makeReporter
+  const closed = yield* Deferred.make<void>()
+  const provider = withFederated(inner, federated, problems, closed)
   const get = yield* connect(provider)
 
   const publish = (state: polling.Endpoint): Effect.Effect<boolean> =>
@@ -130,6 +133,7 @@ export const make = Effect.fnUntraced(function* <E, R>(
 
   const poll = Effect.fnUntraced(function* (endpoint: BundleEndpoint, attempted: Deferred.Deferred<void>) {
     let state = polling.initial(endpoint)
+    let told = Problems.initial
     while (true) {
       const result = Either.flatMap(yield* Effect.either(fetchBundle(endpoint, get, limits)), (bundle) =>
         polling.accept(state, bundle)
@@ -137,7 +141,11 @@ export const make = Effect.fnUntraced(function* <E, R>(
       state = Either.getOrElse(result, () => polling.reject(state))
       const changed = Either.isRight(result) && (yield* publish(state))
       const delay = polling.nextDelay(state, intervals, yield* Random.next)
-      yield* report(describe(state, result, changed, delay))
+      const event = describe(state, result, changed, delay)
+      const [toldNow, problem] = Problems.step(told, event)
+      told = toldNow
+      if (problem !== undefined) yield* tell(problem)
+      yield* report(event)
       yield* Deferred.succeed(attempted, undefined)
       yield* Effect.sleep(delay)
     }
@@ -151,7 +159,6 @@ export const make = Effect.fnUntraced(function* <E, R>(
     })
   )
   yield* Effect.timeoutOption(Effect.all(attempts, { discard: true }), initialWait)
-  const closed = yield* Deferred.make<void>()
   yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))
-  return { ...provider, changes: Stream.interruptWhenDeferred(provider.changes, closed) }
+  return provider
 })

@@ -1,10 +1,12 @@
-import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import type { IdentityProblem } from "@agentweave/spiffe/IdentityProblem"
+import { IdentityProvider, problems } from "@agentweave/spiffe/IdentityProvider"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
 import type { X509Bundle } from "@agentweave/spiffe/X509Bundle"
 import * as X509BundleSet from "@agentweave/spiffe/X509BundleSet"
 import * as X509Context from "@agentweave/spiffe/X509Context"
 import type * as Context from "effect/Context"
+import type * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Stream from "effect/Stream"
@@ -45,16 +47,23 @@ const makeCombine = (): typeof combine => {
   }
 }
 
-/** A provider whose snapshots have the federated bundles too, each in place of another the provider has for its domain. */
+/**
+ * A provider whose snapshots have the federated bundles too, each in place of another the provider has for its domain. It
+ * tells the problems of both, and ends once it is closed.
+ */
 export const withFederated = (
   inner: Context.Tag.Service<IdentityProvider>,
-  federated: SubscriptionRef.SubscriptionRef<Federated>
+  federated: SubscriptionRef.SubscriptionRef<Federated>,
+  own: Stream.Stream<IdentityProblem>,
+  closed: Deferred.Deferred<void>
 ): Context.Tag.Service<IdentityProvider> => {
   const together = makeCombine()
   return IdentityProvider.of({
     x509Context: Effect.zipWith(inner.x509Context, federated.get, together),
     changes: Stream.zipLatestWith(inner.changes, federated.changes, together).pipe(
-      Stream.changesWith((before, after) => before === after)
-    )
+      Stream.changesWith((before, after) => before === after),
+      Stream.interruptWhenDeferred(closed)
+    ),
+    problems: Stream.interruptWhenDeferred(Stream.merge(problems(inner), own), closed)
   })
 }

@@ -31,6 +31,8 @@ export const pathsOf = (sources: Sources): ReadonlyArray<string> => [
 export interface Fault {
   readonly error: IdentityError
   readonly key: string
+  /** Whether it is of what serves: only time can have made it so. */
+  readonly isServing: boolean
 }
 
 /** What a snapshot of the files amounts to. */
@@ -142,8 +144,8 @@ export const judge = (options: {
 }): Judgement => {
   const { last, now, parser, snapshot, sources, verifier } = options
   const faults: Array<Fault> = []
-  const fault = (error: IdentityError, ...paths: ReadonlyArray<string>): undefined => {
-    faults.push({ error, key: [error.reason, ...paths, digestOf(snapshot, ...paths)].join("\n") })
+  const fault = (error: IdentityError, paths: ReadonlyArray<string>, isServing = false): undefined => {
+    faults.push({ error, key: [error.reason, ...paths, digestOf(snapshot, ...paths)].join("\n"), isServing })
   }
 
   const read = parser.svid(snapshot, sources)
@@ -151,13 +153,13 @@ export const judge = (options: {
   const trustDomain =
     sources.trustDomain ?? lastDomain ?? (Either.isRight(read) ? SpiffeId.trustDomain(read.right.spiffeId) : undefined)
   const svidPaths = [sources.certificate, sources.key]
-  if (Either.isLeft(read)) fault(read.left, ...svidPaths)
+  if (Either.isLeft(read)) fault(read.left, svidPaths)
   if (trustDomain === undefined) return { context: undefined, faults }
 
   const bundles = new Map<TrustDomain, X509Bundle.X509Bundle>()
   const take = (domain: TrustDomain, path: string): void => {
     const bundle = parser.bundle(snapshot, domain, path)
-    if (Either.isLeft(bundle)) fault(bundle.left, path)
+    if (Either.isLeft(bundle)) fault(bundle.left, [path])
     const usable = Either.isRight(bundle) ? bundle.right : last?.bundles.bundles.get(domain)
     if (usable !== undefined) bundles.set(domain, usable)
   }
@@ -169,7 +171,7 @@ export const judge = (options: {
           reason: "Malformed",
           description: `bundle ${path}: expected the bundle of a foreign trust domain, got ${domain}, our own`
         }),
-        path
+        [path]
       )
   }
   // Last, so that no other file can stand in its place.
@@ -177,7 +179,7 @@ export const judge = (options: {
 
   const made = X509BundleSet.make(bundles.values())
   if (Either.isLeft(made)) {
-    fault(made.left, ...pathsOf(sources))
+    fault(made.left, pathsOf(sources))
     return { context: last, faults }
   }
 
@@ -188,7 +190,8 @@ export const judge = (options: {
     return X509Svid.validate(svid, { bundles: made.right, now, verifier })
   })
   if (Either.isRight(read) && Either.isLeft(judged)) {
-    fault(at("certificate", sources.certificate)(judged.left), ...svidPaths, sources.bundle)
+    const isServing = last !== undefined && sameBytes(last.svid.certificates, read.right.certificates)
+    fault(at("certificate", sources.certificate)(judged.left), [...svidPaths, sources.bundle], isServing)
   }
   const svid = Either.isRight(judged) ? keepSvid(last?.svid, judged.right) : last?.svid
   return {

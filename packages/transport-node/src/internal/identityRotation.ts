@@ -1,4 +1,5 @@
 import { IdentityError } from "@agentweave/spiffe/IdentityError"
+import { makeReporter } from "@agentweave/spiffe/IdentityProblem"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
@@ -15,6 +16,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { IdentityFileEvent } from "../IdentityFileEvent.js"
 import type { IdentityFiles } from "./identityFiles.js"
 import { type Fault, judge, makeParser, type Parser, pathsOf, type Sources } from "./identityParts.js"
+import * as Problems from "./identityProblems.js"
 import { readSnapshot, type Snapshot } from "./identitySnapshot.js"
 import * as Watch from "./identityWatch.js"
 
@@ -108,6 +110,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Context.Tag.Service<IdentityProvider>, IdentityError, Scope.Scope> {
   const { debounce, pollInterval, sources } = settings
   const report = reporter(settings.onEvent)
+  const { problems, report: tell } = yield* makeReporter
   const judges = { parser: makeParser(), verifier: PeerVerifier.make() }
   const read = readSnapshot(files, pathsOf(sources))
 
@@ -127,7 +130,9 @@ export const make = Effect.fnUntraced(function* (
     const before = unwatched
     unwatched = failed
     for (const [directory, code] of failed) {
-      if (before.get(directory) !== code) yield* report({ _tag: "WatchFailed", directory, code })
+      if (before.get(directory) === code) continue
+      yield* tell(Problems.ofWatch(directory, code))
+      yield* report({ _tag: "WatchFailed", directory, code })
     }
   })
 
@@ -135,14 +140,18 @@ export const make = Effect.fnUntraced(function* (
     const before = exposed
     const content = seen.files.get(sources.key)?.content
     exposed = content !== undefined && Either.isRight(content) && content.right.worldReadable
-    if (exposed && !before) yield* report({ _tag: "KeyExposed", path: sources.key })
+    if (!exposed || before) return
+    yield* tell(Problems.ofExposure(sources.key))
+    yield* report({ _tag: "KeyExposed", path: sources.key })
   })
 
   const reportFaults = Effect.fnUntraced(function* (next: ReadonlyArray<Fault>, serving: X509Context) {
     const before = faults
     faults = next
-    for (const { error, key } of next) {
+    for (const fault of next) {
+      const { error, key } = fault
       if (before.some((other) => other.key === key)) continue
+      yield* tell(Problems.ofFault(fault))
       yield* report({ _tag: "IdentityRejected", reason: error.reason, description: error.description })
     }
     if (before.length > 0 && next.length === 0) {
@@ -191,6 +200,7 @@ export const make = Effect.fnUntraced(function* (
 
   return IdentityProvider.of({
     x509Context: Effect.flatMap(SubscriptionRef.get(current), unlessExpired),
-    changes: Stream.interruptWhenDeferred(current.changes, closed)
+    changes: Stream.interruptWhenDeferred(current.changes, closed),
+    problems
   })
 })
