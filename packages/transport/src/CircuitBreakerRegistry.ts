@@ -16,6 +16,7 @@ import type { CircuitBreakerMetrics } from "./CircuitBreakerMetrics.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/breakerRegistry.js"
 import * as internalConfig from "./internal/config.js"
+import { unsafeCircuitMade } from "./TransportMetrics.js"
 
 /**
  * The breakers of an application.
@@ -85,7 +86,10 @@ export const make = ({
     const clock = yield* Effect.clock
     const record = yield* optionalRecorder
     const registry = new internal.Registry(
-      (target) => forTarget?.(target) ?? config,
+      (target) => {
+        unsafeCircuitMade(target)
+        return forTarget?.(target) ?? config
+      },
       (target, from, to) => {
         // What cannot be put on record cannot keep a breaker from changing its state either.
         record({ _tag: "CircuitStateChanged", time: clock.unsafeCurrentTimeMillis(), target, from, to })

@@ -10,6 +10,7 @@ import * as Metric from "effect/Metric"
 import type { MetricPair } from "effect/MetricPair"
 import * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
+import { updateGauges } from "./internal/poolTelemetry.js"
 
 type Labels = ReadonlyArray<readonly [name: string, value: string]>
 
@@ -103,12 +104,12 @@ export const render = (pairs: ReadonlyArray<MetricPair.Untyped>): string => {
 }
 
 /**
- * All metrics of the process, rendered.
+ * All metrics of the process, rendered; the gauges of pools and retry budgets are brought up to date before.
  *
  * @since 0.1.0
  * @category rendering
  */
-export const text: Effect.Effect<string> = Effect.map(Metric.snapshot, render)
+export const text: Effect.Effect<string> = Effect.map(Effect.zipRight(updateGauges, Metric.snapshot), render)
 
 /**
  * An HTTP app that answers with all metrics of the process; mount it at `/metrics` of a server.

@@ -75,7 +75,12 @@ const options = Schema.Struct({
   /** Retries a second that are always allowed, so that a caller with few requests can retry at all. Default 10. */
   minRetriesPerSecond: Schema.optionalWith(internalConfig.NumberIn(0, 1_000_000, false), { default: () => 10 }),
   /** How long a request and a retry count, forgotten in tenths of it. Default 10 seconds. */
-  ttl: Schema.optionalWith(internalConfig.PositiveDuration, { default: () => Duration.seconds(10) })
+  ttl: Schema.optionalWith(internalConfig.PositiveDuration, { default: () => Duration.seconds(10) }),
+  /**
+   * The peer whose retries it bounds, as a SPIFFE ID: names it in the metrics `TransportMetrics.retryBudget` and
+   * `retryBudgetExhausted`. Default: it has no gauge.
+   */
+  target: Schema.optional(Schema.String)
 })
 
 /**
@@ -104,7 +109,8 @@ const decode = internalConfig.decoder("RetryBudget", options)
 export const make = (options: Options = {}): Effect.Effect<RetryBudget, InvalidConfigError> =>
   Effect.map(
     decode(options),
-    ({ minRetriesPerSecond, ratio, ttl }) => new internal.Budget(ratio, minRetriesPerSecond, Duration.toMillis(ttl))
+    ({ minRetriesPerSecond, ratio, target, ttl }) =>
+      new internal.Budget(ratio, minRetriesPerSecond, Duration.toMillis(ttl), target)
   )
 
 /**

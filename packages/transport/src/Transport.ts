@@ -81,7 +81,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const build = (peer: SpiffeId.SpiffeId) =>
     Effect.gen(function* () {
       const breaker = yield* breakers.get(peer)
-      const budget = yield* RetryBudget.make(options.retryBudget)
+      const budget = yield* RetryBudget.make({ ...options.retryBudget, target: peer })
       const policy = yield* RetryPolicy.make({ ...options.retry, budget })
       return pool.client(peer).pipe(withBreaker(breaker), RetryPolicy.withRetry(policy))
     })

@@ -85,3 +85,41 @@ it.scoped("the gauges show what all pools together hold, each cleanup interval a
     assert.deepStrictEqual(yield* held, [0, 0, 0])
   })
 )
+
+/** How many waited, and the sum of their waits in seconds, by outcome. */
+const waits = Effect.map(
+  Effect.forEach(["Leased", "Refused", "Withdrawn"], (outcome) =>
+    Metric.value(Metric.tagged(TransportMetrics.poolWait, "outcome", outcome))
+  ),
+  (states) => states.map(({ count, sum }) => [count, sum] as const)
+)
+
+it.scoped("a wait is measured from the claim until the connection, the refusal or the interruption", () =>
+  Effect.gen(function* () {
+    const before = yield* waits
+    const { pool } = yield* setup({ maxConnectionsPerTarget: 1, acquireTimeout: "8 seconds", maxWaiting: 2 })
+    const first = yield* hold(pool, a)
+    const served = yield* Effect.fork(hold(pool, a))
+    const late = yield* Effect.fork(Effect.flip(hold(pool, a)))
+    yield* settle
+    // Who finds the queue full does not wait.
+    yield* Effect.flip(hold(pool, a))
+    yield* TestClock.adjust("2 seconds")
+    yield* first.end
+    yield* Fiber.join(served)
+    const gone = yield* Effect.fork(hold(pool, a))
+    yield* TestClock.adjust("3 seconds")
+    yield* Fiber.interrupt(gone)
+    yield* TestClock.adjust("5 seconds")
+    yield* Fiber.join(late)
+    const after = yield* waits
+    assert.deepStrictEqual(
+      after.map(([count, sum], i) => [count - (before[i]?.[0] ?? 0), Math.round((sum - (before[i]?.[1] ?? 0)) * 1000)]),
+      [
+        [1, 2_000],
+        [1, 8_000],
+        [1, 3_000]
+      ]
+    )
+  })
+)

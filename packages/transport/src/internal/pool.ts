@@ -24,6 +24,7 @@ import {
   type Ticket,
   type Waiter
 } from "./poolState.js"
+import { type WaitOutcome, waited } from "./poolTelemetry.js"
 import type { Base } from "./target.js"
 
 /** A connection in a pool. It belongs to one slot for all its life. */
@@ -192,11 +193,18 @@ export class Pool<E> {
     return claim
   }
 
-  private wait(key: string, claim: Waiter<PoolLink> & { ticket: Ticket<PoolLink> | undefined }): void {
-    const deadline = this.now() + this.options.acquireTimeout
-    claim.ticket = this.state.wait(key, claim, deadline)
-    if (claim.ticket === undefined) claim.refuse("Waiting")
-    else if (!this.watching) {
+  private wait(
+    key: string,
+    claim: Waiter<PoolLink> & { ticket: Ticket<PoolLink> | undefined; waitsSince: number | undefined }
+  ): void {
+    const now = this.now()
+    claim.waitsSince = now
+    claim.ticket = this.state.wait(key, claim, now + this.options.acquireTimeout)
+    if (claim.ticket === undefined) {
+      claim.waitsSince = undefined
+      claim.refuse("Waiting")
+    }
+    if (claim.ticket !== undefined && !this.watching) {
       this.watching = true
       this.fork(this.deadlines)
     }
@@ -363,6 +371,8 @@ export class Pool<E> {
 /** A claim whose slot is granted in the moment of its fiber's interruption gives it back when it is withdrawn. */
 class PoolClaim<E, ER> implements Claim, Granted<PoolLink, E | OpenError | ER>, Waiter<PoolLink> {
   ticket: Ticket<PoolLink> | undefined = undefined
+  /** Since when it waits, as long as it does. */
+  waitsSince: number | undefined = undefined
   private slot: PoolSlot | undefined = undefined
   /** Why it was refused, if a limit was the reason. */
   private limit: Limit | undefined = undefined
@@ -385,12 +395,20 @@ class PoolClaim<E, ER> implements Claim, Granted<PoolLink, E | OpenError | ER>, 
 
   grant(slot: PoolSlot): void {
     this.slot = slot
+    this.waited("Leased")
     this.resume(this)
   }
 
   refuse(limit: Limit | undefined): void {
     this.limit = limit
+    this.waited("Refused")
     this.resume(this)
+  }
+
+  private waited(outcome: WaitOutcome): void {
+    if (this.waitsSince === undefined) return
+    waited(this.pool.now() - this.waitsSince, outcome)
+    this.waitsSince = undefined
   }
 
   take(): PoolLink | undefined {
@@ -407,6 +425,7 @@ class PoolClaim<E, ER> implements Claim, Granted<PoolLink, E | OpenError | ER>, 
   }
 
   withdraw(): void {
+    this.waited("Withdrawn")
     if (this.slot !== undefined) this.pool.settle(this.slot)
     else if (this.ticket !== undefined) this.pool.state.leave(this.ticket)
   }

@@ -3,11 +3,13 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { AuditEvent } from "../AuditEvent.js"
 import type { Leak, Stats } from "../ConnectionPool.js"
-import { pool } from "../TransportMetrics.js"
+import { pool, poolWait } from "../TransportMetrics.js"
 import { Labelled } from "./labelled.js"
+import { updateBudgets } from "./retryBudget.js"
 
 const states = ["inUse", "idle", "waiting"] as const
 const byState = new Labelled(pool, ["state"])
+const byOutcome = new Labelled(poolWait, ["outcome"])
 
 /** The gauges are of the process: they show the sum over the pools that are alive. */
 const pools = new Set<() => Stats>()
@@ -22,8 +24,14 @@ const unsafeUpdate = (): void => {
   }
 }
 
-/** Brings the gauges of all pools up to date. */
-export const updateGauges: Effect.Effect<void> = Effect.sync(unsafeUpdate)
+/** Brings the gauges of all pools up to date, and of what else changes unseen. */
+export const updateGauges: Effect.Effect<void> = Effect.zipRight(Effect.sync(unsafeUpdate), updateBudgets)
+
+/** How a wait for a connection ended. */
+export type WaitOutcome = "Leased" | "Refused" | "Withdrawn"
+
+/** Notes a wait of so many milliseconds. */
+export const waited = (millis: number, outcome: WaitOutcome): void => byOutcome.update(millis / 1000, outcome)
 
 /** Shows a pool in the gauges, brought up to date each `interval`, until the scope closes. */
 export const gauges = (stats: () => Stats, interval: Duration.Duration): Effect.Effect<void, never, Scope.Scope> =>
