@@ -3,6 +3,7 @@ import { DevAuthority, TestIdentity } from "@agentweave/testkit"
 import { type AuditEvent, AuditLog, IdentityMonitor, TransportMetrics } from "@agentweave/transport"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Metric, MetricLabel, TestClock } from "effect"
+import { Labelled } from "../src/internal/labelled.js"
 
 const count = (metric: Metric.Metric.Counter<number>, labels: Record<string, string>) =>
   Effect.map(
@@ -44,17 +45,24 @@ it.effect("what is put on record is counted, by outcome and peer", () =>
   }).pipe(Effect.provide(AuditLog.layerMemory([])))
 )
 
-it.effect("labels are bounded: from a thousand on they are counted as other", () =>
+it.effect("labels are bounded: from a thousand on they are counted as other, or not at all", () =>
   Effect.gen(function* () {
-    const record = yield* AuditLog.recorder
+    const counter = Metric.counter("labels_test_total", { incremental: true })
+    const gauge = Metric.gauge("labels_test")
+    const counted = new Labelled(counter, ["peer", "to"])
+    const shown = new Labelled(gauge, ["peer"], { beyond: "nothing" })
     for (let n = 0; n < 1_500; n++) {
-      record({ _tag: "CircuitStateChanged", time: 0, target: `spiffe://many.test/${n}`, from: "Closed", to: "Open" })
+      counted.update(1, `spiffe://many.test/${n}`, "Open")
+      shown.update(1, `spiffe://many.test/${n}`)
     }
-    expect(yield* count(TransportMetrics.circuitTransitions, { peer: "other", to: "other" })).toBeGreaterThanOrEqual(
-      500
+    expect(yield* count(counter, { peer: "spiffe://many.test/999", to: "Open" })).toBe(1)
+    expect(yield* count(counter, { peer: "other", to: "other" })).toBe(500)
+    const peers = Array.from(yield* Metric.snapshot, ({ metricKey }) => metricKey).filter(
+      ({ name }) => name === "labels_test"
     )
-    expect(yield* count(TransportMetrics.circuitTransitions, { peer: "spiffe://many.test/1499", to: "Open" })).toBe(0)
-  }).pipe(Effect.provide(AuditLog.layerMemory([])))
+    expect(peers).toHaveLength(1_000)
+    expect([shown.knows("spiffe://many.test/999"), shown.knows("spiffe://many.test/1000")]).toEqual([true, false])
+  })
 )
 
 const tags = (events: ReadonlyArray<AuditEvent.AuditEvent>) =>
