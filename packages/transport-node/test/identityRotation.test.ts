@@ -1,5 +1,6 @@
 import {
   type IdentityError,
+  IdentityProvider,
   SpiffeBundle,
   TrustDomain,
   X509Bundle,
@@ -7,8 +8,22 @@ import {
   X509Svid
 } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
+import { type AuditEvent, AuditLog, IdentityMonitor } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
-import { Chunk, Clock, Duration, Effect, Either, Fiber, Logger, Queue, Redacted, Stream, TestClock } from "effect"
+import {
+  Chunk,
+  Clock,
+  Duration,
+  Effect,
+  Either,
+  Fiber,
+  Layer,
+  Logger,
+  Queue,
+  Redacted,
+  Stream,
+  TestClock
+} from "effect"
 import type { IdentityFileEvent } from "../src/IdentityFileEvent.js"
 import type { Sources } from "../src/internal/identityParts.js"
 import { make, readOnce } from "../src/internal/identityRotation.js"
@@ -65,19 +80,30 @@ const setting = Effect.map(minted, ({ authority, first, second }) => {
 /** A provider over the files, and all that it reports. */
 const provide = Effect.fnUntraced(function* (memory: MemoryFiles, from: Sources = sources) {
   const events: Array<IdentityFileEvent> = []
+  const audit: Array<AuditEvent.AuditEvent> = []
   const provider = yield* make(memory.files, {
     sources: from,
     debounce: Duration.millis(50),
     pollInterval: Duration.seconds(5),
     onEvent: (event) => Effect.sync(() => events.push(event))
   })
+  yield* Layer.build(
+    IdentityMonitor.layer().pipe(
+      Layer.provide(Layer.succeed(IdentityProvider.IdentityProvider, provider)),
+      Layer.provide(AuditLog.layerMemory(audit))
+    )
+  )
   // The look after the watchers were opened.
   yield* TestClock.adjust(0)
   const serving = Effect.map(provider.x509Context, ({ svid }) => svid.fingerprint)
   const tags = () => events.map(({ _tag }) => _tag)
   const rejections = () =>
     events.flatMap((event) => (event._tag === "IdentityRejected" ? [`${event.reason}: ${event.description}`] : []))
-  return { provider, events, serving, tags, rejections }
+  const problems = () =>
+    audit.flatMap((event) =>
+      event._tag === "IdentityProblem" ? [`${event.problem} ${event.reason}: ${event.description}`] : []
+    )
+  return { provider, events, serving, tags, rejections, audit, problems }
 })
 
 const poll = TestClock.adjust("5 seconds")
@@ -620,6 +646,63 @@ describe("identity from files: watching and reporting", () => {
     })
   )
 
+  it.scoped(
+    "what cannot be used is in the audit log by itself, once while it lasts, and the last good one serves",
+    () =>
+      Effect.gen(function* () {
+        const { authority, first, memory, second } = yield* setting
+        const { problems, serving } = yield* provide(memory)
+        const spoil: ReadonlyArray<readonly [() => void, RegExp]> = [
+          [() => memory.set(key, keyPem(second)), /^Discarded Malformed: certificate and key .*svid.pem/],
+          [() => memory.set(certificate, "garbage"), /^Discarded Malformed: certificate and key .*svid.pem/],
+          [() => memory.set(bundle, "garbage"), /^Discarded Malformed: bundle .*bundle.pem/],
+          [() => memory.contents.delete(bundle), /^Unavailable Unavailable: bundle .*bundle.pem: .*ENOENT/]
+        ]
+        for (const [index, [change, expected]] of spoil.entries()) {
+          change()
+          for (let n = 0; n < 3; n++) yield* Effect.zipRight(poll, rest)
+          assert.lengthOf(problems(), index + 1)
+          assert.match(problems()[index] ?? "", expected)
+          assert.strictEqual(yield* serving, first.fingerprint)
+          put(memory, { svid: first, bundle: authority.bundle })
+          yield* Effect.zipRight(poll, rest)
+        }
+        assert.lengthOf(problems(), spoil.length)
+      })
+  )
+
+  it.scoped("an SVID that expires while it serves is one problem, though files and clock both say so", () =>
+    Effect.gen(function* () {
+      const { authority, memory } = yield* setting
+      put(memory, { svid: yield* authority.issue({ path: "/api", ttl: "20 seconds" }) })
+      const { problems } = yield* provide(memory)
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(
+        problems().filter((problem) => !problem.startsWith("Stale")),
+        1
+      )
+      assert.match(problems().at(-1) ?? "", /^Expired/)
+      // Another one that has expired cannot be used.
+      put(memory, { svid: yield* authority.issue({ path: "/api", validity: "Expired" }) })
+      yield* Effect.zipRight(poll, rest)
+      assert.match(problems().at(-1) ?? "", /^Discarded Expired/)
+    })
+  )
+
+  it.scoped("what was wrong before anybody watched is in the audit log too", () =>
+    Effect.gen(function* () {
+      const { memory } = yield* setting
+      memory.worldReadable.add(key)
+      memory.watchFailures.set("/id", "EMFILE")
+      const { problems } = yield* provide(memory)
+      yield* poll
+      assert.deepStrictEqual(
+        problems().map((problem) => problem.split(":")[0]),
+        ["Exposed KeyExposed", "Unavailable WatchFailed"]
+      )
+    })
+  )
+
   it.scoped("no report, error or log line holds a piece of any key", () =>
     Effect.gen(function* () {
       const { memory, first, second } = yield* setting
@@ -641,7 +724,7 @@ describe("identity from files: watching and reporting", () => {
       ]
       const failures: Array<unknown> = []
       yield* Effect.gen(function* () {
-        const { events } = yield* provide(memory)
+        const { audit, events } = yield* provide(memory)
         for (const path of [key, certificate, bundle]) {
           const good = memory.contents.get(path) ?? ""
           for (const content of spoiled) {
@@ -653,7 +736,8 @@ describe("identity from files: watching and reporting", () => {
           memory.write(path, good)
           yield* rest
         }
-        failures.push(events)
+        assert.isAbove(audit.length, 10)
+        failures.push(events, audit)
       }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
       assert.isAbove(failures.length, 20)
       const everything = `${lines.join("\n")}\n${failures.map((one) => `${one} ${JSON.stringify(one)}`).join("\n")}`

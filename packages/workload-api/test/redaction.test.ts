@@ -1,9 +1,10 @@
 import { createPrivateKey, type KeyObject } from "node:crypto"
 import { inspect } from "node:util"
+import { IdentityProvider } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { WorkloadMessage } from "@agentweave/workload-api"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Either, FastCheck, Inspectable, Logger, LogLevel, Redacted, TestClock } from "effect"
+import { Cause, Effect, Either, FastCheck, Inspectable, Logger, LogLevel, Redacted, Stream, TestClock } from "effect"
 import { leaks } from "./support/leaks.js"
 import { messageOf } from "./support/messages.js"
 import * as ScriptedAgent from "./support/scriptedAgent.js"
@@ -79,6 +80,11 @@ it.effect.prop(
       const secrets: Array<Uint8Array> = []
       yield* Effect.gen(function* () {
         const { identity, nextCall, freshness, events } = yield* ScriptedAgent.make({ initialTimeout: "1 seconds" })
+        yield* Effect.forkScoped(
+          Stream.runForEach(IdentityProvider.problems(identity), (problem) =>
+            Effect.sync(() => texts.push(...printed(problem)))
+          )
+        )
         let call = yield* nextCall
         for (const step of steps) {
           const context = yield* issuer.context()

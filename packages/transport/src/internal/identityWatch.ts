@@ -86,9 +86,9 @@ const watch = Effect.fnUntraced(function* (
 
   const noteOverdue = (context: X509Context, state: "Stale" | "Expired", event: AuditEvent) =>
     Effect.suspend(() => {
-      const state_ = `${state} ${context.svid.fingerprint}`
-      if (self.overdue === state_) return Effect.void
-      self.overdue = state_
+      const told = `${state} ${context.svid.fingerprint}`
+      if (self.overdue === told) return Effect.void
+      self.overdue = told
       return note(event)
     })
 
@@ -121,7 +121,7 @@ const watch = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       if (!isNews(log, problem)) return
       const { current } = self
-      const isClock = problem.kind === "Expired" && current !== undefined && problem.time > current.svid.notAfter
+      const isClock = problem.kind === "Expired" && current !== undefined && problem.time >= current.svid.notAfter
       yield* isClock ? noteOverdue(current, "Expired", reported(problem)) : note(reported(problem))
     })
 
@@ -137,8 +137,8 @@ const watch = Effect.fnUntraced(function* (
     Effect.retry(Schedule.spaced(resubscribeAfter)),
     Effect.ignore
   )
-  const told = Stream.runForEach(problems(identity), onProblem)
-  for (const fiber of [changes, told, Effect.forever(ticks)]) {
+  const ofSource = Stream.runForEach(problems(identity), onProblem)
+  for (const fiber of [changes, ofSource, Effect.forever(ticks)]) {
     // It is entered uninterruptibly, which is not to be handed down.
     yield* Effect.forkScoped(Effect.interruptible(fiber))
   }
