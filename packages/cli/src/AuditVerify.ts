@@ -43,12 +43,16 @@ const badSigner = (signers: ReadonlyArray<AuditFile.Signer>, bundlePem: string, 
     return Option.none<string>()
   })
 
+/** What the log itself says is missing. */
+const missing = (lost: ReadonlyArray<{ readonly from: number; readonly to: number }>): string =>
+  lost.map(({ from, to }) => `; records ${from} to ${to} are LOST: their file was taken away`).join("")
+
 const describe = (found: AuditFile.Verification): string => {
   switch (found._tag) {
     case "Intact":
-      return `intact: ${found.records} records up to number ${found.head.seq}, closed and signed by ${found.signers.map(({ ownId }) => ownId).join(", ")}`
+      return `intact: ${found.records} records up to number ${found.head.seq}, closed and signed by ${found.signers.map(({ ownId }) => ownId).join(", ")}${missing(found.lost)}`
     case "Interrupted":
-      return `in order up to record ${found.head.seq}, signed up to record ${found.signedUpTo}: ${found.description}`
+      return `in order up to record ${found.head.seq}, signed up to record ${found.signedUpTo}: ${found.description}${missing(found.lost)}`
     case "Tampered":
       return `TAMPERED at line ${found.line} (record ${found.seq}), ${found.problem}: ${found.description}`
   }

@@ -54,7 +54,12 @@ const Header = Schema.Struct({
   /** Milliseconds since the epoch. */
   time: Schema.Number,
   /** What a crash can lose at most, in milliseconds. */
-  flushWindowMillis: Schema.Number
+  flushWindowMillis: Schema.Number,
+  /**
+   * Records, from this one to that one, that were in the file before, which somebody deleted, replaced or cut short while it
+   * was being written.
+   */
+  lost: Schema.optional(Schema.Struct({ from: Schema.Number, to: Schema.Number }))
 })
 
 const Dropped = Schema.Struct({
@@ -143,6 +148,8 @@ export type Verification =
       readonly _tag: "Intact"
       readonly records: number
       readonly head: Head
+      /** Records that were taken away while the log was being written, by its own account. */
+      readonly lost: ReadonlyArray<{ readonly from: number; readonly to: number }>
       readonly signers: ReadonlyArray<Signer>
     }
   | {
@@ -151,6 +158,7 @@ export type Verification =
       readonly head: Head
       /** Sequence number of the last signed record; -1 when none is. */
       readonly signedUpTo: number
+      readonly lost: ReadonlyArray<{ readonly from: number; readonly to: number }>
       readonly signers: ReadonlyArray<Signer>
       readonly description: string
     }
@@ -188,7 +196,9 @@ export const verify = (text: string): Verification => {
   // What follows the last newline is a record torn by a crash, or nothing.
   const torn = lines.pop() ?? ""
   const signers = new Map<string, Signer>()
+  const lost: Array<{ readonly from: number; readonly to: number }> = []
   let head: Head | undefined
+  let first: number | undefined
   let signedUpTo = -1
   let final = false
   let flushWindow: number | undefined
@@ -229,6 +239,9 @@ export const verify = (text: string): Verification => {
     head = { seq: record.seq, hash: hashOf(line) }
     final = false
     if (record.header !== undefined) flushWindow = record.header.flushWindowMillis
+    first ??= record.seq
+    // Where they are in the text they are not lost: whoever took them gave them back.
+    if (record.header?.lost !== undefined && record.header.lost.from < first) lost.push(record.header.lost)
     time = record.header?.time ?? record.event?.time ?? time
     if (record.checkpoint !== undefined) {
       const problem = badSignature(before, record.checkpoint)
@@ -243,7 +256,7 @@ export const verify = (text: string): Verification => {
       final = record.checkpoint.final
     }
   }
-  const result = { records: lines.length, head: head ?? start, signers: Array.from(signers.values()) }
+  const result = { records: lines.length, head: head ?? start, lost, signers: Array.from(signers.values()) }
   if (final && torn === "") return { _tag: "Intact", ...result }
   const window = flushWindow === undefined ? "" : ` (a crash loses at most the last ${flushWindow} ms)`
   return {

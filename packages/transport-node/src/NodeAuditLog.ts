@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { type FileHandle, open, readdir, readFile, rename, truncate } from "node:fs/promises"
+import { type FileHandle, open, readdir, readFile, rename, stat, truncate } from "node:fs/promises"
 import { basename, dirname } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { X509Svid } from "@agentweave/spiffe/X509Svid"
@@ -90,6 +90,23 @@ const newestFull = (path: string): Effect.Effect<string | undefined, AuditError>
     return numbers.length === 0 ? undefined : `${path}.${Math.max(...numbers)}`
   })
 
+/** A file as the system knows it: what has the name now may be another one. */
+interface Identity {
+  readonly inode: string
+  readonly size: number
+}
+
+const identityOf = ({ dev, ino, size }: { readonly dev: bigint; readonly ino: bigint; readonly size: bigint }) => ({
+  inode: `${dev}:${ino}`,
+  size: Number(size)
+})
+
+/** What is at a path, if anything is. */
+const lookAt = (path: string): Promise<Identity | undefined> =>
+  stat(path, { bigint: true }).then(identityOf, (cause: NodeJS.ErrnoException) =>
+    cause.code === "ENOENT" ? undefined : Promise.reject(cause)
+  )
+
 const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<AuditLog["Type"], AuditError, IdentityProvider | Scope.Scope> {
@@ -120,10 +137,12 @@ const make = Effect.fnUntraced(function* (
     yield* attempt(() => rename(path, `${path}.${head.seq}`))
   })
   yield* takeOver
-  const opened = attempt(() => open(path, "a", 0o600))
-  let file: FileHandle = yield* opened
-  // What a crash left of a first record.
-  yield* attempt(() => file.truncate(0))
+  /** The file at `path` that this chain is being written to; absent when there is none yet, or it was renamed. */
+  let current: { readonly inode: string; readonly firstSeq: number } | undefined
+  /** Absent between two files, and after something went wrong there. */
+  let file: FileHandle | undefined
+  let headerIsDue = false
+  let lost: { readonly from: number; readonly to: number } | undefined
 
   /** Lines for the file, and the chain's head once they are there. */
   const compose = (contents: ReadonlyArray<AuditFile.Content>, from: AuditFile.Head) => {
@@ -141,10 +160,12 @@ const make = Effect.fnUntraced(function* (
     Effect.suspend(() => {
       const { at, text } = compose(contents, head)
       const bytes = Buffer.from(text)
+      if (file === undefined) return Effect.fail(failed(path)(new Error("it is not open")))
+      const to = file
       // One write call a batch: a record is whole or, after a crash within it, the last and torn.
-      return attempt(() => file.appendFile(bytes)).pipe(
+      return attempt(() => to.appendFile(bytes)).pipe(
         // What a failed write left is not part of the chain.
-        Effect.tapError(() => Effect.ignore(attempt(() => file.truncate(size)))),
+        Effect.tapError(() => Effect.ignore(attempt(() => to.truncate(size)))),
         Effect.zipRight(
           Effect.sync(() => {
             head = at
@@ -155,10 +176,50 @@ const make = Effect.fnUntraced(function* (
       )
     })
 
-  const header = Effect.flatMap(Clock.currentTimeMillis, (time) =>
-    write([{ header: { version: 1, time, flushWindowMillis: Duration.toMillis(flushWindow) } }])
-  )
-  yield* header
+  const shut = Effect.suspend(() => {
+    const before = file
+    file = undefined
+    return before === undefined ? Effect.void : attempt(() => before.close())
+  })
+
+  /**
+   * Makes sure that there is a file to write to, and that it is the one with the name: somebody may have deleted, replaced
+   * or cut short what was written. Then a new file goes on with the chain, and its header says what is lost; what stands in
+   * its place is kept under another name.
+   */
+  const ready: Effect.Effect<void, AuditError> = Effect.gen(function* () {
+    const found = yield* attempt(() => lookAt(path))
+    if (current !== undefined && (found?.inode !== current.inode || found.size < size)) {
+      const from = lost?.from ?? current.firstSeq
+      if (head.seq >= from) lost = { from, to: head.seq }
+      current = undefined
+      yield* Effect.ignore(shut)
+      yield* Effect.logError("the audit file was deleted, replaced or cut short, a new one is begun", { path, lost })
+    }
+    if (file === undefined) {
+      const isOurs = current !== undefined
+      if (!isOurs && found !== undefined && found.size > 0) {
+        yield* attempt(() => rename(path, `${path}.replaced.${head.seq}`))
+      }
+      const opened = yield* attempt(() => open(path, "a", 0o600))
+      file = opened
+      if (!isOurs) {
+        const { inode } = identityOf(yield* attempt(() => opened.stat({ bigint: true })))
+        current = { inode, firstSeq: head.seq + 1 }
+        size = 0
+        headerIsDue = true
+      }
+    }
+    if (!headerIsDue) return
+    const time = yield* Clock.currentTimeMillis
+    const flushWindowMillis = Duration.toMillis(flushWindow)
+    yield* write([{ header: { version: 1, time, flushWindowMillis, ...(lost === undefined ? undefined : { lost }) } }])
+    headerIsDue = false
+    lost = undefined
+  })
+  // What a crash left of a first record.
+  yield* attempt(() => truncate(path, 0).catch(() => {}))
+  yield* ready
 
   /** Signs with the newest SVID there is; without one the records stay chained and unsigned. */
   let signer: X509Svid | undefined
@@ -170,36 +231,37 @@ const make = Effect.fnUntraced(function* (
       sinceCheckpoint = 0
     })
 
+  /** Where it fails half-way, the next flush finds the file under its old name and tries again, or none and begins one. */
   const rotate = Effect.gen(function* () {
-    yield* sign(false)
-    yield* attempt(() => file.close())
+    if (sinceCheckpoint > 0) yield* sign(false)
+    yield* shut
     yield* attempt(() => rename(path, `${path}.${head.seq}`))
-    file = yield* opened
-    size = 0
-    yield* header
+    current = undefined
+    yield* ready
   })
 
   const flush: Effect.Effect<void, AuditError> = Effect.gen(function* () {
     filled.unsafeClose()
     urgent.unsafeClose()
+    yield* ready
     const events = pending
     const missing = dropped
     pending = []
     dropped = { requests: 0, others: 0 }
     const contents: Array<AuditFile.Content> = events.map((event) => ({ event }))
     if (missing.requests + missing.others > 0) contents.push({ dropped: missing })
-    if (contents.length === 0) return
-    yield* Effect.tapError(write(contents), () =>
-      Effect.sync(() => {
-        // Not written: they wait for the next try, in their order.
-        pending = events.concat(pending)
-        dropped = { requests: dropped.requests + missing.requests, others: dropped.others + missing.others }
-        filled.unsafeOpen()
-      })
-    )
+    if (contents.length > 0) {
+      yield* Effect.tapError(write(contents), () =>
+        Effect.sync(() => {
+          // Not written: they wait for the next try, in their order.
+          pending = events.concat(pending)
+          dropped = { requests: dropped.requests + missing.requests, others: dropped.others + missing.others }
+        })
+      )
+    }
     if (sinceCheckpoint >= checkpointEvery) yield* sign(false)
     if (size >= maxFileSize) yield* rotate
-  })
+  }).pipe(Effect.tapError(() => Effect.sync(() => filled.unsafeOpen())))
 
   const flushAndNote = Effect.matchEffect(Effect.uninterruptible(flush), {
     onFailure: (error) =>
@@ -223,7 +285,7 @@ const make = Effect.fnUntraced(function* (
     }).pipe(
       Effect.zipRight(Effect.suspend(() => sign(true))),
       Effect.catchAll((error) => Effect.logError("the audit file could not be closed in order", error)),
-      Effect.zipRight(Effect.ignore(attempt(() => file.close())))
+      Effect.zipRight(Effect.ignore(shut))
     )
   )
   yield* filled.await.pipe(
@@ -263,6 +325,10 @@ const make = Effect.fnUntraced(function* (
  * Events as newline-delimited JSON in a file (mode 0600), in batches. Each record carries a gapless sequence number and the
  * SHA-256 of the record before; every `checkpointEvery` records and at the end a checkpoint is signed with the workload's
  * SVID. `AuditFile.verify` tells whether a file is as it was written.
+ *
+ * A file that is deleted, replaced or cut short while it is written is noticed when the next events are: a new one goes on
+ * with the chain and says in its header which records are lost; what stood in its place is kept as
+ * `<path>.replaced.<sequence number>`. Where a full file cannot be renamed, or the next one not be opened, it is tried again.
  *
  * An existing file is continued under a new name: its chain goes on in the new one, without the record that a crash may
  * have torn at its end. Building the layer fails with

@@ -60,8 +60,10 @@ export class AuditLog extends Context.Tag("@agentweave/transport/AuditLog")<
 export const recorder: Effect.Effect<(event: AuditEvent) => AuditError | undefined, never, AuditLog> = Effect.map(
   AuditLog,
   (log) => (event) => {
-    unsafeObserve(event)
-    return log.unsafeRecord(event)
+    const error = log.unsafeRecord(event)
+    // A connection that cannot be recorded does not come to be, and its refusal is counted instead.
+    if (error === undefined || event._tag !== "ConnectionEstablished") unsafeObserve(event)
+    return error
   }
 )
 

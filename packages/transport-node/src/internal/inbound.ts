@@ -278,7 +278,7 @@ export class Inbound {
     return { side: "Server" as const, connectionId: attempt.id, address: attempt.address }
   }
 
-  private refuse(attempt: Attempt, error: HandshakeError): void {
+  private refuse(attempt: Attempt, error: HandshakeError | AuditError): void {
     if (attempt.reported) return
     attempt.reported = true
     this.options.record({
@@ -331,7 +331,6 @@ export class Inbound {
     }
     const peer = judged.right
     const now = this.now
-    attempt.reported = true
     const unrecorded = record({
       _tag: "ConnectionEstablished",
       time: now,
@@ -348,11 +347,13 @@ export class Inbound {
       durationMillis: now - attempt.startedAt
     })
     if (unrecorded !== undefined) {
+      // What was attempted has an end on record, as far as the log takes it.
+      this.refuse(attempt, unrecorded)
       socket.on("error", () => {})
       socket.destroy()
-      this.gone()
       return false
     }
+    attempt.reported = true
     // The age is jittered; the certificates' end is not, for it is the limit and not a habit.
     const life = {
       agesAt: now + maxAgeMillis * (1 - jitter * this.options.random()),

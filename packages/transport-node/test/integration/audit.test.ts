@@ -1,4 +1,15 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe"
@@ -6,7 +17,7 @@ import { DevAuthority } from "@agentweave/testkit"
 import { type AuditEvent, AuditLog } from "@agentweave/transport"
 import { AuditFile, NodeAuditLog } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
-import { Context, Effect, Exit, Layer, Scope, TestClock } from "effect"
+import { Context, Effect, Exit, Layer, Logger, LogLevel, Scope, TestClock } from "effect"
 
 const refused = (n: number): AuditEvent.AuditEvent => ({
   _tag: "PoolExhausted",
@@ -149,4 +160,84 @@ it.scoped("a file that cannot be opened is a typed error", () =>
     const error = yield* Effect.flip(withLog({ path }, () => Effect.void))
     expect(error).toMatchObject({ _tag: "AuditError", reason: "Failed" })
   })
+)
+
+/** Lets the flush window pass until it is so: the writes are the system's, and not on the test's clock. */
+const until = (isSo: () => boolean): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    for (let turn = 0; turn < 2_000; turn++) {
+      if (isSo()) return
+      yield* TestClock.adjust("100 millis")
+      yield* Effect.promise(() => new Promise(setImmediate))
+    }
+    return yield* Effect.dieMessage("expected it to be so by now")
+  })
+
+const read = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") : "")
+
+const quiet = Logger.minimumLogLevel(LogLevel.None)
+
+const replace = (path: string) => {
+  rmSync(path)
+  writeFileSync(path, "another file")
+}
+
+for (const [what, harm] of [
+  ["deleted", (path: string) => rmSync(path)],
+  ["moved away", (path: string) => renameSync(path, `${path}.taken`)],
+  ["replaced", replace],
+  ["cut short", (path: string) => truncateSync(path, 40)]
+] as const) {
+  it.scoped(`a file that is ${what} while it is written is noticed, and the next one says what is lost`, () =>
+    Effect.gen(function* () {
+      const path = join(yield* folder, "audit.ndjson")
+      yield* withLog({ path }, (log) =>
+        Effect.gen(function* () {
+          log.unsafeRecord(refused(1))
+          log.unsafeRecord(refused(2))
+          yield* until(() => count(read(path), "PoolExhausted") === 2)
+          const first = read(path)
+          harm(path)
+          log.unsafeRecord(refused(3))
+          yield* until(() => count(read(path), "PoolExhausted") === 1)
+          // The new file goes on with the chain: put behind the old one it is whole again.
+          expect(AuditFile.verify(first + read(path))).toMatchObject({ _tag: "Interrupted", lost: [] })
+          log.unsafeRecord(refused(4))
+        })
+      )
+      const found = AuditFile.verify(read(path))
+      expect(found).toMatchObject({ _tag: "Intact", lost: [{ from: 0, to: 2 }] })
+      expect(count(read(path), "PoolExhausted")).toBe(2)
+      if (what === "replaced") expect(read(`${path}.replaced.2`)).toBe("another file")
+      // A log that is made for it afterwards goes on.
+      yield* withLog({ path }, () => Effect.void)
+    }).pipe(Effect.provide(quiet))
+  )
+}
+
+it.scoped("a full file that cannot be renamed is tried again, and nothing of the chain is missing", () =>
+  Effect.gen(function* () {
+    const dir = yield* folder
+    const path = join(dir, "audit.ndjson")
+    // The header, one event and a checkpoint: that is where the first file ends.
+    const obstacle = `${path}.2`
+    yield* withLog({ path, maxFileSize: 1 }, (log) =>
+      Effect.gen(function* () {
+        mkdirSync(obstacle)
+        expect(log.unsafeRecord(refused(1))).toBeUndefined()
+        yield* until(() => count(read(path), "PoolExhausted") === 1)
+        // Until the failure is known, events are taken.
+        yield* until(() => log.unsafeRecord(refused(2)) !== undefined)
+        rmdirSync(obstacle)
+        yield* until(() => log.unsafeRecord(refused(3)) === undefined)
+        yield* until(() => readdirSync(dir).length >= 3)
+      })
+    )
+    const files = readdirSync(dir)
+      .filter((name) => name !== "audit.ndjson")
+      .sort((a, b) => Number(a.split(".").at(-1)) - Number(b.split(".").at(-1)))
+    const all = [...files, "audit.ndjson"].map((name) => read(join(dir, name))).join("")
+    expect(AuditFile.verify(all)).toMatchObject({ _tag: "Intact", lost: [] })
+    expect(count(all, "PoolExhausted")).toBeGreaterThanOrEqual(2)
+  }).pipe(Effect.provide(quiet))
 )
