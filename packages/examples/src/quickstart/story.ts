@@ -1,6 +1,6 @@
 /** What the processes of the quickstart tell each other, and how it is printed. */
 import { SpiffeId } from "@agentweave/spiffe"
-import { AuditEvent, AuditLog } from "@agentweave/transport"
+import { AuditEvent, AuditLog, IdentityMonitor } from "@agentweave/transport"
 import { NodeAuditLog } from "@agentweave/transport-node"
 import { Effect, Layer } from "effect"
 
@@ -68,6 +68,12 @@ export const auditLine = (event: AuditEvent.AuditEvent): string => {
       return `${event.connectionId} ${event._tag === "RequestStarted" ? "request" : "response"} ${event.method} ${event.path}`
     case "CircuitStateChanged":
       return `circuit ${short(event.target)}: ${event.from} -> ${yellow(event.to)}`
+    case "SvidRotated":
+      return `own SVID ${green("in use")}  ${short(event.ownId)} until ${new Date(event.notAfter).toISOString()}`
+    case "BundleRotated":
+      return `bundle ${short(event.trustDomain)}: ${event.authorities} authorities`
+    case "IdentityProblem":
+      return `own identity ${red(event.problem.toLowerCase())}: ${event.description}`
     default:
       return event._tag
   }
@@ -83,8 +89,13 @@ const layerLines = (who: string): Layer.Layer<AuditLog.AuditLog> =>
     }
   })
 
-/** The audit log of a quickstart process: lines on the screen, and a file that shows when it was tampered with. */
-export const layerAudit = (who: string) => {
+/**
+ * The audit log of a quickstart process: lines on the screen, and a file that shows when it was tampered with. What becomes
+ * of the process's own identity is in it too.
+ */
+export const layerAudit = (who: string) => Layer.provideMerge(IdentityMonitor.layer(), layerSinks(who))
+
+const layerSinks = (who: string) => {
   const folder = process.env["QUICKSTART_AUDIT"]
   return folder === undefined
     ? layerLines(who)
