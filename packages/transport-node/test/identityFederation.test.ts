@@ -1,4 +1,6 @@
 import {
+  IdentityError,
+  IdentityProblem,
   IdentityProvider,
   PeerVerificationError,
   SpiffeBundle,
@@ -7,7 +9,7 @@ import {
   type X509Context
 } from "@agentweave/spiffe"
 import { DevAuthority, TestIdentity } from "@agentweave/testkit"
-import { AuditLog } from "@agentweave/transport"
+import { type AuditEvent, AuditLog, IdentityMonitor } from "@agentweave/transport"
 import { BundleEndpoint, type BundleEndpointEvent, FederatedBundles } from "@agentweave/transport-node"
 import { HttpClientError, HttpClientRequest, HttpClientResponse } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
@@ -645,6 +647,90 @@ describe("FederatedBundles.layer: options", () => {
         [{}, /accepted/]
       ]
       for (const [options, expected] of cases) assert.match(yield* refused(options), expected, JSON.stringify(options))
+    })
+  )
+})
+
+describe("federated bundles: what goes wrong is in the audit log by itself", () => {
+  const audit = Effect.fnUntraced(function* (...providers: ReadonlyArray<IdentityProvider.IdentityProvider["Type"]>) {
+    const events: Array<AuditEvent.AuditEvent> = []
+    const log = yield* Layer.build(AuditLog.layerMemory(events))
+    for (const provider of providers) {
+      yield* IdentityMonitor.make().pipe(
+        Effect.provideService(IdentityProvider.IdentityProvider, provider),
+        Effect.provide(log)
+      )
+    }
+    yield* TestClock.adjust(0)
+    return () =>
+      events.flatMap((event) =>
+        // Time alone makes the SVID overdue.
+        event._tag === "IdentityProblem" && event.reason !== undefined
+          ? [`${event.problem} ${event.reason}: ${event.description}`]
+          : []
+      )
+  })
+
+  it.scoped("once while it lasts, also what happened while the layer was built, and the last good bundle stays", () =>
+    Effect.gen(function* () {
+      const { first, second } = yield* minted
+      const pages = new Web(down)
+      const { generation, provider } = yield* federate(pages)
+      const problems = yield* audit(provider)
+      yield* TestClock.adjust("1 hour")
+      assert.lengthOf(problems(), 1)
+      assert.match(
+        problems()[0] ?? "",
+        /^Unavailable Unreachable: bundle of partner.example at https:\/\/bundles.partner.example\/bundle.json: .*ECONNREFUSED/
+      )
+      pages.set(answer(document(first, { sequence: 2n })))
+      yield* TestClock.adjust("5 minutes")
+      assert.strictEqual(yield* generation, first.generation)
+      const spoil: ReadonlyArray<readonly [Answer, RegExp]> = [
+        [answer("garbage"), /^Discarded Malformed: /],
+        [answer(document(second, { sequence: 1n })), /^Discarded SequenceRegressed: .*expected a sequence number/],
+        [answer("", { status: 503 }), /^Unavailable Status: .*503/],
+        [down, /^Unavailable Unreachable: /]
+      ]
+      for (const [index, [page, expected]] of spoil.entries()) {
+        pages.set(page)
+        yield* TestClock.adjust("15 minutes")
+        assert.lengthOf(problems(), index + 2)
+        assert.match(problems()[index + 1] ?? "", expected)
+        assert.strictEqual(yield* generation, first.generation)
+      }
+      pages.set(answer(document(first, { sequence: 2n })))
+      yield* TestClock.adjust("5 minutes")
+      pages.set(down)
+      yield* TestClock.adjust("15 minutes")
+      assert.lengthOf(problems(), 6)
+    })
+  )
+
+  it.scoped("with the problems of the identity below it, once though both are watched", () =>
+    Effect.gen(function* () {
+      const { context, first } = yield* minted
+      const identity = yield* TestIdentity.make(context)
+      const { problems: told, report } = yield* IdentityProblem.makeReporter
+      const below = { ...identity.provider, problems: told }
+      const { provider } = yield* federate(new Web(answer(document(first))), {
+        identity: { ...identity, provider: below }
+      })
+      const problems = yield* audit(provider, below)
+      yield* report({ kind: "Withdrawn", reason: "Withdrawn", description: "no identity issued" })
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(problems(), ["Withdrawn Withdrawn: no identity issued"])
+    })
+  )
+
+  it.scoped("with the losses of one that tells none", () =>
+    Effect.gen(function* () {
+      const { first } = yield* minted
+      const { identity, provider } = yield* federate(new Web(answer(document(first))))
+      const problems = yield* audit(provider)
+      yield* identity.fail(new IdentityError.IdentityError({ reason: "Withdrawn", description: "no identity issued" }))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(problems(), ["Withdrawn Withdrawn: no identity issued"])
     })
   )
 })

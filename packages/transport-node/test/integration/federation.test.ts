@@ -5,7 +5,7 @@ import type { TLSSocket } from "node:tls"
 import { IdentityProvider, SpiffeBundle, TrustDomain, X509Bundle } from "@agentweave/spiffe"
 import { type Credentials, DevAuthority, TestIdentity } from "@agentweave/testkit"
 import type { AuditEvent } from "@agentweave/transport"
-import { AuditLog } from "@agentweave/transport"
+import { AuditLog, IdentityMonitor } from "@agentweave/transport"
 import { type BundleEndpoint, type BundleEndpointEvent, FederatedBundles } from "@agentweave/transport-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Queue, Redacted, type Scope, TestClock } from "effect"
@@ -85,6 +85,7 @@ const federate = Effect.fnUntraced(function* (
     ...options
   }).pipe(Layer.provide(identity.layer), Layer.provide(AuditLog.layerMemory(audit)), Layer.build)
   const provider = yield* Effect.provide(IdentityProvider.IdentityProvider, services)
+  yield* IdentityMonitor.make().pipe(Effect.provide(services), Effect.provide(AuditLog.layerMemory(audit)))
   const generation = Effect.map(provider.x509Context, ({ bundles }) => bundles.bundles.get(partner)?.generation)
   /** What the next attempt came to, as one text. */
   const outcome = Effect.map(Queue.take(events), (event) =>
@@ -107,7 +108,7 @@ describe("https_web", () => {
   quiet("a bundle from an endpoint whose certificate is the host's", () =>
     Effect.gen(function* () {
       const { endpoint, foreign, publisher, webAuthorities } = yield* setting
-      const { generation, outcome, refresh } = yield* federate(endpoint, { webAuthorities })
+      const { audit, generation, outcome, refresh } = yield* federate(endpoint, { webAuthorities })
       assert.strictEqual(yield* outcome, "fetched 1")
       assert.strictEqual(yield* generation, foreign.bundle.generation)
       const rotated = yield* foreign.rotateRoot()
@@ -117,6 +118,14 @@ describe("https_web", () => {
       publisher.publish(document(foreign.bundle, 1n))
       assert.match(yield* refresh, /^SequenceRegressed/)
       assert.strictEqual(yield* generation, rotated.bundle.generation)
+      publisher.publish("garbage")
+      assert.match(yield* refresh, /^Malformed/)
+      assert.match(yield* refresh, /^Malformed/)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(
+        audit.flatMap((event) => (event._tag === "IdentityProblem" ? [`${event.problem} ${event.reason}`] : [])),
+        ["Discarded SequenceRegressed", "Discarded Malformed"]
+      )
       const [request] = publisher.requests
       assert.strictEqual(request?.headers.accept, "application/json")
       assert.isUndefined(request?.headers["traceparent"])
