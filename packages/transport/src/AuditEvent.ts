@@ -1,5 +1,8 @@
 /**
- * What the transport leaves on record. Every event is a plain value with a stable JSON form.
+ * What the transport leaves on record. Every event is a plain value with a stable JSON form: the one line that the
+ * documentation of each shows, as `JSON.stringify` makes it. Names of fields and literals stay as they are; fields and
+ * literals may be added. Times are milliseconds since the epoch, durations milliseconds. In the audit file it is the
+ * `event` of its record.
  *
  * @since 0.1.0
  */
@@ -21,6 +24,10 @@ const common = {
 /**
  * A connection is about to be opened (client) or was accepted by the listener (server); no byte was exchanged.
  *
+ * ```json
+ * {"_tag":"ConnectionAttempted","time":1767225600000,"side":"Client","connectionId":"c1","address":"10.0.0.7:8443","expectedId":"spiffe://example.org/api"}
+ * ```
+ *
  * @since 0.1.0
  * @category models
  */
@@ -32,6 +39,10 @@ export const ConnectionAttempted = Schema.TaggedStruct("ConnectionAttempted", {
 
 /**
  * The TLS handshake succeeded and the peer passed the gate.
+ *
+ * ```json
+ * {"_tag":"ConnectionEstablished","time":1767225600005,"side":"Client","connectionId":"c1","address":"10.0.0.7:8443","peerId":"spiffe://example.org/api","peerSerialNumber":"5f2a","peerFingerprint":"14c2529eb4498c5d1ffd6915d05bf58a91bdda796af59f41d480d11c099d0479","ownId":"spiffe://example.org/web","ownSerialNumber":"61c0","ownFingerprint":"4b5e57f6eb2f42b9039b3d1e13929295f231749c510cbe341cd68036d9af97e2","bundleGeneration":"1e6ed65d77d6364e","tlsVersion":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","durationMillis":5}
+ * ```
  *
  * @since 0.1.0
  * @category models
@@ -52,6 +63,10 @@ export const ConnectionEstablished = Schema.TaggedStruct("ConnectionEstablished"
 
 /**
  * The connection was refused, by us or by the peer, or never came to be.
+ *
+ * ```json
+ * {"_tag":"ConnectionRefused","time":1767225600004,"side":"Client","connectionId":"c2","address":"10.0.0.8:8443","expectedId":"spiffe://example.org/api","actualId":"spiffe://example.org/other","error":"PeerVerificationError","reason":"UnexpectedPeer","description":"expected spiffe://example.org/api, the peer is spiffe://example.org/other","durationMillis":4}
+ * ```
  *
  * @since 0.1.0
  * @category models
@@ -104,6 +119,10 @@ export type CloseReason = typeof CloseReason.Type
 /**
  * An established connection ended.
  *
+ * ```json
+ * {"_tag":"ConnectionClosed","time":1767225660000,"side":"Client","connectionId":"c1","address":"10.0.0.7:8443","peerId":"spiffe://example.org/api","reason":"Idle","requests":12,"bytesRead":20480,"bytesWritten":4096,"durationMillis":59995}
+ * ```
+ *
  * @since 0.1.0
  * @category models
  */
@@ -120,6 +139,10 @@ export const ConnectionClosed = Schema.TaggedStruct("ConnectionClosed", {
 /**
  * A request was handed to its connection (client), or arrived on one (server). The path is without its query.
  *
+ * ```json
+ * {"_tag":"RequestStarted","time":1767225600010,"side":"Client","connectionId":"c1","address":"10.0.0.7:8443","requestId":"r1","traceId":"0af7651916cd43dd8448eb211c80319c","peerId":"spiffe://example.org/api","method":"GET","path":"/invoices/42","attempt":1}
+ * ```
+ *
  * @since 0.1.0
  * @category models
  */
@@ -127,7 +150,10 @@ export const RequestStarted = Schema.TaggedStruct("RequestStarted", {
   ...common,
   /** Unique within the process. */
   requestId: Schema.String,
-  /** The trace the request belongs to, where there is one. */
+  /**
+   * The trace the request belongs to, where there is one. A trace that began with the request at the server is first in
+   * `RequestEnded`.
+   */
   traceId: Schema.optional(Schema.String),
   peerId: Schema.String,
   method: Schema.String,
@@ -138,6 +164,10 @@ export const RequestStarted = Schema.TaggedStruct("RequestStarted", {
 
 /**
  * A request ended: its response was received (client) or sent (server) whole, or it failed.
+ *
+ * ```json
+ * {"_tag":"RequestEnded","time":1767225600022,"side":"Client","connectionId":"c1","address":"10.0.0.7:8443","requestId":"r1","traceId":"0af7651916cd43dd8448eb211c80319c","peerId":"spiffe://example.org/api","method":"GET","path":"/invoices/42","attempt":1,"status":200,"durationMillis":12}
+ * ```
  *
  * @since 0.1.0
  * @category models
@@ -165,6 +195,10 @@ const identity = {
 /**
  * A new SVID is in use.
  *
+ * ```json
+ * {"_tag":"SvidRotated","time":1767225600000,"ownId":"spiffe://example.org/web","serialNumber":"61c1","fingerprint":"146d3146edc9c8f1640fdac0e4919b013daf8f409d1900ecc89f65d51b45a9f3","notAfter":1767229200000}
+ * ```
+ *
  * @since 0.1.0
  * @category models
  */
@@ -179,6 +213,10 @@ export const SvidRotated = Schema.TaggedStruct("SvidRotated", {
 
 /**
  * A trust domain's bundle was added, changed or (with `generation` absent) removed.
+ *
+ * ```json
+ * {"_tag":"BundleRotated","time":1767225600000,"trustDomain":"example.org","generation":"de04a852d56f7479","authorities":2}
+ * ```
  *
  * @since 0.1.0
  * @category models
@@ -200,6 +238,10 @@ export const BundleRotated = Schema.TaggedStruct("BundleRotated", {
  * - `Unavailable`: the source cannot be asked or read; what it delivered last goes on serving until it expires.
  * - `Exposed`: others may have seen the private key.
  *
+ * ```json
+ * {"_tag":"IdentityProblem","time":1767225600000,"problem":"Withdrawn","reason":"Withdrawn","description":"expected an identity, the source took it back"}
+ * ```
+ *
  * @since 0.1.0
  * @category models
  */
@@ -214,6 +256,10 @@ export const IdentityProblem = Schema.TaggedStruct("IdentityProblem", {
 /**
  * The pool refused a lease.
  *
+ * ```json
+ * {"_tag":"PoolExhausted","time":1767225600000,"targetId":"spiffe://example.org/api","limit":"Target","maxConnections":10}
+ * ```
+ *
  * @since 0.1.0
  * @category models
  */
@@ -226,6 +272,10 @@ export const PoolExhausted = Schema.TaggedStruct("PoolExhausted", {
 
 /**
  * A lease is held longer than the pool's leak threshold.
+ *
+ * ```json
+ * {"_tag":"LeaseLeaked","time":1767225600000,"targetId":"spiffe://example.org/api","heldMillis":60000,"origin":"invoices"}
+ * ```
  *
  * @since 0.1.0
  * @category models
@@ -240,6 +290,10 @@ export const LeaseLeaked = Schema.TaggedStruct("LeaseLeaked", {
 
 /**
  * A circuit breaker changed its state.
+ *
+ * ```json
+ * {"_tag":"CircuitStateChanged","time":1767225600000,"target":"spiffe://example.org/api","from":"Closed","to":"Open"}
+ * ```
  *
  * @since 0.1.0
  * @category models
