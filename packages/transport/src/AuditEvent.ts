@@ -41,7 +41,7 @@ export const ConnectionAttempted = Schema.TaggedStruct("ConnectionAttempted", {
  * The TLS handshake succeeded and the peer passed the gate.
  *
  * ```json
- * {"_tag":"ConnectionEstablished","time":1767225600005,"side":"Client","connectionId":"c1","address":"10.0.0.7:8443","peerId":"spiffe://example.org/api","peerSerialNumber":"5f2a","peerFingerprint":"14c2529eb4498c5d1ffd6915d05bf58a91bdda796af59f41d480d11c099d0479","ownId":"spiffe://example.org/web","ownSerialNumber":"61c0","ownFingerprint":"4b5e57f6eb2f42b9039b3d1e13929295f231749c510cbe341cd68036d9af97e2","bundleGeneration":"1e6ed65d77d6364e","tlsVersion":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","durationMillis":5}
+ * {"_tag":"ConnectionEstablished","time":1767225600005,"side":"Client","connectionId":"c1","address":"10.0.0.7:8443","peerId":"spiffe://example.org/api","peerSerialNumber":"5f2a","peerFingerprint":"14c2529eb4498c5d1ffd6915d05bf58a91bdda796af59f41d480d11c099d0479","ownId":"spiffe://example.org/web","ownSerialNumber":"61c0","ownFingerprint":"4b5e57f6eb2f42b9039b3d1e13929295f231749c510cbe341cd68036d9af97e2","bundleGeneration":"1e6ed65d77d6364eeaed5a745ba5c4985ae2b700dd85d7cf7f027bdf294a33fc","tlsVersion":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","durationMillis":5}
  * ```
  *
  * @since 0.1.0
@@ -215,7 +215,7 @@ export const SvidRotated = Schema.TaggedStruct("SvidRotated", {
  * A trust domain's bundle was added, changed or (with `generation` absent) removed.
  *
  * ```json
- * {"_tag":"BundleRotated","time":1767225600000,"trustDomain":"example.org","generation":"de04a852d56f7479","authorities":2}
+ * {"_tag":"BundleRotated","time":1767225600000,"trustDomain":"example.org","generation":"de04a852d56f747934fc3eeb0c50c85ac7a3738984febb0e94b49a8b277d7377","authorities":2}
  * ```
  *
  * @since 0.1.0
