@@ -17,14 +17,14 @@ interface Load {
   readonly failures: Array<string>
 }
 
-/** Requests from 16 fibers until interrupted; a failed one is noted, and the load goes on. */
-const steadily = (client: HttpClient.HttpClient.With<unknown>, load: Load) => {
+/** Each of 16 fibers starts a request at every interval, until interrupted; a failed one is noted, and the load goes on. */
+const steadily = (client: HttpClient.HttpClient.With<unknown>, load: Load, interval: Duration.DurationInput) => {
   const request = Effect.flatMap(client.get("/"), ({ text }) => text as Effect.Effect<string, unknown>)
   const noted = Effect.match(request, {
     onFailure: (error) => void load.failures.push(String(error)),
     onSuccess: () => void load.served++
   })
-  return Effect.replicateEffect(Effect.repeat(noted, Schedule.spaced("3 millis")), 16, { concurrency: 16 })
+  return Effect.replicateEffect(Effect.repeat(noted, Schedule.fixed(interval)), 16, { concurrency: 16 })
 }
 
 const every = (interval: Duration.DurationInput, effect: Effect.Effect<unknown, unknown>) =>
@@ -98,16 +98,18 @@ describe("a rotation every 100 ms on both sides, under load", () => {
       })
       yield* rotate(serverIdentity, "/server")
       yield* rotate(clientIdentity, "/client")
-      const requests = yield* Effect.fork(steadily(pooled, load))
+      // 1,230 requests a second.
+      const requests = yield* Effect.fork(steadily(pooled, load, "13 millis"))
       yield* Effect.sleep("1 second")
       yield* Effect.all([forget(client.log), forget(server.log)])
       const before = yield* heap
       yield* Effect.sleep("4 seconds")
-      // A busy machine is given the time it needs.
-      yield* Effect.repeat(Effect.sleep("50 millis"), { until: () => load.served > 100 })
+      // A busy machine serves fewer, and is given the time it needs for half of them.
+      yield* Effect.repeat(Effect.sleep("50 millis"), { until: () => load.served >= 3_000 })
       yield* Fiber.interrupt(requests)
 
       expect(load.failures).toEqual([])
+      expect(load.served).toBeGreaterThanOrEqual(3_000)
       expect(rotated.length).toBeGreaterThan(40)
       expect(open(client.log)).toBeLessThanOrEqual(connections)
       expect(open(server.log)).toBeLessThanOrEqual(connections)
@@ -143,7 +145,7 @@ describe("a roll-over of the CA, under load", () => {
     const next = yield* both.retireOldRoots
     const { client, clientIdentity, pooled, server, serverIdentity } = yield* setup(old)
     const load: Load = { served: 0, failures: [] }
-    const requests = yield* Effect.fork(steadily(pooled, load))
+    const requests = yield* Effect.fork(steadily(pooled, load, "20 millis"))
     const step = Effect.sleep("200 millis")
     // All connections there will be rest on the old root.
     yield* client.log.nth("ConnectionEstablished", connections - 1)
