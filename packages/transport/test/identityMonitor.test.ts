@@ -137,6 +137,7 @@ describe("one watch for all", () => {
       yield* Effect.scoped(
         Effect.gen(function* () {
           yield* monitor(provider, log)
+          yield* monitor(provider, log)
           yield* report(garbage)
           yield* TestClock.adjust(0)
         })
