@@ -19,15 +19,16 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { NodeConnection } from "./internal/connection.js"
+import { tooSlow } from "./internal/errors.js"
 import { handshake } from "./internal/handshake.js"
+import { HandshakeLimit, type Leave } from "./internal/handshakeLimit.js"
 import * as Sweeper from "./internal/sweeper.js"
 import { SecureContexts } from "./internal/tls.js"
 
@@ -41,7 +42,7 @@ const jitter = 0.1
 const addressOf = (host: string, port: number): string => (isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`)
 
 /** How a failed attempt stands in the audit log. */
-const refusal = (cause: Cause.Cause<TransportError>) =>
+const refusal = (cause: Cause.Cause<TransportError | AuditError>) =>
   Option.match(Cause.failureOption(cause), {
     onNone: () => ({
       actualId: null,
@@ -58,6 +59,16 @@ const refusal = (cause: Cause.Cause<TransportError>) =>
     })
   })
 
+/** An attempt to connect, and what it holds on to so far. */
+interface Started {
+  /** Milliseconds since the epoch. */
+  readonly time: number
+  readonly address: string
+  readonly common: { readonly side: "Client"; readonly connectionId: string; readonly address: string }
+  socket: TLSSocket | undefined
+  leave: Leave | undefined
+}
+
 /** How soon a lost stream of identity changes is asked for again. */
 const resubscribeAfter = "250 millis"
 
@@ -69,6 +80,7 @@ const make = Effect.gen(function* () {
   const now = () => clock.unsafeCurrentTimeMillis()
   const verifier = PeerVerifier.make()
   const contexts = new SecureContexts()
+  const limit = new HandshakeLimit(sweeper)
   const live = new Map<NodeConnection, PeerMatcher.PeerMatcher>()
   let nextId = 0
 
@@ -76,12 +88,13 @@ const make = Effect.gen(function* () {
     verifier.verify({ chain: peer.chain, bundles, matcher, purpose: "ServerAuth", now: now() })
 
   /** The attempt itself: everything up to the verified peer. */
-  const attempt = Effect.fnUntraced(function* (
-    options: ConnectOptions,
-    address: string,
-    onSocket: (socket: TLSSocket) => void
-  ) {
+  const attempt = Effect.fnUntraced(function* (options: ConnectOptions, at: Started) {
     const { config, matcher } = options
+    const timeoutMillis = Duration.toMillis(config.connectTimeout)
+    const deadline = at.time + timeoutMillis
+    // Taken before the identity is looked at: whoever waits is to use the newest.
+    at.leave =
+      limit.tryEnter() ?? (yield* limit.enter(deadline, () => tooSlow({ address: at.address, matcher, timeoutMillis })))
     const context = yield* identity.x509Context
     // Our own SVID passes the gate its peers will put it through; the verifier remembers the answer.
     yield* X509Svid.validate(context.svid, {
@@ -105,11 +118,14 @@ const make = Effect.gen(function* () {
     const peer = yield* handshake({
       host: options.host,
       port: options.port,
-      address,
-      timeoutMillis: Duration.toMillis(config.connectTimeout),
+      address: at.address,
+      timeoutMillis,
+      deadline,
       sweeper,
       secureContext,
-      onSocket,
+      onSocket: (socket) => {
+        at.socket = socket
+      },
       verifier,
       bundles: context.bundles,
       matcher,
@@ -119,110 +135,122 @@ const make = Effect.gen(function* () {
     return { context, peer }
   })
 
-  const connect = (options: ConnectOptions): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> =>
-    Effect.uninterruptibleMask(
-      Effect.fnUntraced(function* (restore) {
-        const { config, matcher } = options
-        const address = addressOf(options.host, options.port)
-        const expectedId = PeerMatcher.describe(matcher)
-        const startedAt = now()
-        const common = { side: "Client" as const, connectionId: `c${++nextId}`, address }
-        const unrecorded = record({ _tag: "ConnectionAttempted", time: startedAt, ...common, expectedId })
-        if (unrecorded !== undefined) return yield* unrecorded
+  /** An attempt that came to nothing is off the wire and on record before anybody hears of it. */
+  const refused = (
+    options: ConnectOptions,
+    at: Started,
+    cause: Cause.Cause<TransportError | AuditError>
+  ): Effect.Effect<never, TransportError | AuditError> => {
+    at.socket?.destroy()
+    const endedAt = now()
+    const unrecorded = record({
+      _tag: "ConnectionRefused",
+      time: endedAt,
+      ...at.common,
+      expectedId: PeerMatcher.describe(options.matcher),
+      ...refusal(cause),
+      durationMillis: endedAt - at.time
+    })
+    return unrecorded ?? Effect.failCause(cause)
+  }
 
-        let socket: TLSSocket | undefined
-        const made = yield* Effect.exit(
-          restore(
-            attempt(options, address, (made) => {
-              socket = made
-            })
-          )
-        )
-        const part = 1 - jitter * (yield* Random.next)
-        // Bundles that changed during the handshake were not asked about it: it was not among the live connections yet.
-        const newest = Exit.isSuccess(made) ? yield* Effect.option(identity.x509Context) : Option.none()
-        const exit = Exit.flatMap(made, ({ context, peer }) =>
-          Option.isNone(newest) || newest.value === context
-            ? made
-            : Either.match(verify(peer, matcher, newest.value), { onLeft: Exit.fail, onRight: () => made })
-        )
-        const endedAt = now()
-        if (exit._tag === "Failure" || socket === undefined) {
-          socket?.destroy()
-          const cause = exit._tag === "Failure" ? exit.cause : Cause.empty
-          const error = record({
-            _tag: "ConnectionRefused",
-            time: endedAt,
-            ...common,
-            expectedId,
-            ...refusal(cause),
-            durationMillis: endedAt - startedAt
-          })
-          return yield* error ?? Effect.failCause(cause)
-        }
-
-        const { context, peer } = exit.value
-        const { svid } = context
-        const maxAge =
-          config.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(config.maxConnectionAge)
-        const notEstablished = record({
-          _tag: "ConnectionEstablished",
-          time: endedAt,
+  /** A verified peer becomes a live connection, and is on record as one, or is refused after all. */
+  const established = Effect.fnUntraced(function* (
+    options: ConnectOptions,
+    at: Started,
+    { context, peer }: { readonly context: X509Context; readonly peer: PeerVerifier.VerifiedPeer }
+  ) {
+    const { config, matcher } = options
+    const { common, socket } = at
+    const part = 1 - jitter * (yield* Random.next)
+    // Bundles that changed during the handshake were not asked about it: it was not among the live connections yet.
+    const newest = yield* Effect.option(identity.x509Context)
+    if (Option.isSome(newest) && newest.value !== context) {
+      const again = verify(peer, matcher, newest.value)
+      if (Either.isLeft(again)) return yield* refused(options, at, Cause.fail(again.left))
+    }
+    if (socket === undefined) return yield* refused(options, at, Cause.empty)
+    const endedAt = now()
+    const { svid } = context
+    const tlsVersion = socket.getProtocol() ?? "unknown"
+    const cipher = socket.getCipher()
+    const unrecorded = record({
+      _tag: "ConnectionEstablished",
+      time: endedAt,
+      ...common,
+      peerId: peer.spiffeId,
+      peerSerialNumber: peer.serialNumber,
+      peerFingerprint: peer.fingerprint,
+      ownId: svid.spiffeId,
+      ownSerialNumber: svid.serialNumber,
+      ownFingerprint: svid.fingerprint,
+      bundleGeneration: peer.bundleGeneration,
+      tlsVersion,
+      cipher: cipher.name,
+      durationMillis: endedAt - at.time
+    })
+    if (unrecorded !== undefined) {
+      return yield* refused(options, at, Cause.fail(unrecorded))
+    }
+    const maxAge =
+      config.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(config.maxConnectionAge)
+    const connection: NodeConnection = new NodeConnection({
+      id: common.connectionId,
+      socket,
+      host: options.host,
+      port: options.port,
+      address: at.address,
+      peer,
+      ownId: svid.spiffeId,
+      timeoutMillis: Duration.toMillis(config.timeout),
+      agesAt: endedAt + maxAge * part,
+      expiresAt: endedAt + (Math.min(peer.notAfter, svid.notAfter) - endedAt) * part,
+      sweeper,
+      onClosed: (report) => {
+        live.delete(connection)
+        const time = now()
+        record({
+          _tag: "ConnectionClosed",
+          time,
           ...common,
           peerId: peer.spiffeId,
-          peerSerialNumber: peer.serialNumber,
-          peerFingerprint: peer.fingerprint,
-          ownId: svid.spiffeId,
-          ownSerialNumber: svid.serialNumber,
-          ownFingerprint: svid.fingerprint,
-          bundleGeneration: peer.bundleGeneration,
-          tlsVersion: socket.getProtocol() ?? "unknown",
-          cipher: socket.getCipher().name,
-          durationMillis: endedAt - startedAt
+          ...report,
+          durationMillis: time - endedAt
         })
-        if (notEstablished !== undefined) {
-          socket.destroy()
-          return yield* notEstablished
+        options.onClose(report.reason)
+      }
+    })
+    live.set(connection, matcher)
+    const gone = Effect.async<void>((resume) => connection.unsafeDestroy("Shutdown", () => resume(Effect.void)))
+    yield* Scope.addFinalizer(yield* Effect.scope, gone)
+    yield* Effect.annotateCurrentSpan({
+      "tls.protocol.name": "tls",
+      "tls.protocol.version": tlsVersion.replace(/^TLSv/, ""),
+      "tls.cipher": cipher.standardName,
+      "transport.connection.id": connection.id
+    })
+    return RequestTelemetry.observe(connection, { record, now })
+  })
+
+  const connect = (options: ConnectOptions): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> =>
+    Effect.uninterruptibleMask((restore) => {
+      const address = addressOf(options.host, options.port)
+      const common = { side: "Client" as const, connectionId: `c${++nextId}`, address }
+      const at: Started = { time: now(), address, common, socket: undefined, leave: undefined }
+      const expectedId = PeerMatcher.describe(options.matcher)
+      const unrecorded = record({ _tag: "ConnectionAttempted", time: at.time, ...common, expectedId })
+      if (unrecorded !== undefined) return unrecorded
+      return Effect.matchCauseEffect(restore(attempt(options, at)), {
+        onFailure: (cause) => {
+          at.leave?.()
+          return refused(options, at, cause)
+        },
+        onSuccess: (made) => {
+          at.leave?.()
+          return established(options, at, made)
         }
-        const connection: NodeConnection = new NodeConnection({
-          id: common.connectionId,
-          socket,
-          host: options.host,
-          port: options.port,
-          address,
-          peer,
-          ownId: svid.spiffeId,
-          timeoutMillis: Duration.toMillis(config.timeout),
-          agesAt: endedAt + maxAge * part,
-          expiresAt: endedAt + (Math.min(peer.notAfter, svid.notAfter) - endedAt) * part,
-          sweeper,
-          onClosed: (report) => {
-            live.delete(connection)
-            const time = now()
-            record({
-              _tag: "ConnectionClosed",
-              time,
-              ...common,
-              peerId: peer.spiffeId,
-              ...report,
-              durationMillis: time - endedAt
-            })
-            options.onClose(report.reason)
-          }
-        })
-        live.set(connection, matcher)
-        yield* Effect.addFinalizer(() =>
-          Effect.async<void>((resume) => connection.unsafeDestroy("Shutdown", () => resume(Effect.void)))
-        )
-        yield* Effect.annotateCurrentSpan({
-          "tls.protocol.name": "tls",
-          "tls.protocol.version": (socket.getProtocol() ?? "").replace(/^TLSv/, ""),
-          "tls.cipher": socket.getCipher().standardName,
-          "transport.connection.id": connection.id
-        })
-        return RequestTelemetry.observe(connection, { record, now })
       })
-    )
+    })
 
   /** Runs the gate again over every live connection: what no longer verifies is drained and closed. */
   const reverify = (context: X509Context) => {
@@ -243,7 +271,9 @@ const make = Effect.gen(function* () {
 
 /**
  * Connections for `SecureChannel` and `ConnectionPool`: mutual TLS, full handshakes only, the peer's SVID verified and
- * its ID matched before a byte of a request is written; a connection is drained and closed when a bundle it rests on is
+ * its ID matched before a byte of a request is written. At most 32 handshakes of the last 250 milliseconds are under way at a
+ * time, so that connections lost together do not come back all at once; the others wait for their turn, within
+ * `connectTimeout`. A connection is drained and closed when a bundle it rests on is
  * withdrawn, and at the latest at the earliest notAfter of the certificates on it.
  *
  * @since 0.1.0

@@ -68,8 +68,9 @@ export interface HandshakeOptions extends Judge {
   readonly host: string
   readonly port: number
   readonly address: string
-  /** How long TCP and TLS may take, in milliseconds. */
+  /** How long TCP and TLS may take, in milliseconds, and when that is over, milliseconds since the epoch. */
   readonly timeoutMillis: number
+  readonly deadline: number
   readonly sweeper: Sweeper
   readonly secureContext: SecureContext
   /** Takes hold of the socket as soon as there is one: whoever fails or is interrupted later destroys it. */
@@ -147,7 +148,7 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
       refuse(fromHandshake(cause, options))
     }
     const limit: Timed = {
-      deadline: options.now() + options.timeoutMillis,
+      deadline: options.deadline,
       onDeadline: () => refuse(tooSlow(options))
     }
     options.sweeper.add(limit)
