@@ -198,6 +198,15 @@ export const make: (
       inbound.reverify()
     })
 
+  /** It has served well so far: what cannot be put on record either does not stop it. */
+  const discarded = ({ message, reason }: IdentityError, what: string) =>
+    Effect.flatMap(Clock.currentTimeMillis, (time) =>
+      Effect.ignore(
+        record({ _tag: "IdentityProblem", time, problem: "Discarded", reason, description: `${what}: ${message}` }) ??
+          Effect.void
+      )
+    )
+
   /**
    * What is delivered is taken into use, and what of it cannot be used is not: with an SVID that may not serve, the last
    * good one goes on, under the new bundles. A withdrawn authority is distrusted at once, whatever becomes of our own SVID.
@@ -208,13 +217,13 @@ export const make: (
       Effect.catchAll((error) => {
         const lastGood = X509Context.make({ svid: context.svid, bundles: next.bundles })
         return Effect.zipRight(
-          Effect.logError("our new SVID cannot be used, the last good one keeps serving", error),
+          discarded(error, "our new SVID cannot serve, the last good one goes on"),
           Effect.flatMap(makeSecureContext(lastGood, lastGood.bundles.bundles.keys(), tls), (secureContext) =>
             adopt(lastGood, secureContext)
           )
         )
       }),
-      Effect.catchAll((error) => Effect.logError("a rotated identity cannot be used at all", error))
+      Effect.catchAll((error) => discarded(error, "a rotated identity cannot be used at all"))
     )
 
   yield* identity.changes.pipe(

@@ -249,6 +249,7 @@ describe("a live connection whose CA is removed", () => {
       yield* serverIdentity.set(X509Context.make({ svid: expired, bundles: X509BundleSet.of(own.bundle) }))
       expect(yield* idle.ended).toBe("PeerClosed")
       expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "Distrust" })
+      expect(server.log.all("IdentityProblem")).toMatchObject([{ problem: "Discarded", reason: "Expired" }])
       // The good SVID still serves.
       const late = yield* connect
       expect(late.peer.spiffeId).toBe(own.id("/server"))
