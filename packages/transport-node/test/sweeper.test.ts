@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Chunk, Clock, Effect, TestClock } from "effect"
+import { quicken } from "../../workload-api/test/support/quickTestClock.js"
 import * as Sweeper from "../src/internal/sweeper.js"
 
 /** Something timed that notes when it was told. */
@@ -21,6 +22,7 @@ const sleeping = Effect.map(TestClock.sleeps(), Chunk.size)
 describe("a sweeper", () => {
   it.scoped("tells each at its deadline, whatever the order, and near and far", () =>
     Effect.gen(function* () {
+      yield* quicken
       const sweeper = yield* Sweeper.make
       const timers = [3_600_000, 50, 12_345].map(timer)
       for (const timed of timers) sweeper.add(timed)

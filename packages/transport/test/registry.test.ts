@@ -1,6 +1,7 @@
 import { CircuitBreakerConfig, CircuitBreakerRegistry } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Layer, TestClock } from "effect"
+import { quicken } from "../../workload-api/test/support/quickTestClock.js"
 
 const Registry = CircuitBreakerRegistry.CircuitBreakerRegistry
 type Options = CircuitBreakerRegistry.Options
@@ -100,6 +101,7 @@ describe("CircuitBreakerRegistry", () => {
 
   it.scoped("an open breaker is never let go, one that remembers failures only after staleTimeout", () =>
     Effect.gen(function* () {
+      yield* quicken
       const { registry, targets } = yield* setup({
         idleTimeout: "10 minutes",
         staleTimeout: "1 hour",

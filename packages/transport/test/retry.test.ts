@@ -21,6 +21,7 @@ import {
   Schedule,
   TestClock
 } from "effect"
+import { quicken } from "../../workload-api/test/support/quickTestClock.js"
 
 const connection = (reason: "Lost" | "NotTls") =>
   new TransportError.ConnectionError({
@@ -58,6 +59,7 @@ const outcomes: Record<string, Effect.Effect<unknown, unknown>> = {
 /** Plays attempts one after the other (the last one again and again); gives when each started, in seconds, and the end. */
 const play = <L extends RetryPolicy.Limit>(policy: RetryPolicy.RetryPolicy<L>, script: string) =>
   Effect.gen(function* () {
+    yield* quicken
     const steps = script.split(" ")
     const times: Array<number> = []
     const origin = yield* Clock.currentTimeMillis

@@ -1,6 +1,7 @@
 import { CircuitBreaker, RetryPolicy, TransportError } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, TestClock } from "effect"
+import { quicken } from "../../workload-api/test/support/quickTestClock.js"
 
 const lost = new TransportError.ConnectionError({
   reason: "Lost",
@@ -12,6 +13,7 @@ const lost = new TransportError.ConnectionError({
 describe("a year under TestClock", () => {
   it.effect("of breaker cycles and retries takes less than a second, and nothing drifts", () =>
     Effect.gen(function* () {
+      yield* quicken
       const target = { target: "a", failureThreshold: 1, successThreshold: 1, timeout: "12 hours" } as const
       const breaker = yield* CircuitBreaker.make(target)
       const policy = yield* RetryPolicy.make({ jitter: false, baseDelay: "1 hour", maxDelay: "1 hour" })

@@ -3,6 +3,7 @@ import { DevAuthority, TestIdentity } from "@agentweave/testkit"
 import { type AuditEvent, AuditLog, IdentityMonitor, TransportMetrics } from "@agentweave/transport"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Metric, MetricLabel, TestClock } from "effect"
+import { quicken } from "../../workload-api/test/support/quickTestClock.js"
 import { Labelled } from "../src/internal/labelled.js"
 
 const count = (metric: Metric.Metric.Counter<number>, labels: Record<string, string>) =>
@@ -110,6 +111,7 @@ it.scoped("rotations of SVID and bundles are on record, each for what changed", 
 
 it.scoped("an identity goes from fresh to stale to expired, and each step is on record once", () =>
   Effect.gen(function* () {
+    yield* quicken
     const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
     yield* monitored(yield* authority.context({ path: "/web", ttl: "1 hour" }), ({ events, monitor }) =>
       Effect.gen(function* () {

@@ -18,6 +18,7 @@ import {
   TestClock,
   TestContext
 } from "effect"
+import { quicken } from "./support/quickTestClock.js"
 import * as ScriptedAgent from "./support/scriptedAgent.js"
 
 const authority = DevAuthority.make({ trustDomain: "example.org" })
@@ -326,6 +327,7 @@ it.scoped("every other end of the stream is followed by another call, the end wi
 /** The times between the calls of an agent that fails every one. */
 const delays = (seed: string) =>
   Effect.gen(function* () {
+    yield* quicken
     const { nextCall } = yield* ScriptedAgent.make()
     const times = yield* Ref.make<ReadonlyArray<number>>([])
     yield* Effect.forkScoped(
@@ -542,6 +544,7 @@ it.scoped("a rotation that lives shorter than the one before it expires on its o
 
 it.scoped("no timer is longer than the platform's timers are", () =>
   Effect.gen(function* () {
+    yield* quicken
     const issuer = yield* authority
     const { identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
     yield* (yield* nextCall).push(yield* issuer.context({ ttl: "100 days" }))
