@@ -8,7 +8,16 @@ import { loadX509 } from "../src/internal/x509.js"
 
 const x509 = loadX509()
 
+const known = new Map<string, { readonly authority: string | undefined; readonly subject: string | undefined }>()
+
 const identifiers = (certificate: X509Certificate) => {
+  const { fingerprint256 } = certificate
+  const found = known.get(fingerprint256) ?? readIdentifiers(certificate)
+  known.set(fingerprint256, found)
+  return found
+}
+
+const readIdentifiers = (certificate: X509Certificate) => {
   const parsed = new x509.X509Certificate(Uint8Array.from(certificate.raw))
   return {
     authority: parsed.getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId,
