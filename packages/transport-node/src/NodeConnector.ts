@@ -4,7 +4,8 @@
  * @since 0.1.0
  */
 import { isIP } from "node:net"
-import type { TLSSocket } from "node:tls"
+import type { SecureContext, TLSSocket } from "node:tls"
+import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
@@ -16,6 +17,7 @@ import { type Connection, type ConnectOptions, Connector } from "@agentweave/tra
 import * as RequestTelemetry from "@agentweave/transport/RequestTelemetry"
 import type { TransportError } from "@agentweave/transport/TransportError"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -27,7 +29,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { NodeConnection } from "./internal/connection.js"
 import { tooSlow } from "./internal/errors.js"
-import { handshake } from "./internal/handshake.js"
+import { type HandshakeError, handshake } from "./internal/handshake.js"
 import { HandshakeLimit, type Leave } from "./internal/handshakeLimit.js"
 import * as Sweeper from "./internal/sweeper.js"
 import { SecureContexts } from "./internal/tls.js"
@@ -65,8 +67,17 @@ interface Started {
   readonly time: number
   readonly address: string
   readonly common: { readonly side: "Client"; readonly connectionId: string; readonly address: string }
+  /** How often the identity had changed when it was looked at. */
+  changes: number
   socket: TLSSocket | undefined
   leave: Leave | undefined
+}
+
+/** A peer that was verified, the socket it is on, and what of ours it was shown. */
+interface Met {
+  readonly context: X509Context
+  readonly peer: PeerVerifier.VerifiedPeer
+  readonly socket: TLSSocket
 }
 
 /** How soon a lost stream of identity changes is asked for again. */
@@ -83,57 +94,80 @@ const make = Effect.gen(function* () {
   const limit = new HandshakeLimit(sweeper)
   const live = new Map<NodeConnection, PeerMatcher.PeerMatcher>()
   let nextId = 0
+  /** How often the identity has changed. */
+  let changes = 0
 
   const verify = (peer: PeerVerifier.VerifiedPeer, matcher: PeerMatcher.PeerMatcher, { bundles }: X509Context) =>
     verifier.verify({ chain: peer.chain, bundles, matcher, purpose: "ServerAuth", now: now() })
 
-  /** The attempt itself: everything up to the verified peer. */
-  const attempt = Effect.fnUntraced(function* (options: ConnectOptions, at: Started) {
-    const { config, matcher } = options
-    const timeoutMillis = Duration.toMillis(config.connectTimeout)
-    const deadline = at.time + timeoutMillis
-    // Taken before the identity is looked at: whoever waits is to use the newest.
-    at.leave =
-      limit.tryEnter() ?? (yield* limit.enter(deadline, () => tooSlow({ address: at.address, matcher, timeoutMillis })))
-    const context = yield* identity.x509Context
+  /** With what to meet a peer, under the identity of this moment. */
+  const prepare = (
+    { config, matcher }: ConnectOptions,
+    context: X509Context
+  ): Either.Either<SecureContext, IdentityError | PeerVerificationError> => {
     // Our own SVID passes the gate its peers will put it through; the verifier remembers the answer.
-    yield* X509Svid.validate(context.svid, {
+    const own = X509Svid.validate(context.svid, {
       bundles: context.bundles,
       now: now(),
       verifier,
       purposes: ["ClientAuth"]
     })
+    if (Either.isLeft(own)) return Either.left(own.left)
     const domains = PeerMatcher.trustDomains(matcher)
     // Asked before a socket opens: TLS would only say that it knows no issuer.
     if (!Array.from(domains).some((domain) => context.bundles.bundles.has(domain))) {
       const known = Array.from(context.bundles.bundles.keys()).join(", ")
-      return yield* new PeerVerificationError({
-        expectedId: PeerMatcher.describe(matcher),
-        actualId: null,
-        reason: "NoBundle",
-        description: `expected a bundle of ${Array.from(domains).join(" or ")}, got ${known === "" ? "none" : known}`
-      })
+      return Either.left(
+        new PeerVerificationError({
+          expectedId: PeerMatcher.describe(matcher),
+          actualId: null,
+          reason: "NoBundle",
+          description: `expected a bundle of ${Array.from(domains).join(" or ")}, got ${known === "" ? "none" : known}`
+        })
+      )
     }
-    const secureContext = yield* contexts.get(context, domains, config)
-    const peer = yield* handshake({
-      host: options.host,
-      port: options.port,
-      address: at.address,
-      timeoutMillis,
-      deadline,
-      sweeper,
-      secureContext,
-      onSocket: (socket) => {
-        at.socket = socket
-      },
-      verifier,
-      bundles: context.bundles,
-      matcher,
-      purpose: "ServerAuth",
-      now
+    return contexts.get(context, domains, config)
+  }
+
+  /** From the identity to the verified peer. */
+  const meet = (options: ConnectOptions, at: Started): Effect.Effect<Met, HandshakeError> =>
+    Effect.flatMap(identity.x509Context, (context) => {
+      const secureContext = prepare(options, context)
+      if (Either.isLeft(secureContext)) return Effect.fail(secureContext.left)
+      at.changes = changes
+      const { config, host, matcher, port } = options
+      return handshake({
+        host,
+        port,
+        address: at.address,
+        timeoutMillis: Duration.toMillis(config.connectTimeout),
+        deadline: at.time + Duration.toMillis(config.connectTimeout),
+        sweeper,
+        secureContext: secureContext.right,
+        onSocket: (socket) => {
+          at.socket = socket
+        },
+        onVerified: (peer, socket) => ({ context, peer, socket }),
+        verifier,
+        bundles: context.bundles,
+        matcher,
+        purpose: "ServerAuth",
+        now
+      })
     })
-    return { context, peer }
-  })
+
+  /** The attempt itself. Its turn comes before the identity is looked at: whoever waits is to use the newest. */
+  const attempt = (options: ConnectOptions, at: Started): Effect.Effect<Met, HandshakeError> => {
+    at.leave = limit.tryEnter()
+    if (at.leave !== undefined) return meet(options, at)
+    const { config, matcher } = options
+    const timeoutMillis = Duration.toMillis(config.connectTimeout)
+    const tooLate = () => tooSlow({ address: at.address, matcher, timeoutMillis })
+    return Effect.flatMap(limit.enter(at.time + timeoutMillis, tooLate), (leave) => {
+      at.leave = leave
+      return meet(options, at)
+    })
+  }
 
   /** An attempt that came to nothing is off the wire and on record before anybody hears of it. */
   const refused = (
@@ -155,23 +189,17 @@ const make = Effect.gen(function* () {
   }
 
   /** A verified peer becomes a live connection, and is on record as one, or is refused after all. */
-  const established = Effect.fnUntraced(function* (
+  const established = (
     options: ConnectOptions,
     at: Started,
-    { context, peer }: { readonly context: X509Context; readonly peer: PeerVerifier.VerifiedPeer }
-  ) {
+    { context, peer, socket }: Met,
+    /** At random, from 0 to 1. */
+    drawn: number
+  ): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> => {
     const { config, matcher } = options
-    const { common, socket } = at
-    const part = 1 - jitter * (yield* Random.next)
-    // Bundles that changed during the handshake were not asked about it: it was not among the live connections yet.
-    const newest = yield* Effect.option(identity.x509Context)
-    if (Option.isSome(newest) && newest.value !== context) {
-      const again = verify(peer, matcher, newest.value)
-      if (Either.isLeft(again)) return yield* refused(options, at, Cause.fail(again.left))
-    }
-    if (socket === undefined) return yield* refused(options, at, Cause.empty)
-    const endedAt = now()
+    const { common } = at
     const { svid } = context
+    const endedAt = now()
     const tlsVersion = socket.getProtocol() ?? "unknown"
     const cipher = socket.getCipher()
     const unrecorded = record({
@@ -189,9 +217,8 @@ const make = Effect.gen(function* () {
       cipher: cipher.name,
       durationMillis: endedAt - at.time
     })
-    if (unrecorded !== undefined) {
-      return yield* refused(options, at, Cause.fail(unrecorded))
-    }
+    if (unrecorded !== undefined) return refused(options, at, Cause.fail(unrecorded))
+    const part = 1 - jitter * drawn
     const maxAge =
       config.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(config.maxConnectionAge)
     const connection: NodeConnection = new NodeConnection({
@@ -222,21 +249,25 @@ const make = Effect.gen(function* () {
     })
     live.set(connection, matcher)
     const gone = Effect.async<void>((resume) => connection.unsafeDestroy("Shutdown", () => resume(Effect.void)))
-    yield* Scope.addFinalizer(yield* Effect.scope, gone)
-    yield* Effect.annotateCurrentSpan({
-      "tls.protocol.name": "tls",
-      "tls.protocol.version": tlsVersion.replace(/^TLSv/, ""),
-      "tls.cipher": cipher.standardName,
-      "transport.connection.id": connection.id
+    return Effect.withFiberRuntime((fiber) => {
+      // Asked for like this, no tracer costs nothing; `annotateCurrentSpan` makes an error of its absence.
+      const span = fiber.currentSpan
+      if (span?._tag === "Span") {
+        span.attribute("tls.protocol.name", "tls")
+        span.attribute("tls.protocol.version", tlsVersion.replace(/^TLSv/, ""))
+        span.attribute("tls.cipher", cipher.standardName)
+        span.attribute("transport.connection.id", connection.id)
+      }
+      const scope = Context.unsafeGet(fiber.currentContext, Scope.Scope)
+      return Effect.as(Scope.addFinalizer(scope, gone), RequestTelemetry.observe(connection, { record, now }))
     })
-    return RequestTelemetry.observe(connection, { record, now })
-  })
+  }
 
   const connect = (options: ConnectOptions): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> =>
     Effect.uninterruptibleMask((restore) => {
       const address = addressOf(options.host, options.port)
       const common = { side: "Client" as const, connectionId: `c${++nextId}`, address }
-      const at: Started = { time: now(), address, common, socket: undefined, leave: undefined }
+      const at: Started = { time: now(), address, common, changes, socket: undefined, leave: undefined }
       const expectedId = PeerMatcher.describe(options.matcher)
       const unrecorded = record({ _tag: "ConnectionAttempted", time: at.time, ...common, expectedId })
       if (unrecorded !== undefined) return unrecorded
@@ -245,15 +276,24 @@ const make = Effect.gen(function* () {
           at.leave?.()
           return refused(options, at, cause)
         },
-        onSuccess: (made) => {
+        onSuccess: (met) => {
           at.leave?.()
-          return established(options, at, made)
+          const establish = Effect.flatMap(Random.next, (drawn) => established(options, at, met, drawn))
+          if (at.changes === changes) return establish
+          // Bundles that changed during the handshake were not asked about it: it was not among the live connections yet.
+          return Effect.flatMap(Effect.option(identity.x509Context), (newest) => {
+            const again = Option.map(newest, (context) => verify(met.peer, options.matcher, context))
+            return Option.isSome(again) && Either.isLeft(again.value)
+              ? refused(options, at, Cause.fail(again.value.left))
+              : establish
+          })
         }
       })
     })
 
   /** Runs the gate again over every live connection: what no longer verifies is drained and closed. */
   const reverify = (context: X509Context) => {
+    changes++
     for (const [connection, matcher] of live) {
       if (Either.isLeft(verify(connection.peer, matcher, context))) connection.unsafeRetire("Distrust")
     }

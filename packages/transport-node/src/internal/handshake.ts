@@ -64,7 +64,7 @@ export const judge = (socket: TLSSocket, by: Judge): Either.Either<VerifiedPeer,
 
 export type HandshakeError = PeerVerificationError | IdentityError | ConnectionError | TimeoutError
 
-export interface HandshakeOptions extends Judge {
+export interface HandshakeOptions<A> extends Judge {
   readonly host: string
   readonly port: number
   readonly address: string
@@ -75,6 +75,8 @@ export interface HandshakeOptions extends Judge {
   readonly secureContext: SecureContext
   /** Takes hold of the socket as soon as there is one: whoever fails or is interrupted later destroys it. */
   readonly onSocket: (socket: TLSSocket) => void
+  /** What the handshake succeeds with. */
+  readonly onVerified: (peer: VerifiedPeer, socket: TLSSocket) => A
 }
 
 /** Stays for the socket's life: an error without a listener would end the process. */
@@ -93,11 +95,11 @@ const describeAgain = (socket: TLSSocket): void => {
 }
 
 /**
- * TCP, TLS with both certificates, the gate. Succeeds with the peer, exactly once, and only then may the socket be
+ * TCP, TLS with both certificates, the gate. Succeeds with the verified peer, exactly once, and only then may the socket be
  * used; every refusal destroys it. No session is ever offered or kept.
  */
-export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer, HandshakeError> =>
-  Effect.async<VerifiedPeer, HandshakeError>((resume) => {
+export const handshake = <A>(options: HandshakeOptions<A>): Effect.Effect<A, HandshakeError> =>
+  Effect.async<A, HandshakeError>((resume) => {
     const socket = tlsConnect({
       host: options.host,
       port: options.port,
@@ -122,7 +124,7 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
       socket.on("error", ignore)
       socket.off("error", onError)
     }
-    const finish = (result: Effect.Effect<VerifiedPeer, HandshakeError>) => {
+    const finish = (result: Effect.Effect<A, HandshakeError>) => {
       if (settled) return
       detach()
       resume(result)
@@ -133,7 +135,9 @@ export const handshake = (options: HandshakeOptions): Effect.Effect<VerifiedPeer
     }
     const onSecure = () => {
       describeAgain(socket)
-      Either.match(judge(socket, options), { onLeft: refuse, onRight: (peer) => finish(Effect.succeed(peer)) })
+      const judged = judge(socket, options)
+      if (Either.isLeft(judged)) refuse(judged.left)
+      else finish(Effect.succeed(options.onVerified(judged.right, socket)))
     }
     const onClose = () =>
       refuse(
