@@ -7,7 +7,7 @@ import { type FileHandle, open, readdir, readFile, rename, stat, truncate } from
 import { basename, dirname } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { X509Svid } from "@agentweave/spiffe/X509Svid"
-import { type AuditEvent, isRequest } from "@agentweave/transport/AuditEvent"
+import { isRequest } from "@agentweave/transport/AuditEvent"
 import { AuditError, AuditLog } from "@agentweave/transport/AuditLog"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -17,6 +17,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as AuditFile from "./AuditFile.js"
+import { AuditBatch } from "./internal/auditBatch.js"
 
 /**
  * What becomes of an event that the file cannot take, because the disk is slow or writing fails: `FailClosed` refuses what
@@ -49,7 +50,7 @@ export interface Options {
 }
 
 /** From this many events on, writing does not wait for the window to pass. */
-const batch = 256
+const batch = 1024
 
 const failed = (path: string) => (cause: unknown) =>
   new AuditError({ reason: "Failed", description: `expected to write the audit file ${path}, it failed`, cause })
@@ -90,6 +91,32 @@ const newestFull = (path: string): Effect.Effect<string | undefined, AuditError>
     return numbers.length === 0 ? undefined : `${path}.${Math.max(...numbers)}`
   })
 
+/** Lines for the file, and the chain's head once they are there. */
+interface Lines {
+  readonly bytes: Buffer
+  readonly head: AuditFile.Head
+}
+
+const lineOf =
+  (content: AuditFile.Content) =>
+  (from: AuditFile.Head): Lines => {
+    const { head, line } = AuditFile.append(from, content)
+    return { bytes: Buffer.from(`${line}\n`), head }
+  }
+
+/** Each after the one before, as one piece. */
+const inTurn =
+  (compositions: ReadonlyArray<(from: AuditFile.Head) => Lines>) =>
+  (from: AuditFile.Head): Lines => {
+    let head = from
+    const parts = compositions.map((compose) => {
+      const lines = compose(head)
+      head = lines.head
+      return lines.bytes
+    })
+    return { bytes: parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts), head }
+  }
+
 /** A file as the system knows it: what has the name now may be another one. */
 interface Identity {
   readonly inode: string
@@ -118,7 +145,10 @@ const make = Effect.fnUntraced(function* (
   const urgent = yield* Effect.makeLatch(false)
   const attempt = <A>(run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: failed(path) })
 
-  let pending: Array<AuditEvent> = []
+  /** What a write that failed has left, and what has come since; how many events that is. */
+  let waiting: ReadonlyArray<AuditBatch> = []
+  let pending = new AuditBatch()
+  let count = 0
   let dropped = { requests: 0, others: 0 }
   let failure: AuditError | undefined
   let head = AuditFile.start
@@ -144,22 +174,10 @@ const make = Effect.fnUntraced(function* (
   let headerIsDue = false
   let lost: { readonly from: number; readonly to: number } | undefined
 
-  /** Lines for the file, and the chain's head once they are there. */
-  const compose = (contents: ReadonlyArray<AuditFile.Content>, from: AuditFile.Head) => {
-    let text = ""
-    let at = from
-    for (const content of contents) {
-      const appended = AuditFile.append(at, content)
-      text += `${appended.line}\n`
-      at = appended.head
-    }
-    return { text, at }
-  }
-
-  const write = (contents: ReadonlyArray<AuditFile.Content>): Effect.Effect<void, AuditError> =>
+  /** Writes lines that go on with the chain, made from its head; each has its newline. */
+  const write = (compose: (from: AuditFile.Head) => Lines): Effect.Effect<void, AuditError> =>
     Effect.suspend(() => {
-      const { at, text } = compose(contents, head)
-      const bytes = Buffer.from(text)
+      const { bytes, head: at } = compose(head)
       if (file === undefined) return Effect.fail(failed(path)(new Error("it is not open")))
       const to = file
       // One write call a batch: a record is whole or, after a crash within it, the last and torn.
@@ -168,9 +186,9 @@ const make = Effect.fnUntraced(function* (
         Effect.tapError(() => Effect.ignore(attempt(() => to.truncate(size)))),
         Effect.zipRight(
           Effect.sync(() => {
+            sinceCheckpoint += at.seq - head.seq
             head = at
             size += bytes.length
-            sinceCheckpoint += contents.length
           })
         )
       )
@@ -213,7 +231,8 @@ const make = Effect.fnUntraced(function* (
     if (!headerIsDue) return
     const time = yield* Clock.currentTimeMillis
     const flushWindowMillis = Duration.toMillis(flushWindow)
-    yield* write([{ header: { version: 1, time, flushWindowMillis, ...(lost === undefined ? undefined : { lost }) } }])
+    const header = { version: 1, time, flushWindowMillis, ...(lost === undefined ? undefined : { lost }) } as const
+    yield* write(lineOf({ header }))
     headerIsDue = false
     lost = undefined
   })
@@ -227,7 +246,7 @@ const make = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       const context = yield* Effect.option(identity.x509Context)
       signer = Option.match(context, { onNone: () => signer, onSome: ({ svid }) => svid })
-      if (signer !== undefined) yield* write([AuditFile.checkpoint(head, signer, final)])
+      if (signer !== undefined) yield* write(lineOf(AuditFile.checkpoint(head, signer, final)))
       sinceCheckpoint = 0
     })
 
@@ -244,17 +263,21 @@ const make = Effect.fnUntraced(function* (
     filled.unsafeClose()
     urgent.unsafeClose()
     yield* ready
-    const events = pending
+    const batches = pending.count === 0 ? waiting : [...waiting, pending]
+    const taken = count
     const missing = dropped
-    pending = []
+    waiting = []
+    pending = new AuditBatch(pending.size)
+    count = 0
     dropped = { requests: 0, others: 0 }
-    const contents: Array<AuditFile.Content> = events.map((event) => ({ event }))
-    if (missing.requests + missing.others > 0) contents.push({ dropped: missing })
-    if (contents.length > 0) {
-      yield* Effect.tapError(write(contents), () =>
+    const compositions = batches.map((events) => (from: AuditFile.Head) => events.compose(from))
+    if (missing.requests + missing.others > 0) compositions.push(lineOf({ dropped: missing }))
+    if (compositions.length > 0) {
+      yield* Effect.tapError(write(inTurn(compositions)), () =>
         Effect.sync(() => {
           // Not written: they wait for the next try, in their order.
-          pending = events.concat(pending)
+          waiting = batches
+          count += taken
           dropped = { requests: dropped.requests + missing.requests, others: dropped.others + missing.others }
         })
       )
@@ -297,7 +320,7 @@ const make = Effect.fnUntraced(function* (
 
   return {
     unsafeRecord: (event) => {
-      if (closed || failure !== undefined || pending.length >= maxPending) {
+      if (closed || failure !== undefined || count >= maxPending) {
         const request = isRequest(event)
         // Counted whatever becomes of it: what has already happened cannot be refused any more.
         if (request) dropped.requests++
@@ -313,9 +336,10 @@ const make = Effect.fnUntraced(function* (
               description: `expected room for an event, ${maxPending} wait to be written to ${path}`
             })
       }
-      pending.push(event)
-      if (pending.length === 1) filled.unsafeOpen()
-      else if (pending.length === batch) urgent.unsafeOpen()
+      pending.add(event)
+      count++
+      if (count === 1) filled.unsafeOpen()
+      else if (count === batch) urgent.unsafeOpen()
       return undefined
     }
   }
