@@ -1,5 +1,11 @@
 import { isIP } from "node:net"
-import { type SecureContext, type TLSSocket, connect as tlsConnect } from "node:tls"
+import {
+  type DetailedPeerCertificate,
+  type PeerCertificate,
+  type SecureContext,
+  TLSSocket,
+  connect as tlsConnect
+} from "node:tls"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
@@ -87,11 +93,12 @@ const ignore = () => {}
  * handshake costs a client. Ours does not look, so until the gate asks there is nothing to describe.
  */
 const describeNothing = (socket: TLSSocket): void => {
-  Object.defineProperty(socket, "getPeerCertificate", { value: () => ({}), configurable: true })
+  socket.getPeerCertificate = () => ({}) as PeerCertificate & DetailedPeerCertificate
 }
 
+/** Assigned and not deleted: an object that lost a property is slow and large from then on. */
 const describeAgain = (socket: TLSSocket): void => {
-  Reflect.deleteProperty(socket, "getPeerCertificate")
+  socket.getPeerCertificate = TLSSocket.prototype.getPeerCertificate
 }
 
 /**
