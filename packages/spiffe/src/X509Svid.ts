@@ -235,29 +235,45 @@ const ownReason = (reason: PeerVerificationReason): IdentityErrorReason =>
   reason === "Expired" || reason === "NotYetValid" ? reason : "InvalidSvid"
 
 /**
+ * @since 0.1.0
+ * @category models
+ */
+export interface ValidateOptions {
+  readonly bundles: X509BundleSet
+  /** Milliseconds since the epoch, from Effect's Clock. */
+  readonly now: number
+  readonly verifier: PeerVerifier
+  /** The roles it is to be used in. Default both. */
+  readonly purposes?: readonly [Purpose, ...ReadonlyArray<Purpose>] | undefined
+}
+
+/**
  * Passes an SVID through the gate its peers will put it through: trust, dates and profile, for each purpose it will serve
  * (both unless told). Fails with `IdentityError` `Expired`, `NotYetValid`, or `InvalidSvid` for every other refusal.
  *
  * @since 0.1.0
  * @category validation
  */
-export const validate = (
-  self: X509Svid,
-  options: {
-    readonly bundles: X509BundleSet
-    /** Milliseconds since the epoch, from Effect's Clock. */
-    readonly now: number
-    readonly verifier: PeerVerifier
-    readonly purposes?: readonly [Purpose, ...ReadonlyArray<Purpose>] | undefined
-  }
-): Either.Either<X509Svid, IdentityError> => {
+export const validate = (self: X509Svid, options: ValidateOptions): Either.Either<X509Svid, IdentityError> =>
+  Either.map(validUntil(self, options), () => self)
+
+/**
+ * {@link validate}, and until when that holds as long as the bundles are the same: the earliest notAfter of the path,
+ * milliseconds since the epoch.
+ *
+ * @since 0.1.0
+ * @category validation
+ */
+export const validUntil = (self: X509Svid, options: ValidateOptions): Either.Either<number, IdentityError> => {
   const { bundles, now, purposes = ["ServerAuth", "ClientAuth"], verifier } = options
+  let until = Number.POSITIVE_INFINITY
   for (const purpose of purposes) {
     const matcher = exactly(self.spiffeId)
     const result = verifier.verify({ chain: self.certificates, bundles, matcher, purpose, now })
     if (Either.isLeft(result)) {
       return refuse(ownReason(result.left.reason), `own SVID ${self.spiffeId}: ${result.left.description}`)
     }
+    until = Math.min(until, result.right.notAfter)
   }
-  return Either.right(self)
+  return Either.right(until)
 }

@@ -321,5 +321,12 @@ describe("X509Svid.validate", () => {
 })
 
 it("an SVID is not built without checks: there is no constructor that skips them", () => {
-  assert.sameMembers(Object.keys(X509Svid), ["fromPem", "fromDer", "certificatesPem", "privateKeyPem", "validate"])
+  assert.sameMembers(Object.keys(X509Svid), [
+    "fromPem",
+    "fromDer",
+    "certificatesPem",
+    "privateKeyPem",
+    "validate",
+    "validUntil"
+  ])
 })

@@ -73,6 +73,12 @@ interface Started {
   leave: Leave | undefined
 }
 
+/** When, in milliseconds since the epoch, an SVID of ours is known to pass. */
+interface Proven {
+  readonly from: number
+  readonly until: number
+}
+
 /** A peer that was verified, the socket it is on, and what of ours it was shown. */
 interface Met {
   readonly context: X509Context
@@ -92,6 +98,7 @@ const make = Effect.gen(function* () {
   const verifier = PeerVerifier.make()
   const contexts = new SecureContexts()
   const limit = new HandshakeLimit(sweeper)
+  const proven = new WeakMap<X509Context, Proven>()
   const live = new Map<NodeConnection, PeerMatcher.PeerMatcher>()
   let nextId = 0
   /** How often the identity has changed. */
@@ -100,18 +107,26 @@ const make = Effect.gen(function* () {
   const verify = (peer: PeerVerifier.VerifiedPeer, matcher: PeerMatcher.PeerMatcher, { bundles }: X509Context) =>
     verifier.verify({ chain: peer.chain, bundles, matcher, purpose: "ServerAuth", now: now() })
 
+  /** Our own SVID passes the gate its peers will put it through: asked once, and again when a certificate has ended. */
+  const proveOurselves = (context: X509Context): Either.Either<Proven, IdentityError> => {
+    const time = now()
+    const known = proven.get(context)
+    if (known !== undefined && known.from <= time && time <= known.until) return Either.right(known)
+    const { bundles, svid } = context
+    const until = X509Svid.validUntil(svid, { bundles, now: time, verifier, purposes: ["ClientAuth"] })
+    return Either.map(until, (until) => {
+      const answer = { from: time, until }
+      proven.set(context, answer)
+      return answer
+    })
+  }
+
   /** With what to meet a peer, under the identity of this moment. */
   const prepare = (
     { config, matcher }: ConnectOptions,
     context: X509Context
   ): Either.Either<SecureContext, IdentityError | PeerVerificationError> => {
-    // Our own SVID passes the gate its peers will put it through; the verifier remembers the answer.
-    const own = X509Svid.validate(context.svid, {
-      bundles: context.bundles,
-      now: now(),
-      verifier,
-      purposes: ["ClientAuth"]
-    })
+    const own = proveOurselves(context)
     if (Either.isLeft(own)) return Either.left(own.left)
     const domains = PeerMatcher.trustDomains(matcher)
     // Asked before a socket opens: TLS would only say that it knows no issuer.
