@@ -42,11 +42,7 @@ export const CircuitBreakerMetrics = Schema.Struct({
   totalCalls: Schema.Number,
   /** Calls that failed, those that came back too late to matter included. */
   totalFailures: Schema.Number,
-  /**
-   * Calls that succeeded. A closed breaker without a failure on its count does not watch `protect`ed effects succeed (a
-   * protected call costs next to nothing for it): such a call is counted here from its start until it fails, so those
-   * still running, and interrupted ones, are in the number. Everything else is counted when it ends.
-   */
+  /** Calls that succeeded. Those still running, and interrupted ones, are in none of these counts but `totalCalls`. */
   totalSuccesses: Schema.Number,
   /** Calls that ended with an error that is no fault of the target. */
   totalExcluded: Schema.Number,

@@ -139,18 +139,28 @@ describe("no more probes run than there are slots", () => {
 })
 
 describe("interruption is neutral", () => {
-  it.effect("in a timeout around the breaker, which therefore counts nothing", () =>
-    Effect.gen(function* () {
-      const breaker = yield* CircuitBreaker.make({ target: "hanging", failureThreshold: 1, isFailure: () => false })
-      const fiber = yield* Effect.fork(breaker.protect(Effect.never).pipe(Effect.timeoutOption("1 second")))
-      yield* TestClock.adjust("1 second")
-      assert.isTrue(Option.isNone(yield* Fiber.join(fiber)))
-      assert.deepInclude(yield* breaker.metrics, {
-        state: "Closed",
-        totalCalls: 1,
-        totalFailures: 0,
-        totalSuccesses: 0
+  for (const [title, isFailure] of [
+    ["", undefined],
+    [", whose successes are watched", () => false]
+  ] as const) {
+    it.effect(`in a timeout around the breaker${title}: it is in no count but the calls'`, () =>
+      Effect.gen(function* () {
+        const breaker = yield* CircuitBreaker.make({ target: "hanging", failureThreshold: 1, isFailure })
+        yield* breaker.protect(Effect.void)
+        const fiber = yield* Effect.fork(breaker.protect(Effect.never).pipe(Effect.timeoutOption("1 second")))
+        const counts = {
+          state: "Closed",
+          totalCalls: 2,
+          totalFailures: 0,
+          totalSuccesses: 1,
+          totalExcluded: 0
+        } as const
+        yield* TestClock.adjust("500 millis")
+        assert.deepInclude(yield* breaker.metrics, counts)
+        yield* TestClock.adjust("500 millis")
+        assert.isTrue(Option.isNone(yield* Fiber.join(fiber)))
+        assert.deepInclude(yield* breaker.metrics, counts)
       })
-    })
-  )
+    )
+  }
 })

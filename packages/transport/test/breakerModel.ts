@@ -12,7 +12,6 @@ export interface ModelOptions {
 export interface Token {
   readonly epoch: number
   readonly row: number
-  readonly unwatched: boolean
 }
 
 /** The breaker as a specification: everything is written down, and looked through when it matters. */
@@ -40,14 +39,10 @@ export const breakerModel = (options: ModelOptions) => {
     model[admits ? "totalCalls" : "totalRejected"]++
     if (!admits) return undefined
     if (model.state === "HalfOpen") model.probes++
-    const healthy = model.state === "Closed" && model.failureCount === 0
-    const unwatched = healthy && !options.watched && options.window === undefined
-    model.totalSuccesses += unwatched ? 1 : 0
-    return { epoch, row, unwatched }
+    return { epoch, row }
   }
   const end = (token: Token, outcome: "ok" | "fail" | "exclude" | "interrupt", now: number): void => {
-    if (outcome === "ok" && !token.unwatched) model.totalSuccesses++
-    if ((outcome === "fail" || outcome === "exclude") && token.unwatched) model.totalSuccesses--
+    if (outcome === "ok") model.totalSuccesses++
     if (outcome === "fail") model.totalFailures++
     if (outcome === "exclude") model.totalExcluded++
     if (token.epoch !== epoch) return
@@ -57,7 +52,7 @@ export const breakerModel = (options: ModelOptions) => {
     if (probed && outcome === "ok" && ++model.successCount >= options.successThreshold) enter("Closed", now)
     if (probed && outcome === "fail") enter("Open", now, 1)
     if (probed || model.state !== "Closed" || outcome === "exclude" || outcome === "interrupt") return
-    if (outcome === "ok" && token.row === row && !token.unwatched) model.failureCount = 0
+    if (outcome === "ok" && token.row === row) model.failureCount = 0
     outcomes = [...outcomes, { failed: outcome === "fail", at: now }]
     if (model.failureCount >= options.threshold || failing(now)) enter("Open", now)
   }

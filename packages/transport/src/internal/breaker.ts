@@ -29,8 +29,8 @@ export class Breaker implements Api.CircuitBreaker {
   readonly changes: Stream.Stream<CircuitState>
   readonly isolate: Effect.Effect<void>
   readonly reset: Effect.Effect<void>
-  private passed: Ticket | undefined
-  private afterPassed: <E>(cause: Cause.Cause<E>) => Effect.Effect<never, E> = Effect.failCause
+  /** For the calls of one healthy state; see {@link pass}. */
+  private passing: { readonly ticket: Ticket; readonly handlers: Handlers } | undefined
 
   constructor(target: string, config: CircuitBreakerConfig, clock: Clock.Clock) {
     const machine = new BreakerMachine(config, clock)
@@ -58,16 +58,16 @@ export class Breaker implements Api.CircuitBreaker {
     return isFailure === undefined ? new Protected(this, effect) : this.watch(effect, isFailure)
   }
 
-  /** A call whose success changes nothing: one frame for its failure, with a handler made once for all of them. */
+  /** A call whose success changes nothing but a count: its handlers are made once for all of them. */
   pass<A, E, R>(effect: Effect.Effect<A, E, R>, healthy: Ticket): Effect.Effect<A, E, R> {
     const { machine } = this
-    if (healthy !== this.passed) {
-      this.passed = healthy
-      this.afterPassed = afterUnwatchedFailure(machine, healthy)
+    let { passing } = this
+    if (passing?.ticket !== healthy) {
+      passing = { ticket: healthy, handlers: handlersOf(machine, healthy) }
+      this.passing = passing
     }
     machine.totalCalls++
-    machine.totalSuccesses++
-    return Effect.catchAllCause(effect, this.afterPassed)
+    return Effect.matchCauseEffect<A, E, R, never, E, never, A, never, never>(effect, passing.handlers)
   }
 
   /** Runs an effect whose success matters: to this state, to the rule, or because it can be a failure in disguise. */
@@ -165,13 +165,19 @@ class Protected<A, E, R> extends Effectable.Class<A, E | CircuitOpenError, R> {
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** The call was counted as a success when it started; see `totalSuccesses`. */
-const afterUnwatchedFailure =
-  (machine: BreakerMachine, ticket: Ticket) =>
-  <E>(cause: Cause.Cause<E>): Effect.Effect<never, E> => {
-    machine.totalSuccesses--
-    return Effect.withFiberRuntime((fiber) => afterFailure(machine, ticket, clockOf(fiber), 0)(cause))
+/** What becomes of a call that is not watched. */
+interface Handlers {
+  readonly onFailure: <E>(cause: Cause.Cause<E>) => Effect.Effect<never, E>
+  readonly onSuccess: <A>(value: A) => Effect.Effect<A>
+}
+
+const handlersOf = (machine: BreakerMachine, ticket: Ticket): Handlers => ({
+  onFailure: (cause) => Effect.withFiberRuntime((fiber) => afterFailure(machine, ticket, clockOf(fiber), 0)(cause)),
+  onSuccess: (value) => {
+    machine.totalSuccesses++
+    return Effect.succeed(value)
   }
+})
 
 const afterSuccess =
   <A>(
