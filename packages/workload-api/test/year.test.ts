@@ -2,10 +2,10 @@ import { DevAuthority } from "@agentweave/testkit"
 import type { WorkloadApiEvent } from "@agentweave/workload-api"
 import { WorkloadApi } from "@agentweave/workload-api"
 import { expect, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Either, Exit, Logger, Mailbox, Stream } from "effect"
-import { ManualRuntime } from "../../transport/test/manualRuntime.js"
+import { Clock, Duration, Effect, Either, Fiber, Mailbox, Stream, TestClock } from "effect"
 import * as provider from "../src/internal/provider.js"
 import type { Delivered } from "../src/internal/update.js"
+import { quicken } from "./support/quickTestClock.js"
 
 const hour = 3_600_000
 const rotations = 365 * 24
@@ -26,54 +26,50 @@ const makeProvider = Effect.gen(function* () {
   return { ...made, events, push: (delivered: Delivered) => messages.offer(delivered) }
 })
 
-/** The agent, the application and what is to be seen at the end. It takes a year and an hour. */
-const year = Effect.gen(function* () {
-  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-  const { bundles, svid } = yield* authority.context()
-  const { changes, events, freshness, push, x509Context } = yield* makeProvider
+it.scoped("a year of hourly rotations: each is served at once, and the identity is never anything but fresh", () =>
+  Effect.gen(function* () {
+    yield* quicken
+    const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+    const { bundles, svid } = yield* authority.context()
+    const { changes, events, freshness, push, x509Context } = yield* makeProvider
 
-  const agent = Effect.gen(function* () {
-    const now = yield* Clock.currentTimeMillis
-    const next = { ...svid, fingerprint: `${now}`, notBefore: now - 60_000, notAfter: now + 2 * hour }
-    yield* push({ svids: [next], bundles })
-    yield* Effect.sleep(hour)
-  })
-  let rotation = 0
-  const faults: Array<string> = []
-  const application = Stream.runForEach(changes, ({ svid: { fingerprint } }) =>
-    Effect.gen(function* () {
+    const agent = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
-      const current = yield* x509Context
-      const state = yield* freshness
-      const expected = `${rotation++ * hour}`
-      if (
-        fingerprint !== expected ||
-        `${now}` !== expected ||
-        current.svid.fingerprint !== expected ||
-        state !== "Fresh"
-      ) {
-        faults.push(`at ${now}, expected ${expected}: ${fingerprint}, ${current.svid.fingerprint}, ${state}`)
-      }
+      const next = { ...svid, fingerprint: `${now}`, notBefore: now - 60_000, notAfter: now + 2 * hour }
+      yield* push({ svids: [next], bundles })
+      yield* Effect.sleep(hour)
     })
-  )
-  yield* Effect.fork(application)
-  yield* Effect.repeatN(agent, rotations - 1)
+    let rotation = 0
+    const faults: Array<string> = []
+    const application = Stream.runForEach(changes, ({ svid: { fingerprint } }) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const current = yield* x509Context
+        const state = yield* freshness
+        const expected = `${rotation++ * hour}`
+        if (
+          fingerprint !== expected ||
+          `${now}` !== expected ||
+          current.svid.fingerprint !== expected ||
+          state !== "Fresh"
+        ) {
+          faults.push(`at ${now}, expected ${expected}: ${fingerprint}, ${current.svid.fingerprint}, ${state}`)
+        }
+      })
+    )
+    yield* Effect.fork(application)
+    const rotating = yield* Effect.fork(Effect.repeatN(agent, rotations - 1))
+    yield* TestClock.adjust(rotations * hour)
+    yield* Fiber.join(rotating)
 
-  expect(rotation).toBe(rotations)
-  expect(faults).toStrictEqual([])
-  expect(events.length).toBe(rotations)
-  expect(new Set(events)).toStrictEqual(new Set(["Updated"]))
-  // The year is over, and the last SVID lives its second hour.
-  yield* Effect.sleep(hour)
-  expect(yield* freshness).toBe("Fresh")
-  yield* Effect.sleep(1)
-  expect(yield* freshness).toBe("Expired")
-})
-
-it("a year of hourly rotations: each is served at once, and the identity is never anything but fresh", () => {
-  const runtime = new ManualRuntime()
-  const silent = Logger.remove(Logger.defaultLogger)
-  const fiber = runtime.fork(Effect.provide(Effect.scoped(year), silent))
-  runtime.pass((rotations + 2) * hour)
-  expect(fiber.unsafePoll()).toStrictEqual(Exit.void)
-})
+    expect(rotation).toBe(rotations)
+    expect(faults).toStrictEqual([])
+    expect(events.length).toBe(rotations)
+    expect(new Set(events)).toStrictEqual(new Set(["Updated"]))
+    // The year is over, and the last SVID lives its second hour.
+    yield* TestClock.adjust(hour)
+    expect(yield* freshness).toBe("Fresh")
+    yield* TestClock.adjust(1)
+    expect(yield* freshness).toBe("Expired")
+  })
+)

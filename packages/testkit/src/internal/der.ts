@@ -1,5 +1,5 @@
 /**
- * Just enough of a DER writer for certificates whose bytes a test must be able to choose freely.
+ * Just enough of a DER writer for the extensions whose bytes a test must be able to choose freely.
  */
 
 const lengthOctets = (length: number): ReadonlyArray<number> => {
@@ -24,58 +24,6 @@ export const tlv = (tag: number, ...contents: ReadonlyArray<Uint8Array>): Uint8A
 }
 
 export const sequence = (...contents: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuffer> => tlv(0x30, ...contents)
-
-export const true_ = Uint8Array.of(0x01, 0x01, 0xff)
-
-export const null_ = Uint8Array.of(0x05, 0x00)
-
-/** Throws where the text is no hexadecimal: half of a number is another number. */
-export const fromHex = (text: string): Uint8Array => {
-  if (!/^([0-9A-Fa-f]{2})+$/.test(text)) throw new TypeError(`expected hexadecimal digits in pairs, got ${text}`)
-  return Buffer.from(text, "hex")
-}
-
-/** A number that is not negative, from its bytes, the highest first. */
-export const integer = (bytes: Uint8Array): Uint8Array => {
-  const first = bytes.findIndex((byte) => byte !== 0)
-  const magnitude = first === -1 ? Uint8Array.of(0) : bytes.subarray(first)
-  return tlv(0x02, ...((magnitude[0] ?? 0) < 0x80 ? [] : [Uint8Array.of(0)]), magnitude)
-}
-
-/** The same of a number as JavaScript has it. */
-export const smallInteger = (value: number): Uint8Array => {
-  const bytes = Buffer.alloc(6)
-  bytes.writeUIntBE(value, 0, 6)
-  return integer(bytes)
-}
-
-export const bitString = (octets: Uint8Array, unusedBits = 0): Uint8Array =>
-  tlv(0x03, Uint8Array.of(unusedBits), octets)
-
-const base128 = (value: number): ReadonlyArray<number> => {
-  const octets = [value % 128]
-  for (let rest = Math.floor(value / 128); rest > 0; rest = Math.floor(rest / 128)) octets.unshift(128 + (rest % 128))
-  return octets
-}
-
-/** From its dotted form. */
-export const objectIdentifier = (dotted: string): Uint8Array => {
-  if (!/^[0-2](\.\d+)+$/.test(dotted))
-    throw new TypeError(`expected an object identifier in dotted form, got ${dotted}`)
-  const [first = 0, second = 0, ...rest] = dotted.split(".").map(Number)
-  return tlv(0x06, Uint8Array.from([first * 40 + second, ...rest].flatMap(base128)))
-}
-
-const digits = (date: Date): string =>
-  `${date
-    .toISOString()
-    .replace(/\.\d+Z$/, "")
-    .replace(/\D/g, "")}Z`
-
-/** In whole seconds. */
-export const generalizedTime = (date: Date): Uint8Array => tlv(0x18, Buffer.from(digits(date)))
-
-export const utcTime = (date: Date): Uint8Array => tlv(0x17, Buffer.from(digits(date).slice(2)))
 
 const headerLength = (der: Uint8Array, offset: number): number => {
   const first = der[offset + 1] ?? 0

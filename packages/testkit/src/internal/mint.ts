@@ -1,27 +1,17 @@
 /**
  * From a profile to a signed certificate.
  */
+import { webcrypto } from "node:crypto"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
-import type { CertificateProfile, Validity } from "../CertificateProfile.js"
+import * as Redacted from "effect/Redacted"
+import type { CertificateProfile, GeneralSubtrees, NameConstraints, Validity } from "../CertificateProfile.js"
 import * as KeyPair from "../KeyPair.js"
 import { MintError } from "../MintError.js"
-import {
-  alterSerialNumber,
-  bitString,
-  fromHex,
-  generalizedTime,
-  integer,
-  sequence,
-  smallInteger,
-  tlv,
-  utcTime
-} from "./der.js"
-import { extensions } from "./extensions.js"
-import { sign, signatureAlgorithm } from "./signing.js"
-import { loadX509 } from "./x509.js"
+import { alterSerialNumber, sequence, tlv } from "./der.js"
+import { loadX509, type X509 } from "./x509.js"
 
 /** A certificate with what its holder needs to use it. */
 export interface Minted {
@@ -48,6 +38,123 @@ export interface Kind {
   readonly keyAlgorithm: KeyPair.KeyAlgorithm
 }
 
+const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+const generalNames = {
+  email: (value: string) => tlv(0x81, ascii(value)),
+  dns: (value: string) => tlv(0x82, ascii(value)),
+  uri: (value: string | Uint8Array) => tlv(0x86, typeof value === "string" ? ascii(value) : value),
+  ip: (value: string) => tlv(0x87, Uint8Array.from(value.split("."), Number))
+}
+
+const subtrees = (tag: number, trees: GeneralSubtrees | undefined): ReadonlyArray<Uint8Array> => {
+  const names = [
+    ...(trees?.emails ?? []).map(generalNames.email),
+    ...(trees?.dnsNames ?? []).map(generalNames.dns),
+    ...(trees?.uris ?? []).map(generalNames.uri)
+  ]
+  return names.length === 0 ? [] : [tlv(tag, ...names.map((name) => sequence(name)))]
+}
+
+const nameConstraints = (constraints: NameConstraints): Uint8Array<ArrayBuffer> =>
+  sequence(...subtrees(0xa0, constraints.permitted), ...subtrees(0xa1, constraints.excluded))
+
+const purposes: Record<string, string> = { serverAuth: "1.3.6.1.5.5.7.3.1", clientAuth: "1.3.6.1.5.5.7.3.2" }
+
+const extensions = (
+  x509: X509,
+  profile: CertificateProfile,
+  kind: Kind,
+  identifiers: { readonly subject: string; readonly authority: string }
+) => {
+  const list: Array<InstanceType<X509["Extension"]>> = []
+  const raw = (oid: string, critical: boolean, value: Uint8Array) =>
+    list.push(new x509.Extension(oid, critical, Uint8Array.from(value)))
+
+  const basic = profile.basicConstraints ?? { ca: kind.ca }
+  if (basic !== "Absent") list.push(new x509.BasicConstraintsExtension(basic.ca, basic.pathLength, true))
+
+  const usage = profile.keyUsage ?? (kind.ca ? ["keyCertSign", "cRLSign"] : ["digitalSignature"])
+  if (usage !== "Absent") {
+    const flags = usage.reduce((sum, name) => sum | x509.KeyUsageFlags[name], 0)
+    list.push(new x509.KeyUsagesExtension(flags, true))
+  }
+
+  const extended = profile.extendedKeyUsage ?? (kind.ca ? "Absent" : ["serverAuth", "clientAuth"])
+  if (extended !== "Absent") {
+    list.push(new x509.ExtendedKeyUsageExtension(extended.map((purpose) => purposes[purpose] ?? purpose)))
+  }
+
+  if (profile.subjectKeyIdentifier !== "Absent") list.push(new x509.SubjectKeyIdentifierExtension(identifiers.subject))
+  if (profile.authorityKeyIdentifier !== "Absent") {
+    list.push(new x509.AuthorityKeyIdentifierExtension(identifiers.authority))
+  }
+
+  const names = [
+    ...(profile.emails ?? []).map(generalNames.email),
+    ...(profile.dnsNames ?? []).map(generalNames.dns),
+    ...(profile.uris ?? [kind.uri]).map(generalNames.uri),
+    ...(profile.ipAddresses ?? []).map(generalNames.ip)
+  ]
+  if (names.length > 0) raw("2.5.29.17", false, sequence(...names))
+  if (profile.nameConstraints !== undefined) raw("2.5.29.30", true, nameConstraints(profile.nameConstraints))
+  for (const extension of profile.extensions ?? []) raw(extension.oid, extension.critical, extension.value)
+  return list
+}
+
+const curveHash = { "P-256": "SHA-256", "P-384": "SHA-384", "P-521": "SHA-512" } as const
+
+const saltLengths = { "SHA-1": 20, "SHA-256": 32, "SHA-384": 48, "SHA-512": 64 } as const
+
+type ImportParams = webcrypto.AlgorithmIdentifier | webcrypto.RsaHashedImportParams | webcrypto.EcKeyImportParams
+
+/** Keys as WebCrypto has them: a CA signs often, and importing its key costs more than signing. */
+const imported = new WeakMap<KeyPair.KeyPair, Map<string, Promise<webcrypto.CryptoKey>>>()
+
+const importKey = (keyPair: KeyPair.KeyPair, params: ImportParams): Promise<webcrypto.CryptoKey> => {
+  const keys = imported.get(keyPair) ?? new Map<string, Promise<webcrypto.CryptoKey>>()
+  imported.set(keyPair, keys)
+  const name = JSON.stringify(params)
+  const key =
+    keys.get(name) ??
+    webcrypto.subtle.importKey(
+      "pkcs8",
+      Redacted.value(keyPair.privateKey).export({ type: "pkcs8", format: "der" }),
+      params,
+      false,
+      ["sign"]
+    )
+  keys.set(name, key)
+  return key
+}
+
+/** How a key signs. An RSA key is bound to its digest in WebCrypto. */
+const signing = async (keyPair: KeyPair.KeyPair, { signatureHash: hash, signaturePadding }: CertificateProfile) => {
+  const { algorithm } = keyPair
+  switch (algorithm) {
+    case "P-256":
+    case "P-384":
+    case "P-521":
+      return {
+        signingKey: await importKey(keyPair, { name: "ECDSA", namedCurve: algorithm }),
+        signingAlgorithm: { name: "ECDSA", hash: hash ?? curveHash[algorithm] }
+      }
+    case "Ed25519":
+    case "Ed448":
+      return {
+        signingKey: await importKey(keyPair, { name: algorithm }),
+        signingAlgorithm: { name: algorithm, hash: "SHA-512" }
+      }
+    default: {
+      const rsa = { name: signaturePadding === "PSS" ? "RSA-PSS" : "RSASSA-PKCS1-v1_5", hash: hash ?? "SHA-256" }
+      return {
+        signingKey: await importKey(keyPair, rsa),
+        signingAlgorithm: { ...rsa, saltLength: saltLengths[rsa.hash] }
+      }
+    }
+  }
+}
+
 const second = 1000
 const hour = 3_600_000
 
@@ -64,17 +171,7 @@ const window = (validity: Validity, ttl: number, now: number): { notBefore: numb
   }
 }
 
-/** RFC 5280 section 4.1.2.5: two digits of the year up to 2049. */
-const time = (millis: number): Uint8Array => {
-  const date = new Date(millis)
-  return date.getUTCFullYear() < 2050 ? utcTime(date) : generalizedTime(date)
-}
-
-/** Any way of writing a distinguished name that `@peculiar/x509` knows. */
-const distinguishedName = (text: string): Uint8Array => {
-  const { Name } = loadX509()
-  return new Uint8Array(new Name(text).toArrayBuffer())
-}
+const wholeSeconds = (millis: number): Date => new Date(Math.floor(millis / second) * second)
 
 /** Positive and never zero: the first byte is 0x40 to 0x7f. */
 const randomSerial = Effect.map(
@@ -96,24 +193,26 @@ export const mint = Effect.fnUntraced(function* (
   const signer = issuer ?? { subject, keyPair, keyIdentifier }
   const signingPair = profile.signature === "WrongKey" ? yield* KeyPair.make(signer.keyPair.algorithm) : signer.keyPair
   const { notAfter, notBefore } = window(profile.validity ?? "Current", Duration.toMillis(profile.ttl ?? kind.ttl), now)
-  const certificate = yield* Effect.try({
-    try: () => {
-      const algorithm = signatureAlgorithm(signingPair.algorithm, profile)
-      const written = extensions(profile, kind, {
-        subject: keyIdentifier,
-        authority: profile.authorityKeyIdentifier ?? signer.keyIdentifier
-      })
-      const toBeSigned = sequence(
-        tlv(0xa0, smallInteger(2)),
-        integer(fromHex(serialNumber)),
-        algorithm,
-        distinguishedName(signer.subject),
-        sequence(time(notBefore), time(notAfter)),
-        distinguishedName(subject),
-        keyPair.publicKey,
-        tlv(0xa3, sequence(...written))
+  const certificate = yield* Effect.tryPromise({
+    try: async () => {
+      const x509 = loadX509()
+      const created = await x509.X509CertificateGenerator.create(
+        {
+          serialNumber,
+          subject,
+          issuer: signer.subject,
+          notBefore: wholeSeconds(notBefore),
+          notAfter: wholeSeconds(notAfter),
+          publicKey: Uint8Array.from(keyPair.publicKey),
+          ...(await signing(signingPair, profile)),
+          extensions: extensions(x509, profile, kind, {
+            subject: keyIdentifier,
+            authority: profile.authorityKeyIdentifier ?? signer.keyIdentifier
+          })
+        },
+        webcrypto
       )
-      return sequence(toBeSigned, algorithm, bitString(sign(signingPair, profile, toBeSigned)))
+      return new Uint8Array(created.rawData)
     },
     catch: (cause) =>
       new MintError({
