@@ -219,16 +219,17 @@ it.scoped("a full file that cannot be renamed is tried again, and nothing of the
   Effect.gen(function* () {
     const dir = yield* folder
     const path = join(dir, "audit.ndjson")
-    // The header, one event and a checkpoint: that is where the first file ends.
-    const obstacle = `${path}.2`
+    // The header, one event and a checkpoint: that is where the first file ends. Or later, by the events that are taken
+    // until the failure is known.
+    const obstacles = Array.from({ length: 200 }, (_, n) => `${path}.${n + 2}`)
     yield* withLog({ path, maxFileSize: 1 }, (log) =>
       Effect.gen(function* () {
-        mkdirSync(obstacle)
+        for (const obstacle of obstacles) mkdirSync(obstacle)
         expect(log.unsafeRecord(refused(1))).toBeUndefined()
         yield* until(() => count(read(path), "PoolExhausted") === 1)
         // Until the failure is known, events are taken.
         yield* until(() => log.unsafeRecord(refused(2)) !== undefined)
-        rmdirSync(obstacle)
+        for (const obstacle of obstacles) rmdirSync(obstacle)
         yield* until(() => log.unsafeRecord(refused(3)) === undefined)
         yield* until(() => readdirSync(dir).length >= 3)
       })
