@@ -18,10 +18,6 @@ class ManualClock implements Clock.Clock {
         this.sleepers = this.sleepers.filter((other) => other !== sleeper)
       })
     })
-  /** When the first sleeper is to be woken. */
-  get next(): number {
-    return this.sleepers.reduce((first, { at }) => Math.min(first, at), Number.POSITIVE_INFINITY)
-  }
   /** How many fibers sleep. */
   get sleeping(): number {
     return this.sleepers.length
@@ -81,16 +77,5 @@ export class ManualRuntime {
   /** Lets time pass; whoever it wakes runs at the next `flush`. */
   advance(millis: number): void {
     this.clock.advance(millis)
-  }
-
-  /** Lets time pass in such steps that everyone wakes at his time, and runs until all fibers wait again. */
-  pass(millis: number): void {
-    const end = this.clock.now + millis
-    this.flush()
-    while (this.clock.next <= end) {
-      this.clock.advance(this.clock.next - this.clock.now)
-      this.flush()
-    }
-    this.clock.advance(end - this.clock.now)
   }
 }
