@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type { IdentityError } from "./IdentityError.js"
 import type { IdentityProblem, IdentityProblemKind } from "./IdentityProblem.js"
@@ -81,6 +82,19 @@ const losses = ({ changes }: Context.Tag.Service<IdentityProvider>): Stream.Stre
  */
 export const problems = (provider: Context.Tag.Service<IdentityProvider>): Stream.Stream<IdentityProblem> =>
   provider.problems ?? losses(provider)
+
+/**
+ * Runs an effect for each snapshot, the current one first, for as long as the provider lives. Where `changes` fails because
+ * the identity is lost, it is asked for again every 250 milliseconds, so that the return of the identity is seen.
+ *
+ * @since 0.1.0
+ * @category watching
+ */
+export const forEachChange = <R>(
+  provider: Pick<Context.Tag.Service<IdentityProvider>, "changes">,
+  onChange: (context: X509Context) => Effect.Effect<void, never, R>
+): Effect.Effect<void, never, R> =>
+  Stream.runForEach(provider.changes, onChange).pipe(Effect.retry(Schedule.spaced(resubscribeAfter)), Effect.ignore)
 
 /**
  * A fixed identity that never rotates.

@@ -6,7 +6,7 @@
 import { isIP } from "node:net"
 import type { SecureContext, TLSSocket } from "node:tls"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
-import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import { forEachChange, IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
@@ -24,9 +24,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { NodeConnection } from "./internal/connection.js"
 import { tooSlow } from "./internal/errors.js"
 import { type HandshakeError, handshake } from "./internal/handshake.js"
@@ -85,9 +83,6 @@ interface Met {
   readonly peer: PeerVerifier.VerifiedPeer
   readonly socket: TLSSocket
 }
-
-/** How soon a lost stream of identity changes is asked for again. */
-const resubscribeAfter = "250 millis"
 
 const make = Effect.gen(function* () {
   const identity = yield* IdentityProvider
@@ -314,12 +309,7 @@ const make = Effect.gen(function* () {
     }
   }
 
-  // The stream ends with an error when the identity is lost; it is asked for again, so that its return is seen.
-  yield* Stream.runForEach(identity.changes, (context) => Effect.sync(() => reverify(context))).pipe(
-    Effect.retry(Schedule.spaced(resubscribeAfter)),
-    Effect.ignore,
-    Effect.forkScoped
-  )
+  yield* Effect.forkScoped(forEachChange(identity, (context) => Effect.sync(() => reverify(context))))
 
   return { connect }
 })

@@ -6,7 +6,7 @@
 import { createServer, type Server } from "node:https"
 import type { SecureContext } from "node:tls"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
-import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import { forEachChange, IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import * as X509Context from "@agentweave/spiffe/X509Context"
@@ -30,9 +30,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import { PCGRandom } from "effect/Utils"
 import { Inbound } from "./internal/inbound.js"
 import { serveTraced } from "./internal/inboundSpan.js"
@@ -66,9 +64,6 @@ export interface Options {
   /** How long requests in flight may take to end when the server's scope closes. Default 20 seconds. */
   readonly gracefulShutdownTimeout?: Duration.DurationInput | undefined
 }
-
-/** How soon a lost stream of identity changes is asked for again. */
-const resubscribeAfter = "250 millis"
 
 const longestHandshake = Duration.seconds(10)
 
@@ -226,14 +221,9 @@ export const make: (
       Effect.catchAll((error) => discarded(error, "a rotated identity cannot be used at all"))
     )
 
-  yield* identity.changes.pipe(
-    // The first one is what the server began with.
-    Stream.runForEach((next) => (next === context ? Effect.void : rotate(next))),
-    // The stream ends with an error when the identity is lost; it is asked for again, so that its return is seen.
-    Effect.retry(Schedule.spaced(resubscribeAfter)),
-    Effect.ignore,
-    Effect.forkScoped
-  )
+  // The first one is what the server began with.
+  const onChange = (next: X509Context.X509Context) => (next === context ? Effect.void : rotate(next))
+  yield* Effect.forkScoped(forEachChange(identity, onChange))
 
   const secure = HttpServer.make({
     address: inner.address,

@@ -1,7 +1,7 @@
 /** One watch over an identity for all who ask for it, so that nothing is put on record twice. */
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProblem } from "@agentweave/spiffe/IdentityProblem"
-import { type IdentityProvider, problems } from "@agentweave/spiffe/IdentityProvider"
+import { forEachChange, type IdentityProvider, problems } from "@agentweave/spiffe/IdentityProvider"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -10,7 +10,6 @@ import * as Effect from "effect/Effect"
 import { sequential } from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { AuditEvent } from "../AuditEvent.js"
@@ -59,9 +58,6 @@ const isNews = (log: Log, problem: IdentityProblem): boolean => {
   before.add(problem)
   return true
 }
-
-/** How soon a lost stream of identity changes is asked for again. */
-const resubscribeAfter = "250 millis"
 
 export interface Settings {
   readonly identity: Identity
@@ -132,11 +128,7 @@ const watch = Effect.fnUntraced(function* (
     yield* Effect.timeoutOption(Queue.take(wake), limit)
   })
 
-  const changes = Stream.runForEach(identity.changes, onChange).pipe(
-    Effect.tapError(onLoss),
-    Effect.retry(Schedule.spaced(resubscribeAfter)),
-    Effect.ignore
-  )
+  const changes = forEachChange({ changes: Stream.tapError(identity.changes, onLoss) }, onChange)
   const ofSource = Stream.runForEach(problems(identity), onProblem)
   for (const fiber of [changes, ofSource, Effect.forever(ticks)]) {
     // It is entered uninterruptibly, which is not to be handed down.
