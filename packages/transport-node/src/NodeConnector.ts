@@ -29,6 +29,7 @@ import { NodeConnection } from "./internal/connection.js"
 import { tooSlow } from "./internal/errors.js"
 import { type HandshakeError, handshake } from "./internal/handshake.js"
 import { HandshakeLimit, type Leave } from "./internal/handshakeLimit.js"
+import { securedBy } from "./internal/securedBy.js"
 import * as Sweeper from "./internal/sweeper.js"
 import { SecureContexts } from "./internal/tls.js"
 
@@ -210,21 +211,12 @@ const make = Effect.gen(function* () {
     const { common } = at
     const { svid } = context
     const endedAt = now()
-    const tlsVersion = socket.getProtocol() ?? "unknown"
-    const cipher = socket.getCipher()
+    const secured = securedBy(socket, peer, svid)
     const unrecorded = record({
       _tag: "ConnectionEstablished",
       time: endedAt,
       ...common,
-      peerId: peer.spiffeId,
-      peerSerialNumber: peer.serialNumber,
-      peerFingerprint: peer.fingerprint,
-      ownId: svid.spiffeId,
-      ownSerialNumber: svid.serialNumber,
-      ownFingerprint: svid.fingerprint,
-      bundleGeneration: peer.bundleGeneration,
-      tlsVersion,
-      cipher: cipher.name,
+      ...secured,
       durationMillis: endedAt - at.time
     })
     if (unrecorded !== undefined) return refused(options, at, Cause.fail(unrecorded))
@@ -264,8 +256,8 @@ const make = Effect.gen(function* () {
       const span = fiber.currentSpan
       if (span?._tag === "Span") {
         span.attribute("tls.protocol.name", "tls")
-        span.attribute("tls.protocol.version", tlsVersion.replace(/^TLSv/, ""))
-        span.attribute("tls.cipher", cipher.standardName)
+        span.attribute("tls.protocol.version", secured.tlsVersion.replace(/^TLSv/, ""))
+        span.attribute("tls.cipher", socket.getCipher().standardName)
         span.attribute("transport.connection.id", connection.id)
       }
       const scope = Context.unsafeGet(fiber.currentContext, Scope.Scope)

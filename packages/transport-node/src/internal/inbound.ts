@@ -2,14 +2,16 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
-import type { PeerVerifier, VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
+import type { PeerVerifier } from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
-import type { AuditEvent, CloseReason } from "@agentweave/transport/AuditEvent"
+import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import type { AuditError } from "@agentweave/transport/AuditLog"
 import * as Either from "effect/Either"
 import { fromHandshake } from "./errors.js"
 import { type HandshakeError, judge } from "./handshake.js"
-import { type Origin, observe, type RequestSpan } from "./inboundRequest.js"
+import { InboundConnection } from "./inboundConnection.js"
+import { observe, type RequestSpan } from "./inboundRequest.js"
+import { securedBy } from "./securedBy.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
 export interface InboundOptions {
@@ -41,140 +43,8 @@ interface Attempt extends Timed {
 
 const jitter = 0.05
 
-/**
- * How long, in milliseconds, a connection that must end waits for one more request. A client may have sent it before it
- * can know of the end, and would never learn whether it was served. Nothing presses where the reason is mere age.
- */
-const farewellMillis = 500
-const farewellOfAgeMillis = 5000
-
 /** The TCP connection below; `_parent` is where Node keeps it (node:tls, 20 and 22). */
 const parentOf = (socket: TLSSocket): Socket | undefined => (socket as { readonly _parent?: Socket })._parent
-
-/** When a connection's own life is limited, milliseconds since the epoch. */
-interface Life {
-  /** Its age; requests in flight then take as long as they need. */
-  readonly agesAt: number
-  /** The earliest notAfter of the certificates on it. */
-  readonly expiresAt: number
-}
-
-/** One accepted connection: its verified peer, the response in flight, and its end. */
-export class InboundConnection implements Timed {
-  requests = 0
-  deadline: number
-  readonly socket: TLSSocket
-  readonly peer: VerifiedPeer
-  readonly origin: Origin
-  private readonly life: Life
-  private readonly sweeper: Sweeper
-  private readonly graceMillis: number
-  private response: ServerResponse | undefined = undefined
-  /** Why the next request is the last one. */
-  private leaving: CloseReason | undefined = undefined
-  private retired: CloseReason | undefined = undefined
-  private cutAt = Number.POSITIVE_INFINITY
-  private broken = false
-
-  constructor(
-    socket: TLSSocket,
-    peer: VerifiedPeer,
-    origin: Origin,
-    life: Life,
-    sweeper: Sweeper,
-    graceMillis: number
-  ) {
-    this.socket = socket
-    this.peer = peer
-    this.origin = origin
-    this.life = life
-    this.sweeper = sweeper
-    this.graceMillis = graceMillis
-    this.deadline = Math.min(life.agesAt, life.expiresAt - farewellMillis)
-    socket.on("error", () => {
-      this.broken = true
-    })
-  }
-
-  get closeReason(): CloseReason {
-    return this.retired ?? (this.broken ? "Error" : "PeerClosed")
-  }
-
-  /** Whether a request that has just arrived may be served. One that came behind the last response gets no answer. */
-  admit(response: ServerResponse): boolean {
-    // The clock is asked although there is a deadline: a sleeper may be late, a certificate's end is not.
-    if (this.sweeper.now() >= this.life.expiresAt) this.retire("Expiry")
-    if (this.retired !== undefined) {
-      if (!this.isBusy) this.socket.destroy()
-      return false
-    }
-    this.requests++
-    this.response = response
-    if (this.leaving !== undefined) this.retire(this.leaving)
-    return true
-  }
-
-  /** Whether the connection may become something else than HTTP. */
-  admitUpgrade(): boolean {
-    if (this.retired !== undefined || this.leaving !== undefined) {
-      this.socket.destroy()
-      return false
-    }
-    this.requests++
-    // What it becomes has no requests to wait for.
-    this.response = undefined
-    return true
-  }
-
-  private get isBusy(): boolean {
-    return this.response !== undefined && !this.response.writableFinished && !this.response.destroyed
-  }
-
-  onDeadline(now: number): void {
-    if (now >= this.cutAt) {
-      this.deadline = Number.POSITIVE_INFINITY
-      this.socket.destroy()
-    } else if (now >= this.life.expiresAt) this.retire("Expiry")
-    else if (this.leaving !== undefined) this.retire(this.leaving)
-    else this.leave(now >= this.life.agesAt ? "Age" : "Expiry")
-  }
-
-  /**
-   * Serves at most one more request, and tells the client with its response that it was the last: `retire`, with time for
-   * what is on its way. A distrusted peer that was served nothing yet is not waited for.
-   */
-  leave(reason: CloseReason): void {
-    if (this.retired !== undefined) return
-    if (this.isBusy ? reason !== "Expiry" : reason === "Distrust" && this.response === undefined) {
-      this.retire(reason)
-      return
-    }
-    // A second reason does not give more time.
-    const before = this.leaving === undefined ? this.life.expiresAt : this.deadline
-    this.leaving = reason
-    this.deadline = Math.min(this.sweeper.now() + (reason === "Age" ? farewellOfAgeMillis : farewellMillis), before)
-    this.sweeper.touch(this.deadline)
-  }
-
-  /**
-   * Serves no further request; ends once the response in flight is out, at once when there is none. Where the reason is
-   * not mere age, that response has `graceMillis` left.
-   */
-  retire(reason: CloseReason): void {
-    if (reason !== "Age") this.cutAt = Math.min(this.cutAt, this.sweeper.now() + this.graceMillis)
-    this.deadline = Number.isFinite(this.cutAt) ? this.cutAt : this.life.expiresAt
-    this.sweeper.touch(this.deadline)
-    if (this.retired !== undefined) return
-    this.retired = reason
-    const { response, socket } = this
-    if (response === undefined || !this.isBusy) {
-      socket.destroy()
-      return
-    }
-    if (!response.headersSent) response.setHeader("connection", "close")
-    response.once("close", () => socket.end(() => socket.destroy()))
-  }
-}
 
 /**
  * Verifies and remembers the connections of one https server. The gate runs before the HTTP parser sees a byte; a
@@ -335,15 +205,7 @@ export class Inbound {
       _tag: "ConnectionEstablished",
       time: now,
       ...this.common(attempt),
-      peerId: peer.spiffeId,
-      peerSerialNumber: peer.serialNumber,
-      peerFingerprint: peer.fingerprint,
-      ownId: svid.spiffeId,
-      ownSerialNumber: svid.serialNumber,
-      ownFingerprint: svid.fingerprint,
-      bundleGeneration: peer.bundleGeneration,
-      tlsVersion: socket.getProtocol() ?? "unknown",
-      cipher: socket.getCipher().name,
+      ...securedBy(socket, peer, svid),
       durationMillis: now - attempt.startedAt
     })
     if (unrecorded !== undefined) {

@@ -21,7 +21,8 @@ import * as HashSet from "effect/HashSet"
 import * as Option from "effect/Option"
 import type * as Predicate from "effect/Predicate"
 import * as Tracer from "effect/Tracer"
-import type { Inbound, InboundConnection } from "./inbound.js"
+import type { Inbound } from "./inbound.js"
+import type { InboundConnection } from "./inboundConnection.js"
 import type { RequestSpan } from "./inboundRequest.js"
 
 /** IDs of W3C Trace Context section 3.2.2.3, and of B3: nothing else of a header gets into a span. */
