@@ -1,4 +1,3 @@
-import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -7,79 +6,14 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
-import type { AnySpan } from "effect/Tracer"
 import type { CloseReason } from "../AuditEvent.js"
-import type { AuditError } from "../AuditLog.js"
-import type { Connection } from "../Connector.js"
-import { ConnectionError, TimeoutError, type TransportError } from "../TransportError.js"
-import type { Claim, Granted, Link } from "./exchange.js"
+import { ConnectionError, TimeoutError } from "../TransportError.js"
+import type { Claim, Granted } from "./exchange.js"
 import { millis } from "./monotonic.js"
-import {
-  type Dialer,
-  type Limit,
-  type Limits,
-  PoolState,
-  type Slot,
-  type Target,
-  type Ticket,
-  type Waiter
-} from "./poolState.js"
+import type { Claimant, Loan, OpenError, PoolLink, PoolOptions, PoolSlot } from "./poolLink.js"
+import { type Dialer, type Limit, PoolState, type Target, type Ticket, type Waiter } from "./poolState.js"
 import { type WaitOutcome, waited } from "./poolTelemetry.js"
 import type { Base } from "./target.js"
-
-/** A connection in a pool. It belongs to one slot for all its life. */
-export interface PoolLink extends Link {
-  readonly connection: Connection
-  readonly base: Base
-  readonly slot: PoolSlot
-  readonly scope: Scope.CloseableScope
-  readonly bornAt: number
-}
-
-export type PoolSlot = Slot<PoolLink>
-
-/** A lease that is looked after: since when it is held and where it was taken. */
-export interface Loan {
-  readonly key: string
-  readonly since: number
-  readonly stack: string | undefined
-  readonly span: AnySpan | undefined
-}
-
-/** Why a connection could not be opened. */
-export type OpenError = TransportError | AuditError
-
-/** Who wants a connection. `ER` is why his request may be refused before one is opened. */
-export interface Claimant<ER> {
-  readonly request: HttpClientRequest | undefined
-  readonly admit: (base: Base) => Effect.Effect<void, ER>
-}
-
-/** Somebody who has no request yet. */
-export const nobody: Claimant<never> = { request: undefined, admit: () => Effect.void }
-
-/** What a pool is made of; `E` is what it answers in place of a connection. Durations in milliseconds. */
-export interface PoolOptions<E> {
-  readonly limits: Limits
-  /** How long to wait for a slot; zero fails at once. */
-  readonly acquireTimeout: number
-  /** How long an idle connection is kept; may be infinite. */
-  readonly idleTimeout: number
-  /** How long a connection is used; may be infinite. */
-  readonly maxLifetime: number
-  /** How long a connection may take to leave the wire when another one waits for its place. */
-  readonly wireTimeout: number
-  /** How long a lease may be held before it is taken for a leak; may be infinite. */
-  readonly leakThreshold: number
-  readonly address: (key: string) => Effect.Effect<Base, OpenError>
-  readonly connect: (
-    key: string,
-    base: Base,
-    onClose: (reason: CloseReason) => void
-  ) => Effect.Effect<Connection, OpenError, Scope.Scope>
-  readonly exhausted: (key: string, limit: Limit, request: HttpClientRequest | undefined) => E
-  readonly closed: (key: string, request: HttpClientRequest | undefined) => E
-}
 
 /** A handshake as a span, below the request that needed it. The key is a peer's ID, or an origin. */
 const handshakeSpan = <A, E>(connect: Effect.Effect<A, E>, key: string, { host, port }: Base): Effect.Effect<A, E> =>

@@ -5,8 +5,9 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { Leak, Stats } from "../ConnectionPool.js"
 import type { SecureChannel } from "../SecureChannel.js"
-import type { Loan, Pool, PoolSlot } from "./pool.js"
+import type { Pool } from "./pool.js"
 import { Lease } from "./poolLease.js"
+import type { Loan, PoolSlot } from "./poolLink.js"
 
 export const stats = (pool: Pool<unknown>): Stats => {
   const { state } = pool

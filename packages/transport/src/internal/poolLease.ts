@@ -10,7 +10,8 @@ import type { SecureChannel } from "../SecureChannel.js"
 import { TypeId } from "./channel.js"
 import { type Claim, execute, type Granted, type Requester, type Source } from "./exchange.js"
 import { List, Node } from "./linkedList.js"
-import type { Pool, PoolLink, PoolSlot } from "./pool.js"
+import type { Pool } from "./pool.js"
+import type { PoolLink, PoolSlot } from "./poolLink.js"
 
 /** A pool as seen by the requests to one target: each leases a connection for its exchange. */
 export const sourceOf = <E>(pool: Pool<E>, key: string, stack?: string): Source<PoolLink, E | RequestFailure> => ({

@@ -9,8 +9,9 @@ import type { RequestFailure } from "../Connector.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { makeClient } from "./channel.js"
 import { type Claim, execute, linkOf } from "./exchange.js"
-import { nobody, type OpenError, type Pool, type PoolLink } from "./pool.js"
+import type { Pool } from "./pool.js"
 import { Lease, type LeasedChannel, sourceOf } from "./poolLease.js"
+import { nobody, type OpenError, type PoolLink } from "./poolLink.js"
 
 /** How a pool of peers is used. `place` captures where a lease is taken, when leaks are looked for. */
 export interface Use<E> {
