@@ -656,7 +656,7 @@ describe("federated bundles: what goes wrong is in the audit log by itself", () 
     const events: Array<AuditEvent.AuditEvent> = []
     const log = yield* Layer.build(AuditLog.layerMemory(events))
     for (const provider of providers) {
-      yield* IdentityMonitor.make().pipe(
+      yield* IdentityMonitor.make({ interval: "1 day" }).pipe(
         Effect.provideService(IdentityProvider.IdentityProvider, provider),
         Effect.provide(log)
       )

@@ -88,7 +88,7 @@ const provide = Effect.fnUntraced(function* (memory: MemoryFiles, from: Sources 
     onEvent: (event) => Effect.sync(() => events.push(event))
   })
   yield* Layer.build(
-    IdentityMonitor.layer().pipe(
+    IdentityMonitor.layer({ interval: "1 day" }).pipe(
       Layer.provide(Layer.succeed(IdentityProvider.IdentityProvider, provider)),
       Layer.provide(AuditLog.layerMemory(audit))
     )

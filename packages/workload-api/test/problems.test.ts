@@ -13,7 +13,7 @@ const audited = Effect.fnUntraced(function* (options: WorkloadApi.ProviderOption
   const events: Array<AuditEvent.AuditEvent> = []
   const agent = yield* ScriptedAgent.make(options)
   yield* Layer.build(
-    IdentityMonitor.layer().pipe(
+    IdentityMonitor.layer({ interval: "1 day" }).pipe(
       Layer.provide(Layer.succeed(IdentityProvider.IdentityProvider, agent.identity)),
       Layer.provide(AuditLog.layerMemory(events))
     )
