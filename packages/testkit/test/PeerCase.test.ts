@@ -75,12 +75,18 @@ describe("PeerCase", () => {
 
   // Dated by the clock every test starts with.
   const authority = Effect.runSync(Effect.cached(DevAuthority.make({ trustDomain: "example.org" })))
+  const arranged = new Map<PeerCase.PeerCase, PeerCase.Arranged>()
+  const arrange = Effect.fnUntraced(function* (peer: PeerCase.PeerCase) {
+    const made = arranged.get(peer) ?? (yield* peer.arrange(yield* authority))
+    arranged.set(peer, made)
+    return made
+  })
 
   describe("is signed up to an anchor of its own domain exactly where the verdict is not about trust", () => {
     for (const peer of PeerCase.all) {
       it.effect(`${peer.verdict}: ${peer.name}`, () =>
         Effect.gen(function* () {
-          const trusted = signedPath(yield* peer.arrange(yield* authority))
+          const trusted = signedPath(yield* arrange(peer))
           expect(trusted).toBe(!["UntrustedChain", "NoBundle"].includes(peer.verdict))
         })
       )
@@ -95,7 +101,7 @@ describe("PeerCase", () => {
     for (const peer of PeerCase.leaf.filter((peer) => !peersOnly(peer))) {
       it.effect(`${peer.verdict}: ${peer.name}`, () =>
         Effect.gen(function* () {
-          const { credentials } = yield* peer.arrange(yield* authority)
+          const { credentials } = yield* arrange(peer)
           const refused = Either.isLeft(DevAuthority.toSvid(credentials))
           expect(refused).toBe(["InvalidLeaf", "InvalidSpiffeId", "LimitExceeded"].includes(peer.verdict))
         })

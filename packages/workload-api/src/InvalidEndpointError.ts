@@ -7,13 +7,14 @@ import * as Schema from "effect/Schema"
 
 /**
  * The rule of SPIFFE_Workload_Endpoint section 4 (or of RFC 3986, which it rests on) that an address broke. `Missing`:
- * there is no address at all.
+ * there is no address at all. `Unreadable`: the source of configuration that may hold one failed.
  *
  * @since 0.1.0
  * @category models
  */
 export const EndpointRule = Schema.Literal(
   "Missing",
+  "Unreadable",
   "Scheme",
   "Character",
   "PercentEncoding",
@@ -39,7 +40,7 @@ export type EndpointRule = typeof EndpointRule.Type
 
 /**
  * An address does not locate a Workload API endpoint. `input` is the text as it came, cut to 256 characters; empty when
- * there was none.
+ * there was none, and what the source of configuration said of itself when that failed.
  *
  * @since 0.1.0
  * @category errors

@@ -144,18 +144,23 @@ export const layerClient = (
     })
   )
 
-/** An address from `Config`; that there is none is a broken rule too. A source of configuration that fails is a defect. */
+/** An address from `Config`; that there is none, or that nobody can tell, is a broken rule too. */
 const fromEnvironment: Effect.Effect<WorkloadEndpoint.WorkloadEndpoint, InvalidEndpointError> = Config.string(
   WorkloadEndpoint.variable
 ).pipe(
-  Effect.catchAll((error) => (ConfigError.isMissingDataOnly(error) ? Effect.succeed("") : Effect.die(error))),
-  Effect.flatMap(WorkloadEndpoint.parse)
+  Effect.matchEffect({
+    onFailure: (error) =>
+      ConfigError.isMissingDataOnly(error)
+        ? WorkloadEndpoint.parse("")
+        : WorkloadEndpoint.refuse("Unreadable", String(error)),
+    onSuccess: WorkloadEndpoint.parse
+  })
 )
 
 /**
  * The identity the SPIFFE Workload API gives to this workload, kept up to date.
  *
- * The layer itself fails only when the address is invalid; it does not wait for the agent. `x509Context` does, for at
+ * The layer itself fails only when the address is invalid, or cannot be read from configuration; it does not wait for the agent. `x509Context` does, for at
  * most `initialTimeout`; later it answers at once: the newest snapshot, or an `IdentityError` `Unavailable`, `Withdrawn`,
  * `Expired` or `NotYetValid`. `changes` fails with the same error when the identity is lost; subscribed again, it begins
  * with the answer `x509Context` has then.

@@ -55,6 +55,7 @@ export const maxPathBytes: number = process.platform === "linux" ? 107 : 103
 
 const expectations: Record<EndpointRule, string> = {
   Missing: `an address in ${variable} or in the option "endpoint"`,
+  Unreadable: `configuration that can be read for ${variable}`,
   Scheme: `a URI that begins with "unix:" or "tcp:"`,
   Character: "no blank or control character",
   PercentEncoding: "every % followed by two hexadecimal digits, which stand for text without control characters",
@@ -72,7 +73,8 @@ const expectations: Record<EndpointRule, string> = {
   FragmentNotAllowed: "no fragment in the address"
 }
 
-const refuse = (rule: EndpointRule, input: string): Either.Either<never, InvalidEndpointError> =>
+/** @internal */
+export const refuse = (rule: EndpointRule, input: string): Either.Either<never, InvalidEndpointError> =>
   Either.left(new InvalidEndpointError({ rule, input: input.slice(0, 256), expected: expectations[rule] }))
 
 const controlCharacter = /\p{Cc}/u

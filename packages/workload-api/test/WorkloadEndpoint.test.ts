@@ -1,6 +1,6 @@
 import { WorkloadApi, WorkloadEndpoint } from "@agentweave/workload-api"
 import { describe, expect, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Either, Layer } from "effect"
+import { Cause, ConfigError, ConfigProvider, Effect, Either, Layer } from "effect"
 import fc from "fast-check"
 
 const unixOfLength = (bytes: number) => WorkloadEndpoint.unix(`/${"x".repeat(bytes - 1)}`)
@@ -114,6 +114,20 @@ describe("where the layer looks for it", () => {
       const missing = yield* build([])
       expect(Either.isLeft(missing) && missing.left).toMatchObject({ _tag: "InvalidEndpointError", rule: "Missing" })
       expect(Either.isLeft(missing) && missing.left.message).toContain("SPIFFE_ENDPOINT_SOCKET")
+    })
+  )
+
+  it.effect("a source of configuration that fails is refused, and what it says is told", () =>
+    Effect.gen(function* () {
+      const failing = ConfigProvider.make({
+        load: () => Effect.fail(ConfigError.SourceUnavailable([], "the vault is sealed", Cause.empty)),
+        flattened: ConfigProvider.fromMap(new Map()).flattened
+      })
+      const refused = yield* Effect.either(
+        Effect.withConfigProvider(Effect.scoped(Layer.build(WorkloadApi.layer())), failing)
+      )
+      expect(Either.isLeft(refused) && refused.left).toMatchObject({ _tag: "InvalidEndpointError", rule: "Unreadable" })
+      expect(Either.isLeft(refused) && refused.left.message).toMatch(/SPIFFE_ENDPOINT_SOCKET.*the vault is sealed/)
     })
   )
 

@@ -40,7 +40,7 @@ describe("SVIDs that live three seconds, renewed each second", () => {
         Effect.catchAll((error) => Effect.sync(() => void failures.push(String(error))))
       )
       const load = yield* Effect.fork(
-        Effect.replicateEffect(Effect.repeat(request, Schedule.spaced("15 millis")), 6, { concurrency: 6 })
+        Effect.replicateEffect(Effect.repeat(request, Schedule.spaced("40 millis")), 6, { concurrency: 6 })
       )
       yield* Effect.sleep("6500 millis")
       yield* Fiber.interrupt(load)

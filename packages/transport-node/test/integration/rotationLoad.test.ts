@@ -145,7 +145,7 @@ describe("a roll-over of the CA, under load", () => {
     const next = yield* both.retireOldRoots
     const { client, clientIdentity, pooled, server, serverIdentity } = yield* setup(old)
     const load: Load = { served: 0, failures: [] }
-    const requests = yield* Effect.fork(steadily(pooled, load, "40 millis"))
+    const requests = yield* Effect.fork(steadily(pooled, load, "70 millis"))
     const step = Effect.sleep("200 millis")
     // All connections there will be rest on the old root.
     yield* client.log.nth("ConnectionEstablished", connections - 1)
