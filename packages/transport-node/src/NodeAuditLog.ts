@@ -91,32 +91,6 @@ const newestFull = (path: string): Effect.Effect<string | undefined, AuditError>
     return numbers.length === 0 ? undefined : `${path}.${Math.max(...numbers)}`
   })
 
-/** Lines for the file, and the chain's head once they are there. */
-interface Lines {
-  readonly bytes: Buffer
-  readonly head: AuditFile.Head
-}
-
-const lineOf =
-  (content: AuditFile.Content) =>
-  (from: AuditFile.Head): Lines => {
-    const { head, line } = AuditFile.append(from, content)
-    return { bytes: Buffer.from(`${line}\n`), head }
-  }
-
-/** Each after the one before, as one piece. */
-const inTurn =
-  (compositions: ReadonlyArray<(from: AuditFile.Head) => Lines>) =>
-  (from: AuditFile.Head): Lines => {
-    let head = from
-    const parts = compositions.map((compose) => {
-      const lines = compose(head)
-      head = lines.head
-      return lines.bytes
-    })
-    return { bytes: parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts), head }
-  }
-
 /** A file as the system knows it: what has the name now may be another one. */
 interface Identity {
   readonly inode: string
@@ -147,10 +121,13 @@ const make = Effect.fnUntraced(function* (
 
   /** What a write that failed has left, and what has come since; how many events that is. */
   let waiting: ReadonlyArray<AuditBatch> = []
-  let pending = new AuditBatch()
+  let pending = new AuditBatch(AuditFile.start)
+  /** Written, and to be used again. */
+  let spare: AuditBatch | undefined
   let count = 0
   let dropped = { requests: 0, others: 0 }
   let failure: AuditError | undefined
+  /** Where the chain in the file ends. */
   let head = AuditFile.start
   let size = 0
   let sinceCheckpoint = 0
@@ -174,10 +151,13 @@ const make = Effect.fnUntraced(function* (
   let headerIsDue = false
   let lost: { readonly from: number; readonly to: number } | undefined
 
-  /** Writes lines that go on with the chain, made from its head; each has its newline. */
-  const write = (compose: (from: AuditFile.Head) => Lines): Effect.Effect<void, AuditError> =>
+  /** Writes records that follow one another, and the first of them what is in the file. */
+  const write = (batches: ReadonlyArray<AuditBatch>): Effect.Effect<void, AuditError> =>
     Effect.suspend(() => {
-      const { bytes, head: at } = compose(head)
+      const [first, ...more] = batches
+      if (first === undefined) return Effect.void
+      const bytes = more.length === 0 ? first.lines : Buffer.concat(batches.map(({ lines }) => lines))
+      const { head: at } = more.at(-1) ?? first
       if (file === undefined) return Effect.fail(failed(path)(new Error("it is not open")))
       const to = file
       // One write call a batch: a record is whole or, after a crash within it, the last and torn.
@@ -192,6 +172,14 @@ const make = Effect.fnUntraced(function* (
           })
         )
       )
+    })
+
+  /** Writes one record of the log's own; events that wait are chained anew behind it. */
+  const writeContent = (content: AuditFile.Content): Effect.Effect<void, AuditError> =>
+    Effect.suspend(() => {
+      const batch = new AuditBatch(head)
+      batch.addContent(content)
+      return write([batch])
     })
 
   const shut = Effect.suspend(() => {
@@ -232,7 +220,7 @@ const make = Effect.fnUntraced(function* (
     const time = yield* Clock.currentTimeMillis
     const flushWindowMillis = Duration.toMillis(flushWindow)
     const header = { version: 1, time, flushWindowMillis, ...(lost === undefined ? undefined : { lost }) } as const
-    yield* write(lineOf({ header }))
+    yield* writeContent({ header })
     headerIsDue = false
     lost = undefined
   })
@@ -240,13 +228,18 @@ const make = Effect.fnUntraced(function* (
   yield* attempt(() => truncate(path, 0).catch(() => {}))
   yield* ready
 
-  /** Signs with the newest SVID there is; without one the records stay chained and unsigned. */
+  /** The newest SVID there is; without one the records stay chained and unsigned. */
   let signer: X509Svid | undefined
+  const newestSigner = Effect.map(Effect.option(identity.x509Context), (context) => {
+    signer = Option.match(context, { onNone: () => signer, onSome: ({ svid }) => svid })
+    return signer
+  })
+
+  /** Signs what is in the file. */
   const sign = (final: boolean): Effect.Effect<void, AuditError> =>
     Effect.gen(function* () {
-      const context = yield* Effect.option(identity.x509Context)
-      signer = Option.match(context, { onNone: () => signer, onSome: ({ svid }) => svid })
-      if (signer !== undefined) yield* write(lineOf(AuditFile.checkpoint(head, signer, final)))
+      const svid = yield* newestSigner
+      if (svid !== undefined) yield* writeContent(AuditFile.checkpoint(head, svid, final))
       sinceCheckpoint = 0
     })
 
@@ -263,26 +256,37 @@ const make = Effect.fnUntraced(function* (
     filled.unsafeClose()
     urgent.unsafeClose()
     yield* ready
-    const batches = pending.count === 0 ? waiting : [...waiting, pending]
+    const isCheckpointDue = sinceCheckpoint + count >= checkpointEvery
+    const svid = isCheckpointDue ? yield* newestSigner : undefined
+    const last = pending
+    const batches = [...waiting, last]
+    let at = head
+    for (const batch of batches) {
+      batch.follow(at)
+      at = batch.head
+    }
     const taken = count
     const missing = dropped
+    const { mark } = last
+    if (missing.requests + missing.others > 0) last.addContent({ dropped: missing })
+    if (svid !== undefined) last.addContent(AuditFile.checkpoint(last.head, svid, false))
+    const full = batches.filter(({ lines }) => lines.length > 0)
     waiting = []
-    pending = new AuditBatch(pending.size)
+    pending = spare?.reset(last.head) ?? new AuditBatch(last.head)
+    spare = undefined
     count = 0
     dropped = { requests: 0, others: 0 }
-    const compositions = batches.map((events) => (from: AuditFile.Head) => events.compose(from))
-    if (missing.requests + missing.others > 0) compositions.push(lineOf({ dropped: missing }))
-    if (compositions.length > 0) {
-      yield* Effect.tapError(write(inTurn(compositions)), () =>
-        Effect.sync(() => {
-          // Not written: they wait for the next try, in their order.
-          waiting = batches
-          count += taken
-          dropped = { requests: dropped.requests + missing.requests, others: dropped.others + missing.others }
-        })
-      )
-    }
-    if (sinceCheckpoint >= checkpointEvery) yield* sign(false)
+    yield* Effect.tapError(write(full), () =>
+      Effect.sync(() => {
+        // Not written: they wait for the next try, in their order.
+        last.backTo(mark)
+        waiting = full
+        count += taken
+        dropped = { requests: dropped.requests + missing.requests, others: dropped.others + missing.others }
+      })
+    )
+    spare = last
+    if (isCheckpointDue) sinceCheckpoint = 0
     if (size >= maxFileSize) yield* rotate
   }).pipe(Effect.tapError(() => Effect.sync(() => filled.unsafeOpen())))
 

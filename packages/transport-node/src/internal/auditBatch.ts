@@ -1,64 +1,123 @@
 import { hash } from "node:crypto"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
-import type { Head } from "../AuditFile.js"
-
-/** More than what a record has before its event: `{"seq":…,"prev":"…",`. */
-const frame = 112
+import type { Content, Head } from "../AuditFile.js"
+import { toJson } from "./auditJson.js"
 
 const smallest = 16 * 1024
+/** A larger buffer is not kept for the next batch. */
 const largest = 1024 * 1024
 
+/** How a line begins: its place in the chain. */
+const placeOf = (seq: number, prev: string): string => `{"seq":${seq},"prev":"${prev}",`
+
+/** A place in a batch to come back to. */
+interface Mark {
+  readonly length: number
+  readonly count: number
+  readonly head: Head
+}
+
 /**
- * Events that wait to be written, as bytes. Kept as objects they would outlive the young generation: the garbage collector
- * would copy each of them twice, which costs more than all else that is done with them.
+ * Records that wait to be written, chained and as bytes. Kept as objects they would outlive the young generation: the garbage
+ * collector would copy each of them twice, which costs more than all else that is done with them.
  */
 export class AuditBatch {
-  private bytes: Buffer
-  /** Where each event's part of its line ends: `"event":…}` and the newline. */
+  private bytes = Buffer.allocUnsafe(smallest)
+  /** Where each line ends, after its newline. */
   private readonly ends: Array<number> = []
   private length = 0
+  private from: Head
+  private seq: number
+  private hash: string
 
-  /** `size` in bytes is what it is expected to hold; it grows. */
-  constructor(size = smallest) {
-    this.bytes = Buffer.allocUnsafe(Math.min(Math.max(size, smallest), largest))
+  /** The chain it goes on with. */
+  constructor(from: Head) {
+    this.from = from
+    this.seq = from.seq
+    this.hash = from.hash
   }
 
-  /** Bytes it had room for. */
-  get size(): number {
-    return this.bytes.length
+  /** Where the chain stands after it. */
+  get head(): Head {
+    return { seq: this.seq, hash: this.hash }
   }
 
-  get count(): number {
-    return this.ends.length
+  get mark(): Mark {
+    return { length: this.length, count: this.ends.length, head: this.head }
+  }
+
+  /** Its lines, each with its newline: a view that is good until the batch changes. */
+  get lines(): Uint8Array {
+    return this.bytes.subarray(0, this.length)
   }
 
   add(event: AuditEvent): void {
-    const json = `"event":${JSON.stringify(event)}}\n`
+    this.append(`"event":${toJson(event)}}\n`)
+  }
+
+  addContent(content: Content): void {
+    this.append(`${JSON.stringify(content).slice(1)}\n`)
+  }
+
+  private append(rest: string): void {
+    const line = placeOf(++this.seq, this.hash) + rest
+    const start = this.length
     // No character of a string takes more than three bytes in UTF-8.
-    const most = this.length + json.length * 3
-    if (most > this.bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.max(most, this.bytes.length * 2))
-      this.bytes.copy(larger, 0, 0, this.length)
-      this.bytes = larger
-    }
-    this.length += this.bytes.write(json, this.length)
+    this.reserve(start + line.length * 3)
+    this.length += this.bytes.write(line, start)
+    this.close(start)
+  }
+
+  /** The line from `start` on is whole. */
+  private close(start: number): void {
+    this.hash = hash("sha256", this.bytes.subarray(start, this.length - 1), "hex")
     this.ends.push(this.length)
   }
 
-  /** The events as lines of the file, as `AuditFile.append` writes them, and the chain's head once they are there. */
-  compose(from: Head): { readonly bytes: Buffer; readonly head: Head } {
-    const out = Buffer.allocUnsafe(this.length + this.ends.length * frame)
-    let at = 0
+  private reserve(size: number): void {
+    if (size <= this.bytes.length) return
+    const larger = Buffer.allocUnsafe(Math.max(size, this.bytes.length * 2))
+    this.bytes.copy(larger, 0, 0, this.length)
+    this.bytes = larger
+  }
+
+  /** Takes back what was added since. */
+  backTo({ count, head, length }: Mark): void {
+    this.ends.length = count
+    this.length = length
+    this.seq = head.seq
+    this.hash = head.hash
+  }
+
+  /** Its records, after another one than they were made after: chained anew if that is so. */
+  follow(from: Head): void {
+    if (from.hash === this.from.hash && from.seq === this.from.seq) return
+    const { bytes } = this
+    const ends = this.ends.splice(0)
+    let { seq } = this.from
+    this.reset(from)
+    this.bytes = Buffer.allocUnsafe(bytes.length)
     let begin = 0
-    let { hash: prev, seq } = from
-    for (const end of this.ends) {
-      seq++
-      const start = at
-      at += out.write(`{"seq":${seq},"prev":"${prev}",`, at, "latin1")
-      at += this.bytes.copy(out, at, begin, end)
+    for (const end of ends) {
+      const start = this.length
+      const place = placeOf(++this.seq, this.hash)
+      const rest = begin + placeOf(++seq, this.hash).length
+      this.reserve(start + place.length + end - rest)
+      this.length += this.bytes.write(place, start, "latin1")
+      this.length += bytes.copy(this.bytes, this.length, rest, end)
+      this.close(start)
       begin = end
-      prev = hash("sha256", out.subarray(start, at - 1), "hex")
     }
-    return { bytes: out.subarray(0, at), head: { seq, hash: prev } }
+  }
+
+  /** Empty, to be used again. */
+  reset(from: Head): this {
+    this.ends.length = 0
+    this.length = 0
+    this.from = from
+    this.seq = from.seq
+    this.hash = from.hash
+    if (this.bytes.length > largest) this.bytes = Buffer.allocUnsafe(smallest)
+    return this
   }
 }
