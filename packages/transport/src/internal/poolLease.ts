@@ -13,15 +13,30 @@ import { List, Node } from "./linkedList.js"
 import type { Pool } from "./pool.js"
 import type { PoolLink, PoolSlot } from "./poolLink.js"
 
+/** What a claim came to, and a lease when it is taken. */
+class Lent<EP, E> implements Granted<PoolLink, E> {
+  private readonly pool: Pool<EP>
+  private readonly granted: Granted<PoolLink, E>
+  private readonly stack: string | undefined
+  constructor(pool: Pool<EP>, granted: Granted<PoolLink, E>, stack: string | undefined) {
+    this.pool = pool
+    this.granted = granted
+    this.stack = stack
+  }
+  take(): PoolLink | undefined {
+    return this.pool.lend(this.granted.take(), this.stack)
+  }
+  open(): Effect.Effect<PoolLink, E> {
+    return Effect.map(this.granted.open(), (link) => this.pool.lend(link, this.stack))
+  }
+}
+
 /** A pool as seen by the requests to one target: each leases a connection for its exchange. */
 export const sourceOf = <E>(pool: Pool<E>, key: string, stack?: string): Source<PoolLink, E | RequestFailure> => ({
   take: () => pool.lend(pool.take(key), stack),
   claim: (requester, resume) =>
     pool.claim(key, requester, (granted) =>
-      resume({
-        take: () => pool.lend(granted.take(), stack),
-        open: () => Effect.map(granted.open(), (link) => pool.lend(link, stack))
-      })
+      resume(new Lent(pool, granted, stack))
     ),
   settle: (link) => pool.settle(link.slot)
 })
