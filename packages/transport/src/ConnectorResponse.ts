@@ -18,6 +18,11 @@ import type { TransportError } from "./TransportError.js"
 export interface Source {
   /** Read on: the reader has taken what was buffered. Called only after `push` answered `false`. */
   readonly resume: () => void
+  /**
+   * Runs a task when what the wire has for now has been pushed: a stream's reader that is woken for each piece costs more
+   * than the pieces. Absent: at once.
+   */
+  readonly defer?: (task: () => void) => void
   /** Nobody will read the rest: end the exchange. Not called after `end` or `fail`. */
   readonly abort: () => void
 }

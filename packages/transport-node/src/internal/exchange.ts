@@ -223,6 +223,11 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     this.resumeWire?.()
   }
 
+  /** After all that this turn of the event loop reads from the socket. */
+  defer(task: () => void): void {
+    setImmediate(task)
+  }
+
   /** The reader or the fiber gave up. */
   abort(): void {
     this.resumeFiber = undefined

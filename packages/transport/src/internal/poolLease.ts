@@ -34,10 +34,7 @@ class Lent<EP, E> implements Granted<PoolLink, E> {
 /** A pool as seen by the requests to one target: each leases a connection for its exchange. */
 export const sourceOf = <E>(pool: Pool<E>, key: string, stack?: string): Source<PoolLink, E | RequestFailure> => ({
   take: () => pool.lend(pool.take(key), stack),
-  claim: (requester, resume) =>
-    pool.claim(key, requester, (granted) =>
-      resume(new Lent(pool, granted, stack))
-    ),
+  claim: (requester, resume) => pool.claim(key, requester, (granted) => resume(new Lent(pool, granted, stack))),
   settle: (link) => pool.settle(link.slot)
 })
 
