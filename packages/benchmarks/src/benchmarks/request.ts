@@ -3,6 +3,7 @@ import * as clients from "../clients/effects.js"
 import { type Call, type Json, viaDispatch, viaHttpsAgent, viaRequest } from "../clients/promises.js"
 import { type Benchmark, type Environment, perSecond, type Row, type Subject } from "../harness/Benchmark.js"
 import { effectLoop, promiseLoop } from "../harness/loops.js"
+import { tracer } from "../harness/tracer.js"
 import { plainServer, smallText } from "../servers/plain.js"
 
 const server = "node:https"
@@ -35,18 +36,20 @@ const promises = (open: (environment: Environment, server: string) => Json, { ca
   }
 })
 
-const effects = (open: clients.Open, { call, inFlight }: Case): Subject => ({
+const effects = (open: clients.Open, { call, inFlight }: Case, runtime = Runtime.defaultRuntime): Subject => ({
   server,
   start: async (environment) => {
     const scope = Effect.runSync(Scope.make())
     const client = await Effect.runPromise(Scope.extend(open(environment, server), scope))
     return {
-      sample: effectLoop(Runtime.defaultRuntime, inFlight, () => clients.json(client, call)),
+      sample: effectLoop(runtime, inFlight, () => clients.json(client, call)),
       check: () => Effect.runPromise(Effect.all([clients.json(client, call), clients.json(client, who)])),
       stop: () => Effect.runPromise(Scope.close(scope, Exit.void))
     }
   }
 })
+
+const traced = Effect.runSync(Effect.withTracer(Effect.runtime(), tracer))
 
 interface Contender {
   readonly name: string
@@ -65,6 +68,7 @@ const contenders: ReadonlyArray<Contender> = [
   { name: "undici dispatch", make: (at) => promises(viaDispatch, at) },
   { name: channel, make: (at) => effects(clients.secureChannel(), at), target: 1 },
   { name: `${channel}, audit in memory`, make: (at) => effects(clients.secureChannel("memory"), at) },
+  { name: `${channel}, traced`, make: (at) => effects(clients.secureChannel(), at, traced), target: 0.85 },
   { name: "Transport.client", make: (at) => effects(clients.transport, at), target: 0.85 },
   { name: stock, make: (at) => effects(clients.undici, at) },
   { name: `${stock}, no tracer`, make: (at) => effects(clients.undiciWithoutTracer, at), once: true },
