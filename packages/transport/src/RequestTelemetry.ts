@@ -81,6 +81,8 @@ class ObservedExchange implements Exchange {
   private readonly options: Options
   private readonly startedAt: number
   private readonly requestId = `r${++nextRequest}`
+  private readonly trace: string | undefined
+  private readonly attempt: number
   private status: number | undefined = undefined
 
   constructor(inner: Exchange, connection: Connection, options: Options) {
@@ -91,22 +93,23 @@ class ObservedExchange implements Exchange {
     this.connection = connection
     this.options = options
     this.startedAt = options.now()
+    this.trace = inner.traceId ?? traceOf(inner.fiber)
+    this.attempt = attemptOf(inner.fiber)
   }
 
   private common(time: number) {
-    const { connection, fiber, inner } = this
-    const traceId = inner.traceId ?? traceOf(fiber)
+    const { attempt, connection, inner, trace } = this
     return {
       time,
       side: "Client" as const,
       connectionId: connection.id,
       address: connection.address,
       requestId: this.requestId,
-      ...(traceId === undefined ? undefined : { traceId }),
+      ...(trace === undefined ? undefined : { traceId: trace }),
       peerId: connection.peer.spiffeId,
       method: inner.request.method,
       path: pathOf(inner.path),
-      attempt: attemptOf(fiber)
+      attempt
     }
   }
 

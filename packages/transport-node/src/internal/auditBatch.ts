@@ -3,6 +3,8 @@ import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import type { Content, Head } from "../AuditFile.js"
 import { toJson } from "./auditJson.js"
 
+const newline = 10
+
 const smallest = 16 * 1024
 /** A larger buffer is not kept for the next batch. */
 const largest = 1024 * 1024
@@ -52,26 +54,21 @@ export class AuditBatch {
   }
 
   add(event: AuditEvent): void {
-    this.append(`"event":${toJson(event)}}\n`)
+    this.append(`"event":${toJson(event)}}`)
   }
 
   addContent(content: Content): void {
-    this.append(`${JSON.stringify(content).slice(1)}\n`)
+    this.append(JSON.stringify(content).slice(1))
   }
 
   private append(rest: string): void {
     const line = placeOf(++this.seq, this.hash) + rest
-    const start = this.length
     // No character of a string takes more than three bytes in UTF-8.
-    this.reserve(start + line.length * 3)
-    this.length += this.bytes.write(line, start)
-    this.close(start)
-  }
-
-  /** The line from `start` on is whole. */
-  private close(start: number): void {
-    this.hash = hash("sha256", this.bytes.subarray(start, this.length - 1), "hex")
+    this.reserve(this.length + line.length * 3 + 1)
+    this.length += this.bytes.write(line, this.length)
+    this.bytes[this.length++] = newline
     this.ends.push(this.length)
+    this.hash = hash("sha256", line, "hex")
   }
 
   private reserve(size: number): void {
@@ -105,7 +102,8 @@ export class AuditBatch {
       this.reserve(start + place.length + end - rest)
       this.length += this.bytes.write(place, start, "latin1")
       this.length += bytes.copy(this.bytes, this.length, rest, end)
-      this.close(start)
+      this.ends.push(this.length)
+      this.hash = hash("sha256", this.bytes.subarray(start, this.length - 1), "hex")
       begin = end
     }
   }
