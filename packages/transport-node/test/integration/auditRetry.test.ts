@@ -1,0 +1,143 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { open } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { IdentityProvider } from "@agentweave/spiffe"
+import { DevAuthority } from "@agentweave/testkit"
+import type { AuditEvent } from "@agentweave/transport"
+import { AuditFile, type NodeAuditLog } from "@agentweave/transport-node"
+import { expect, it } from "@effect/vitest"
+import { Effect, Exit, Logger, LogLevel, Scope, TestClock } from "effect"
+import { make, type OpenFile } from "../../src/internal/auditLog.js"
+
+const event = (n: number): AuditEvent.AuditEvent => ({
+  _tag: "PoolExhausted",
+  time: n,
+  targetId: "spiffe://example.org/api",
+  limit: "Total",
+  maxConnections: n
+})
+
+const request = (n: number): AuditEvent.AuditEvent => ({
+  _tag: "RequestStarted",
+  time: n,
+  side: "Client",
+  connectionId: "c1",
+  address: "127.0.0.1:1",
+  requestId: `r${n}`,
+  peerId: "spiffe://example.org/api",
+  method: "GET",
+  path: "/",
+  attempt: 1
+})
+
+/** Waits, in turns of the event loop, for what the file system does. */
+const until = (isDone: () => boolean) =>
+  Effect.repeat(
+    Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void))),
+    { until: isDone }
+  )
+
+/** A log on a disk that can be full: then half of what is written gets there, and an error comes back. */
+const setup = Effect.fnUntraced(function* (options: Omit<NodeAuditLog.Options, "path"> = {}) {
+  const dir = yield* Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "audit-"))),
+    (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+  )
+  const path = join(dir, "audit.ndjson")
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+  const identity = IdentityProvider.layerStatic(yield* authority.context({ path: "/web" }))
+  const disk = { gate: Promise.resolve(), full: false, begun: 0, refused: 0, written: 0 }
+  const openFile = async (name: string, flags: string, mode: number): Promise<OpenFile> => {
+    const file = await open(name, flags, mode)
+    return {
+      appendFile: async (bytes) => {
+        disk.begun++
+        await disk.gate
+        if (disk.full) {
+          await file.appendFile(bytes.subarray(0, bytes.length / 2))
+          disk.refused++
+          throw new Error("ENOSPC: no space left on device")
+        }
+        await file.appendFile(bytes)
+        disk.written++
+      },
+      truncate: (size) => file.truncate(size),
+      stat: (how) => file.stat(how),
+      close: () => file.close()
+    }
+  }
+  const scope = yield* Scope.make()
+  const log = yield* make({ path, ...options }, openFile).pipe(Scope.extend(scope), Effect.provide(identity))
+  const close = Effect.map(Scope.close(scope, Exit.void), () => {
+    const text = readFileSync(path, "utf8")
+    const records = text
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line))
+    return {
+      verified: AuditFile.verify(text),
+      times: records.filter((record) => record.event !== undefined).map((record) => record.event.time),
+      dropped: records.filter((record) => record.dropped !== undefined).map((record) => record.dropped),
+      checkpoints: records.filter((record) => record.checkpoint !== undefined).length
+    }
+  })
+  /** Lets the window pass until so many writes were refused, or went well. */
+  const flush = (what: "refused" | "written") =>
+    Effect.suspend(() => {
+      const before = disk[what]
+      return Effect.zipRight(
+        TestClock.adjust("100 millis"),
+        until(() => disk[what] > before)
+      )
+    })
+  return { log, disk, flush, close }
+})
+
+it.scoped("what could not be written is written later: in its order, once, and the chain is whole", () =>
+  Effect.gen(function* () {
+    const { close, disk, flush, log } = yield* setup({ checkpointEvery: 2 })
+    log.unsafeRecord(event(1))
+    yield* flush("written")
+    disk.full = true
+    for (const n of [2, 3]) expect(log.unsafeRecord(event(n))).toBeUndefined()
+    yield* flush("refused")
+    // While the disk is full events that may be dropped are counted, and the others refused.
+    yield* until(() => log.unsafeRecord(event(-1))?.reason === "Failed")
+    expect(log.unsafeRecord(request(-1))).toBeUndefined()
+    yield* flush("refused")
+    disk.full = false
+    yield* flush("written")
+    yield* until(() => log.unsafeRecord(event(4)) === undefined)
+    yield* flush("written")
+    const { checkpoints, dropped, times, verified } = yield* close
+    expect(verified).toMatchObject({ _tag: "Intact", lost: [] })
+    expect(times).toEqual([1, 2, 3, 4])
+    expect(checkpoints).toBeGreaterThan(1)
+    // Counted once, with the tries to find out whether the disk is full.
+    expect(dropped.map(({ requests }) => requests)).toEqual([1])
+  }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
+)
+
+it.scoped("what comes while a write is on its way waits behind it, also when that fails", () =>
+  Effect.gen(function* () {
+    const { close, disk, flush, log } = yield* setup()
+    log.unsafeRecord(event(1))
+    let release = () => {}
+    disk.gate = new Promise((resolve) => {
+      release = resolve
+    })
+    yield* TestClock.adjust("100 millis")
+    yield* until(() => disk.begun > 1)
+    expect(log.unsafeRecord(event(2))).toBeUndefined()
+    disk.full = true
+    disk.gate = Promise.resolve()
+    release()
+    yield* until(() => disk.refused > 0)
+    disk.full = false
+    yield* flush("written")
+    const { times, verified } = yield* close
+    expect(verified._tag).toBe("Intact")
+    expect(times).toEqual([1, 2])
+  }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
+)
