@@ -11,7 +11,6 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as AuditFile from "../AuditFile.js"
 import type { Options } from "../NodeAuditLog.js"
@@ -94,8 +93,10 @@ export const make = Effect.fnUntraced(function* (
   const { whenFull = "FailClosed", whenFullOfRequests = "DropAndCount" } = options
   const flushWindow = Duration.decode(options.flushWindow ?? "100 millis")
   const identity = yield* IdentityProvider
+  /** Something waits: the window has begun. */
   const filled = yield* Effect.makeLatch(false)
-  const urgent = yield* Effect.makeLatch(false)
+  /** The window is over, or there is much to write. */
+  const due = yield* Effect.makeLatch(false)
   const attempt = <A>(run: () => Promise<A>) => Effect.tryPromise({ try: run, catch: failed(path) })
 
   /** What a write that failed has left, and what has come since; how many events that is. */
@@ -232,8 +233,7 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const flush: Effect.Effect<void, AuditError> = Effect.gen(function* () {
-    filled.unsafeClose()
-    urgent.unsafeClose()
+    due.unsafeClose()
     yield* ready
     const isCheckpointDue = sinceCheckpoint + count >= checkpointEvery
     const svid = isCheckpointDue ? yield* newestSigner : undefined
@@ -294,10 +294,17 @@ export const make = Effect.fnUntraced(function* (
       Effect.zipRight(Effect.ignore(shut))
     )
   )
+  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(due.await, flushAndNote)))
+  // A fiber of its own: a race with the window for each batch would cost as much as writing it.
   yield* filled.await.pipe(
-    Effect.zipRight(Effect.raceFirst(Effect.sleep(flushWindow), urgent.await)),
-    Effect.zipRight(flushAndNote),
-    Effect.repeat(Schedule.forever),
+    Effect.zipRight(Effect.sleep(flushWindow)),
+    Effect.zipRight(
+      Effect.sync(() => {
+        filled.unsafeClose()
+        due.unsafeOpen()
+      })
+    ),
+    Effect.forever,
     Effect.forkScoped
   )
 
@@ -322,7 +329,7 @@ export const make = Effect.fnUntraced(function* (
       pending.add(event)
       count++
       if (count === 1) filled.unsafeOpen()
-      else if (count === batch) urgent.unsafeOpen()
+      else if (count === batch) due.unsafeOpen()
       return undefined
     }
   }
