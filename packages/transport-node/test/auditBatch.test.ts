@@ -34,7 +34,7 @@ describe("an event as JSON", () => {
       fc.property(fc.oneof(event, ofRequests), (any) => {
         expect(JSON.parse(toJson(any))).toEqual(JSON.parse(JSON.stringify(any)))
       }),
-      { numRuns: 2_000 }
+      { numRuns: 500 }
     )
   })
 
@@ -93,7 +93,7 @@ describe("a batch of records", () => {
         const batch = batchOf(from, events)
         expect({ text: lines(batch), head: batch.head }).toEqual(appended(from, events))
       }),
-      { numRuns: 200 }
+      { numRuns: 60 }
     )
   })
 
@@ -108,7 +108,7 @@ describe("a batch of records", () => {
         for (const event of more) batch.add(event)
         expect(lines(batch)).toBe(appended(from, [...events, ...more]).text)
       }),
-      { numRuns: 200 }
+      { numRuns: 60 }
     )
   })
 
@@ -125,13 +125,13 @@ describe("a batch of records", () => {
         for (const event of more) batch.add(event)
         expect(lines(batch)).toBe(appended(next, more).text)
       }),
-      { numRuns: 100 }
+      { numRuns: 40 }
     )
   })
 
   it("holds more than its first buffer", () => {
     const events = Array.from(
-      { length: 5_000 },
+      { length: 2_000 },
       (_, n): AuditEvent.AuditEvent => ({
         _tag: "LeaseLeaked",
         time: n,
@@ -142,9 +142,9 @@ describe("a batch of records", () => {
     )
     const batch = batchOf(AuditFile.start, events)
     const whole = AuditFile.verify(lines(batch))
-    expect(whole).toMatchObject({ _tag: "Interrupted", records: 5_000, head: batch.head })
+    expect(whole).toMatchObject({ _tag: "Interrupted", records: 2_000, head: batch.head })
     batch.reset(batch.head)
     for (const event of events) batch.add(event)
-    expect(AuditFile.verify(lines(batch))).toMatchObject({ records: 5_000, head: batch.head })
+    expect(AuditFile.verify(lines(batch))).toMatchObject({ records: 2_000, head: batch.head })
   })
 })

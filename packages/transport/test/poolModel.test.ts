@@ -266,7 +266,7 @@ class World {
 
   checkStats(): void {
     const { queue, slots } = this.model
-    const { idle, totalConnections, waiting } = this.now(this.pool.stats)
+    const { idle, totalConnections, waiting } = Effect.runSync(this.pool.stats)
     const free = slots.filter(({ claim }) => claim === undefined).length
     if (totalConnections !== slots.length || idle !== free || waiting !== queue.length) {
       assert.deepStrictEqual([totalConnections, idle, waiting], [slots.length, free, queue.length])
@@ -283,7 +283,7 @@ class World {
     this.manual.flush()
     this.now(this.pool.closeAll)
     this.wire.drain()
-    const { targetCount, totalCleanups, totalConnections, totalCreations } = this.now(this.pool.stats)
+    const { targetCount, totalCleanups, totalConnections, totalCreations } = Effect.runSync(this.pool.stats)
     const left = [targetCount, totalConnections, totalCreations - totalCleanups, this.wire.now, this.attempts.length]
     if (left.some((count) => count !== 0)) assert.deepStrictEqual(left, [0, 0, 0, 0, 0])
     for (const { fiber } of this.all) if (fiber.unsafePoll() === null) assert.fail("a fiber that does not end")

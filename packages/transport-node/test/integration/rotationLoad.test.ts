@@ -98,8 +98,8 @@ describe("a rotation every 100 ms on both sides, under load", () => {
       })
       yield* rotate(serverIdentity, "/server")
       yield* rotate(clientIdentity, "/client")
-      // 1,230 requests a second.
-      const requests = yield* Effect.fork(steadily(pooled, load, "13 millis"))
+      // 1,066 requests a second.
+      const requests = yield* Effect.fork(steadily(pooled, load, "15 millis"))
       yield* Effect.sleep("1 second")
       yield* Effect.all([forget(client.log), forget(server.log)])
       const before = yield* heap
