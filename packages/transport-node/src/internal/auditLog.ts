@@ -29,6 +29,9 @@ export interface OpenFile {
 /** From this many events on, writing does not wait for the window to pass. */
 const batch = 1024
 
+/** How long a checkpoint waits for an identity: events and the end of the log wait behind it. */
+const patience = Duration.seconds(1)
+
 const failed = (path: string) => (cause: unknown) =>
   new AuditError({ reason: "Failed", description: `expected to write the audit file ${path}, it failed`, cause })
 
@@ -208,18 +211,14 @@ export const make = Effect.fnUntraced(function* (
   yield* attempt(() => truncate(path, 0).catch(() => {}))
   yield* ready
 
-  /** The newest SVID there is; without one the records stay chained and unsigned. */
+  /** Signs what is in the file, with the newest SVID there is; without one the records stay chained and unsigned. */
   let signer: X509Svid | undefined
-  const newestSigner = Effect.map(Effect.option(identity.x509Context), (context) => {
-    signer = Option.match(context, { onNone: () => signer, onSome: ({ svid }) => svid })
-    return signer
-  })
-
-  /** Signs what is in the file. */
   const sign = (final: boolean): Effect.Effect<void, AuditError> =>
     Effect.gen(function* () {
-      const svid = yield* newestSigner
-      if (svid !== undefined) yield* writeContent(AuditFile.checkpoint(head, svid, final))
+      const newest = Effect.timeoutOption(Effect.interruptible(identity.x509Context), patience)
+      const context = Option.flatten(yield* Effect.option(newest))
+      signer = Option.match(context, { onNone: () => signer, onSome: ({ svid }) => svid })
+      if (signer !== undefined) yield* writeContent(AuditFile.checkpoint(head, signer, final))
       sinceCheckpoint = 0
     })
 
@@ -235,8 +234,6 @@ export const make = Effect.fnUntraced(function* (
   const flush: Effect.Effect<void, AuditError> = Effect.gen(function* () {
     due.unsafeClose()
     yield* ready
-    const isCheckpointDue = sinceCheckpoint + count >= checkpointEvery
-    const svid = isCheckpointDue ? yield* newestSigner : undefined
     const last = pending
     const batches = [...waiting, last]
     let at = head
@@ -248,7 +245,6 @@ export const make = Effect.fnUntraced(function* (
     const missing = dropped
     const { mark } = last
     if (missing.requests + missing.others > 0) last.addContent({ dropped: missing })
-    if (svid !== undefined) last.addContent(AuditFile.checkpoint(last.head, svid, false))
     const full = batches.filter(({ lines }) => lines.length > 0)
     waiting = []
     pending = spare?.reset(last.head) ?? new AuditBatch(last.head)
@@ -265,7 +261,8 @@ export const make = Effect.fnUntraced(function* (
       })
     )
     spare = last
-    if (isCheckpointDue) sinceCheckpoint = 0
+    // After the events: they are not to wait for an identity.
+    if (sinceCheckpoint >= checkpointEvery) yield* sign(false)
     if (size >= maxFileSize) yield* rotate
   }).pipe(Effect.tapError(() => Effect.sync(() => filled.unsafeOpen())))
 
