@@ -1,5 +1,4 @@
 import {
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -173,7 +172,14 @@ const until = (isSo: () => boolean): Effect.Effect<void> =>
     return yield* Effect.dieMessage("expected it to be so by now")
   })
 
-const read = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") : "")
+/** Not in two steps: the log renames files at the same time. */
+const read = (path: string): string => {
+  try {
+    return readFileSync(path, "utf8")
+  } catch {
+    return ""
+  }
+}
 
 const quiet = Logger.minimumLogLevel(LogLevel.None)
 
