@@ -135,6 +135,20 @@ describe("DevAuthority", () => {
       const unwritable = yield* Effect.flip(authority.issueRaw({ subject: "WORKLOAD=web" }).pipe(Effect.asVoid))
       expect(unwritable).toMatchObject({ _tag: "MintError", reason: "InvalidProfile" })
       expect(unwritable.message).toContain("WORKLOAD=web")
+      const signer = yield* KeyPair.make("secp256k1")
+      for (const profile of [
+        { serialNumber: "7f0" },
+        { subjectKeyIdentifier: "a key" },
+        { extendedKeyUsage: ["servers"] },
+        { basicConstraints: { ca: true, pathLength: -1 } },
+        { validity: { notBefore: 0, notAfter: Number.NaN } },
+        { keyPair: signer }
+      ]) {
+        const refused = yield* Effect.flip(
+          Effect.asVoid(CertificateAuthority.makeRoot({ trustDomain: "example.org", ...profile }))
+        )
+        expect(refused._tag).toBe("MintError")
+      }
     })
   )
 

@@ -171,6 +171,33 @@ const window = (validity: Validity, ttl: number, now: number): { notBefore: numb
   }
 }
 
+const hexadecimal = /^([0-9A-Fa-f]{2})+$/
+const objectIdentifier = /^[0-2](\.\d+)+$/
+
+/** What `@peculiar/x509` would write without complaint, and as something else: what was expected, and what came. */
+const unwritable = (
+  { basicConstraints, extendedKeyUsage, extensions = [], serialNumber }: CertificateProfile,
+  dates: { readonly notBefore: number; readonly notAfter: number }
+): string | undefined => {
+  if (serialNumber !== undefined && !hexadecimal.test(serialNumber)) {
+    return `expected a serial number of hexadecimal digits in pairs, got ${JSON.stringify(serialNumber)}`
+  }
+  const usages = extendedKeyUsage === "Absent" ? [] : (extendedKeyUsage ?? [])
+  const identifiers = [...usages.map((usage) => purposes[usage] ?? usage), ...extensions.map(({ oid }) => oid)]
+  const strange = identifiers.find((oid) => !objectIdentifier.test(oid))
+  if (strange !== undefined) {
+    return `expected an object identifier in dotted form or the name of a purpose, got ${JSON.stringify(strange)}`
+  }
+  const pathLength = basicConstraints === "Absent" ? undefined : basicConstraints?.pathLength
+  if (pathLength !== undefined && !(Number.isSafeInteger(pathLength) && pathLength >= 0)) {
+    return `expected a path length that is a whole number and not negative, got ${pathLength}`
+  }
+  if (!Number.isFinite(dates.notBefore) || !Number.isFinite(dates.notAfter)) {
+    return `expected dates in milliseconds since the epoch, got ${dates.notBefore} and ${dates.notAfter}`
+  }
+  return undefined
+}
+
 const wholeSeconds = (millis: number): Date => new Date(Math.floor(millis / second) * second)
 
 /** Positive and never zero: the first byte is 0x40 to 0x7f. */
@@ -192,7 +219,10 @@ export const mint = Effect.fnUntraced(function* (
   const keyIdentifier = stated === undefined || stated === "Absent" ? keyPair.identifier : stated
   const signer = issuer ?? { subject, keyPair, keyIdentifier }
   const signingPair = profile.signature === "WrongKey" ? yield* KeyPair.make(signer.keyPair.algorithm) : signer.keyPair
-  const { notAfter, notBefore } = window(profile.validity ?? "Current", Duration.toMillis(profile.ttl ?? kind.ttl), now)
+  const dates = window(profile.validity ?? "Current", Duration.toMillis(profile.ttl ?? kind.ttl), now)
+  const { notAfter, notBefore } = dates
+  const refusal = unwritable(profile, dates)
+  if (refusal !== undefined) return yield* new MintError({ reason: "InvalidProfile", description: refusal })
   const certificate = yield* Effect.tryPromise({
     try: async () => {
       const x509 = loadX509()
