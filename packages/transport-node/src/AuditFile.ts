@@ -5,12 +5,13 @@
  *
  * @since 0.1.0
  */
-import { hash, sign, verify as verifySignature, X509Certificate } from "node:crypto"
+import { sign, verify as verifySignature, X509Certificate } from "node:crypto"
 import type { X509Svid } from "@agentweave/spiffe/X509Svid"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import { hashOf, placeOf } from "./internal/auditLine.js"
 
 /**
  * The `prev` of the first record there ever was.
@@ -91,9 +92,6 @@ export type Content =
 
 const decodeLine = Schema.decodeUnknownEither(Schema.parseJson(Line))
 
-/** SHA-256 of a record's line, without its newline. */
-const hashOf = (line: string): string => hash("sha256", line, "hex")
-
 /**
  * Appends one record: its line, without a newline, and where the chain stands then.
  *
@@ -102,7 +100,7 @@ const hashOf = (line: string): string => hash("sha256", line, "hex")
  */
 export const append = (head: Head, content: Content): { readonly line: string; readonly head: Head } => {
   const seq = head.seq + 1
-  const line = `{"seq":${seq},"prev":"${head.hash}",${JSON.stringify(content).slice(1)}`
+  const line = placeOf(seq, head.hash) + JSON.stringify(content).slice(1)
   return { line, head: { seq, hash: hashOf(line) } }
 }
 

@@ -1,16 +1,13 @@
-import { hash } from "node:crypto"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import type { Content, Head } from "../AuditFile.js"
 import { toJson } from "./auditJson.js"
+import { hashOf, placeOf } from "./auditLine.js"
 
 const newline = 10
 
 const smallest = 16 * 1024
 /** A larger buffer is not kept for the next batch. */
 const largest = 1024 * 1024
-
-/** How a line begins: its place in the chain. */
-const placeOf = (seq: number, prev: string): string => `{"seq":${seq},"prev":"${prev}",`
 
 /** A place in a batch to come back to. */
 interface Mark {
@@ -68,7 +65,7 @@ export class AuditBatch {
     this.length += this.bytes.write(line, this.length)
     this.bytes[this.length++] = newline
     this.ends.push(this.length)
-    this.hash = hash("sha256", line, "hex")
+    this.hash = hashOf(line)
   }
 
   private reserve(size: number): void {
@@ -103,7 +100,7 @@ export class AuditBatch {
       this.length += this.bytes.write(place, start, "latin1")
       this.length += bytes.copy(this.bytes, this.length, rest, end)
       this.ends.push(this.length)
-      this.hash = hash("sha256", this.bytes.subarray(start, this.length - 1), "hex")
+      this.hash = hashOf(this.bytes.subarray(start, this.length - 1))
       begin = end
     }
   }

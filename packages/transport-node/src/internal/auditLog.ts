@@ -105,9 +105,9 @@ export const make = Effect.fnUntraced(function* (
   /** What a write that failed has left, and what has come since; how many events that is. */
   let waiting: ReadonlyArray<AuditBatch> = []
   let pending = new AuditBatch(AuditFile.start)
+  let count = 0
   /** Written, and to be used again. */
   let spare: AuditBatch | undefined
-  let count = 0
   let dropped = { requests: 0, others: 0 }
   let failure: AuditError | undefined
   /** Where the chain in the file ends. */

@@ -1,6 +1,5 @@
 import {
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -9,40 +8,14 @@ import {
   truncateSync,
   writeFileSync
 } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
-import { type AuditEvent, AuditLog } from "@agentweave/transport"
+import { AuditLog } from "@agentweave/transport"
 import { AuditFile, NodeAuditLog } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Logger, LogLevel, Scope, TestClock } from "effect"
-
-const refused = (n: number): AuditEvent.AuditEvent => ({
-  _tag: "PoolExhausted",
-  time: n,
-  targetId: "spiffe://example.org/api",
-  limit: "Total",
-  maxConnections: n
-})
-
-const requested: AuditEvent.AuditEvent = {
-  _tag: "RequestStarted",
-  time: 1,
-  side: "Client",
-  connectionId: "c1",
-  address: "127.0.0.1:1",
-  requestId: "r1",
-  peerId: "spiffe://example.org/api",
-  method: "GET",
-  path: "/",
-  attempt: 1
-}
-
-const folder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "audit-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-)
+import { folder, refused, requested } from "./auditEvents.js"
 
 /** Opens the log, uses it, and closes it in order. */
 const withLog = <A, E>(options: NodeAuditLog.Options, use: (log: AuditLog.AuditLog["Type"]) => Effect.Effect<A, E>) =>

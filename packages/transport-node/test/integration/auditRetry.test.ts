@@ -1,35 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { readFileSync } from "node:fs"
 import { open } from "node:fs/promises"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { IdentityProvider, type X509Context } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
-import type { AuditEvent } from "@agentweave/transport"
 import { AuditFile, type NodeAuditLog } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Logger, LogLevel, Scope, Stream, TestClock } from "effect"
 import { make, type OpenFile } from "../../src/internal/auditLog.js"
-
-const event = (n: number): AuditEvent.AuditEvent => ({
-  _tag: "PoolExhausted",
-  time: n,
-  targetId: "spiffe://example.org/api",
-  limit: "Total",
-  maxConnections: n
-})
-
-const request = (n: number): AuditEvent.AuditEvent => ({
-  _tag: "RequestStarted",
-  time: n,
-  side: "Client",
-  connectionId: "c1",
-  address: "127.0.0.1:1",
-  requestId: `r${n}`,
-  peerId: "spiffe://example.org/api",
-  method: "GET",
-  path: "/",
-  attempt: 1
-})
+import { folder, refused, requested } from "./auditEvents.js"
 
 /** Waits, in turns of the event loop, for what the file system does. */
 const until = (isDone: () => boolean) =>
@@ -45,11 +23,7 @@ const setup = Effect.fnUntraced(function* (
     context: X509Context.X509Context
   ) => Layer.Layer<IdentityProvider.IdentityProvider> = IdentityProvider.layerStatic
 ) {
-  const dir = yield* Effect.acquireRelease(
-    Effect.sync(() => mkdtempSync(join(tmpdir(), "audit-"))),
-    (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-  )
-  const path = join(dir, "audit.ndjson")
+  const path = join(yield* folder, "audit.ndjson")
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
   const identity = identityOf(yield* authority.context({ path: "/web" }))
   const disk = { gate: Promise.resolve(), full: false, begun: 0, refused: 0, written: 0 }
@@ -102,18 +76,18 @@ const setup = Effect.fnUntraced(function* (
 it.scoped("what could not be written is written later: in its order, once, and the chain is whole", () =>
   Effect.gen(function* () {
     const { close, disk, flush, log } = yield* setup({ checkpointEvery: 2 })
-    log.unsafeRecord(event(1))
+    log.unsafeRecord(refused(1))
     yield* flush("written")
     disk.full = true
-    for (const n of [2, 3]) expect(log.unsafeRecord(event(n))).toBeUndefined()
+    for (const n of [2, 3]) expect(log.unsafeRecord(refused(n))).toBeUndefined()
     yield* flush("refused")
     // While the disk is full events that may be dropped are counted, and the others refused.
-    yield* until(() => log.unsafeRecord(event(-1))?.reason === "Failed")
-    expect(log.unsafeRecord(request(-1))).toBeUndefined()
+    yield* until(() => log.unsafeRecord(refused(-1))?.reason === "Failed")
+    expect(log.unsafeRecord(requested)).toBeUndefined()
     yield* flush("refused")
     disk.full = false
     yield* flush("written")
-    yield* until(() => log.unsafeRecord(event(4)) === undefined)
+    yield* until(() => log.unsafeRecord(refused(4)) === undefined)
     yield* flush("written")
     const { checkpoints, dropped, times, verified } = yield* close
     expect(verified).toMatchObject({ _tag: "Intact", lost: [] })
@@ -128,14 +102,14 @@ it.scoped("what could not be written is written later: in its order, once, and t
 it.scoped("what comes while a write is on its way waits behind it, also when that fails", () =>
   Effect.gen(function* () {
     const { close, disk, flush, log } = yield* setup()
-    log.unsafeRecord(event(1))
+    log.unsafeRecord(refused(1))
     let release = () => {}
     disk.gate = new Promise((resolve) => {
       release = resolve
     })
     yield* TestClock.adjust("100 millis")
     yield* until(() => disk.begun > 1)
-    expect(log.unsafeRecord(event(2))).toBeUndefined()
+    expect(log.unsafeRecord(refused(2))).toBeUndefined()
     disk.full = true
     disk.gate = Promise.resolve()
     release()
@@ -155,9 +129,9 @@ it.scoped("an identity that never comes holds up neither the events nor the end:
       changes: Stream.never
     })
     const { close, disk, flush, log } = yield* setup({ checkpointEvery: 1 }, () => silent)
-    log.unsafeRecord(event(1))
+    log.unsafeRecord(refused(1))
     yield* flush("written")
-    log.unsafeRecord(event(2))
+    log.unsafeRecord(refused(2))
     const before = disk.written
     yield* TestClock.adjust("1 second")
     yield* until(() => disk.written > before)
