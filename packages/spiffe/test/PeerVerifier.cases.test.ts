@@ -1,4 +1,4 @@
-import { PeerMatcher, PeerVerifier } from "@agentweave/spiffe"
+import { type Explanation, PeerMatcher, PeerVerifier } from "@agentweave/spiffe"
 import * as PeerCase from "@agentweave/testkit/PeerCase"
 import { assert, describe } from "@effect/vitest"
 import { Effect, Either } from "effect"
@@ -11,7 +11,7 @@ const purposes = (peer: PeerCase.PeerCase): ReadonlyArray<PeerVerifier.Purpose> 
 
 /** An explanation is the gate's own answer. */
 const agree = (
-  { accepted, claimedId, failure, steps }: Effect.Effect.Success<ReturnType<typeof PeerVerifier.explain>>,
+  { accepted, claimedId, failure, steps }: Explanation.Explanation,
   judged: ReturnType<PeerVerifier.PeerVerifier["verify"]>
 ) => {
   const broken = steps.filter(({ status }) => status === "Broken").map(({ rule }) => rule)

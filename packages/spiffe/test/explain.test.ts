@@ -10,13 +10,12 @@ const shared = makeShared()
 const present = (peer: PeerCase.PeerCase) =>
   Effect.gen(function* () {
     const { bundles, credentials, expects } = yield* peer.arrange(yield* shared)
-    const input = {
+    return yield* PeerVerifier.explain({
       chain: credentials.certificates,
       bundles,
       matcher: PeerMatcher.exactly(expects),
-      purpose: peer.purpose ?? ("ServerAuth" as const)
-    }
-    return yield* PeerVerifier.explain(input)
+      purpose: peer.purpose ?? "ServerAuth"
+    })
   })
 
 /** What differs from run to run: serial numbers, generations, dates. */

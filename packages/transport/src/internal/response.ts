@@ -44,7 +44,7 @@ export class Body implements ResponseSink {
   private bytes: Uint8Array | undefined = undefined
   /** The collectors that wait for the end. */
   private waiters: Array<() => void> | undefined = undefined
-  /** The stream's reader that waits for more. Not in an array: V8 would come to put each of them into the old generation. */
+  /** The stream's reader that waits for more. */
   private reader: (() => void) | undefined = undefined
   /** Whether the reader is about to be woken. */
   private waking = false
@@ -175,7 +175,7 @@ export class Body implements ResponseSink {
     })
   }
 
-  /** Chunks as they come, to the end. Written as a channel: a third of what a stream of pulls costs a chunk. */
+  /** Chunks as they come, to the end. A channel: what a stream of pulls makes for each chunk outlives the young generation. */
   private chunksOf(response: BodyResponse): Chunks {
     const more = Effect.async<void>((resume) => {
       this.reader = () => resume(Effect.void)
