@@ -76,7 +76,7 @@ describe("PoolState", () => {
     assert.deepStrictEqual([granted, closed], [["a on a"], []])
   })
 
-  it("a connection that comes back with an earlier time of last use is older than those used since", () => {
+  it("a connection whose lease was no use of it comes back to its place among those used before and since", () => {
     const { closed, open, state } = make(3, 3)
     const [first, second, third] = [open("a", "1"), open("a", "2"), open("a", "3")]
     state.release(first, 1)
@@ -84,7 +84,7 @@ describe("PoolState", () => {
     state.release(third, 3)
     // Probed, and put back as if nothing had been.
     state.lease(first)
-    state.release(first, 1)
+    state.release(first)
     assert.strictEqual(state.take(state.target("a"))?.link, "3")
     state.release(third, 4)
     open("b")

@@ -15,28 +15,15 @@ export class List<A> {
   head: Node<A> | undefined = undefined
   tail: Node<A> | undefined = undefined
 
-  /** Puts a node that is in no list behind `previous`, or first. */
-  private link(node: Node<A>, previous: Node<A> | undefined): void {
-    const next = previous === undefined ? this.head : previous.next
-    node.list = this
-    node.previous = previous
-    node.next = next
-    if (previous === undefined) this.head = node
-    else previous.next = node
-    if (next === undefined) this.tail = node
-    else next.previous = node
-    this.size++
-  }
-
+  /** Puts a node that is in no list at the end. */
   push(node: Node<A>): void {
-    this.link(node, this.tail)
-  }
-
-  /** Puts a node behind the last value that does not come after it: at the end, in the usual case. */
-  insert(node: Node<A>, comesAfter: (other: A, value: A) => boolean): void {
-    let previous = this.tail
-    while (previous !== undefined && comesAfter(previous.value, node.value)) previous = previous.previous
-    this.link(node, previous)
+    const { tail } = this
+    node.list = this
+    node.previous = tail
+    if (tail === undefined) this.head = node
+    else tail.next = node
+    this.tail = node
+    this.size++
   }
 
   /** Takes a node out; one that is not in this list is left alone. */

@@ -95,12 +95,12 @@ export class Pool<E> {
   }
 
   /** A lease ends: its connection is handed on, becomes idle, or is given up and its slot handed on. */
-  settle(slot: PoolSlot, idleSince?: number): void {
+  settle(slot: PoolSlot, care = false): void {
     const { link } = slot
     if (this.loans.size > 0) this.loans.delete(slot)
     const reason = slot.retired ?? (link !== undefined && this.isOld(link) ? "Age" : undefined)
     if (link?.connection.isUsable() && reason === undefined && !this.isClosed) {
-      this.state.release(slot, idleSince ?? this.now())
+      this.state.release(slot, care ? undefined : this.now())
       return
     }
     if (link !== undefined && reason !== undefined) link.connection.unsafeRetire(reason)
@@ -267,9 +267,8 @@ export class Pool<E> {
   /** Closes what has been idle or alive for too long. */
   clean(): void {
     const now = this.now()
-    for (let node = this.state.idle.head; node !== undefined; ) {
-      const slot = node.value
-      node = node.next
+    const idle = Array.from(this.state.targets.values(), (target) => target.idle).flat()
+    for (const slot of idle) {
       if (now - slot.idleSince >= this.options.idleTimeout) this.state.retire(slot, "Idle")
       else if (slot.link !== undefined && this.isOld(slot.link)) this.state.retire(slot, "Age")
     }

@@ -19,8 +19,8 @@ export const stats = (pool: Pool<unknown>): Stats => {
     totalCleanups: pool.cleanups,
     poolSizes: Object.fromEntries(Array.from(state.targets.values(), (target) => [target.key, target.slots.size])),
     targetCount: state.targets.size,
-    inUse: state.total - state.idle.size - opening,
-    idle: state.idle.size,
+    inUse: state.total - state.idle - opening,
+    idle: state.idle,
     opening,
     waiting: state.tickets.size
   }
@@ -86,7 +86,7 @@ export const healthChecks = (
       }
       if (probe === undefined) return Effect.void
       pool.state.lease(slot)
-      const lease = new Lease(pool, slot, slot.idleSince)
+      const lease = new Lease(pool, slot, true)
       const attempt = Effect.timeout(
         Effect.suspend(() => probe(channelOf(lease))),
         interval

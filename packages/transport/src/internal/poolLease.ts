@@ -55,17 +55,17 @@ const poolEnded = ({ request }: Requester): RequestError =>
 export class Lease implements Source<PoolLink, RequestFailure> {
   private readonly pool: Pool<unknown>
   readonly slot: PoolSlot
-  /** What the slot's idle time is afterwards; `undefined` for now, the usual case. */
-  private readonly idleSince: number | undefined
+  /** To look after the connection: it is as long idle afterwards as it would be without. */
+  private readonly care: boolean
   private busy = false
   private hasEnded = false
   /** Requests that wait for their turn, once there was one. */
   private turns: List<(hasTurn: boolean) => void> | undefined = undefined
 
-  constructor(pool: Pool<unknown>, slot: PoolSlot, idleSince?: number) {
+  constructor(pool: Pool<unknown>, slot: PoolSlot, care = false) {
     this.pool = pool
     this.slot = slot
-    this.idleSince = idleSince
+    this.care = care
   }
 
   take(): PoolLink | undefined {
@@ -105,7 +105,7 @@ export class Lease implements Source<PoolLink, RequestFailure> {
       return
     }
     this.busy = false
-    if (this.hasEnded) this.pool.settle(this.slot, this.idleSince)
+    if (this.hasEnded) this.pool.settle(this.slot, this.care)
   }
 
   /** No request starts from now on; the slot goes back when the one in flight has ended. */
@@ -116,7 +116,7 @@ export class Lease implements Source<PoolLink, RequestFailure> {
       this.turns?.remove(next)
       next.value(false)
     }
-    if (!this.busy) this.pool.settle(this.slot, this.idleSince)
+    if (!this.busy) this.pool.settle(this.slot, this.care)
   }
 }
 

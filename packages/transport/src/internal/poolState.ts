@@ -18,12 +18,12 @@ export class Slot<L> {
   readonly target: Target<L>
   status: "Opening" | "Busy" | "Idle" | "Gone" = "Opening"
   link: L | undefined = undefined
-  /** When the connection was last used: the order in which idle ones are reused, evicted and expired. */
+  /** When the connection was last used. */
   idleSince = 0
+  /** The same as a number that no two slots share: the order in which idle ones are reused and evicted. */
+  lastUse = 0
   /** Set while leased: end the connection with the lease. */
   retired: CloseReason | undefined = undefined
-  readonly inTarget: Node<Slot<L>> = new Node(this)
-  readonly inPool: Node<Slot<L>> = new Node(this)
   constructor(target: Target<L>) {
     this.target = target
   }
@@ -34,7 +34,7 @@ export class Target<L> {
   readonly key: string
   readonly slots = new Set<Slot<L>>()
   /** Longest idle first; the last one is reused first. */
-  readonly idle = new List<Slot<L>>()
+  readonly idle: Array<Slot<L>> = []
   readonly tickets = new List<Ticket<L>>()
   /** Connections being opened, established, or not yet off the wire. */
   wire = 0
@@ -72,8 +72,6 @@ export interface Dialer<L> {
   readonly proceed: () => void
 }
 
-const usedLater = <L>(a: Slot<L>, b: Slot<L>): boolean => a.idleSince > b.idleSince
-
 /**
  * The pool's bookkeeping: who holds which slot, who waits, what is on the wire. No clock, no effects, no connections:
  * a deterministic machine that is told what happened.
@@ -90,14 +88,15 @@ export class PoolState<L> {
   total = 0
   /** Connections of all targets on the wire; differs from slots with one for as long as closing takes. */
   wire = 0
-  /** Of all targets, longest idle first. */
-  readonly idle = new List<Slot<L>>()
+  /** Idle slots of all targets. */
+  idle = 0
   /** Of all targets, first come first. */
   readonly tickets = new List<Ticket<L>>()
   /** Targets with waiters whom only the total limit holds back. */
   private readonly starved = new Set<Target<L>>()
   private readonly dialers = new Set<Dialer<L>>()
   private issued = 0
+  private uses = 0
 
   constructor(limits: Limits, close: (slot: Slot<L>, reason: CloseReason) => void) {
     this.limits = limits
@@ -114,15 +113,18 @@ export class PoolState<L> {
 
   /** Leases the target's most recently used idle slot. */
   take(target: Target<L>): Slot<L> | undefined {
-    const slot = target.idle.tail?.value
-    if (slot !== undefined) this.lease(slot)
+    const slot = target.idle.pop()
+    if (slot === undefined) return undefined
+    this.idle--
+    slot.status = "Busy"
     return slot
   }
 
   /** Leases an idle slot. */
   lease(slot: Slot<L>): void {
-    slot.target.idle.remove(slot.inTarget)
-    this.idle.remove(slot.inPool)
+    const { idle } = slot.target
+    idle.splice(idle.indexOf(slot), 1)
+    this.idle--
     slot.status = "Busy"
   }
 
@@ -130,7 +132,7 @@ export class PoolState<L> {
   open(target: Target<L>): Slot<L> | Limit {
     if (target.slots.size >= this.limits.maxPerTarget) return this.refused(target, "Target")
     if (this.total >= this.limits.maxTotal) {
-      const victim = this.idle.head?.value
+      const victim = this.longestIdle()
       if (victim === undefined) return this.refused(target, "Total")
       this.retire(victim, "Evicted")
     }
@@ -139,6 +141,16 @@ export class PoolState<L> {
     this.total++
     this.reconsider(target)
     return slot
+  }
+
+  /** Looks at every target: next to the handshake that is about to follow that is nothing, on each lease it would not be. */
+  private longestIdle(): Slot<L> | undefined {
+    let found: Slot<L> | undefined
+    for (const { idle } of this.targets.values()) {
+      const [first] = idle
+      if (first !== undefined && (found === undefined || first.lastUse < found.lastUse)) found = first
+    }
+    return found
   }
 
   private refused(target: Target<L>, limit: Limit): Limit {
@@ -172,12 +184,22 @@ export class PoolState<L> {
     this.forget(target)
   }
 
-  /** A lease ends and its connection can be used again: the next waiter gets it, or it is idle. */
-  release(slot: Slot<L>, idleSince: number): void {
+  /**
+   * A lease ends and its connection can be used again: the next waiter gets it, or it is idle. It was used until `usedAt`;
+   * a lease without it did not count as a use, and the slot has its old place again.
+   */
+  release(slot: Slot<L>, usedAt?: number): void {
+    const { idle } = slot.target
     slot.status = "Idle"
-    slot.idleSince = idleSince
-    slot.target.idle.insert(slot.inTarget, usedLater)
-    this.idle.insert(slot.inPool, usedLater)
+    this.idle++
+    if (usedAt !== undefined) {
+      slot.idleSince = usedAt
+      slot.lastUse = ++this.uses
+      idle.push(slot)
+    } else {
+      const after = idle.findIndex(({ lastUse }) => lastUse > slot.lastUse)
+      idle.splice(after < 0 ? idle.length : after, 0, slot)
+    }
     this.serve(slot.target)
   }
 
@@ -222,8 +244,8 @@ export class PoolState<L> {
   }
 
   private next(target: Target<L>): Ticket<L> | undefined {
-    let first = target.idle.size > 0 ? target.tickets.head?.value : undefined
-    if (this.starved.size > 0 && (this.total < this.limits.maxTotal || this.idle.size > 0)) {
+    let first = target.idle.length > 0 ? target.tickets.head?.value : undefined
+    if (this.starved.size > 0 && (this.total < this.limits.maxTotal || this.idle > 0)) {
       for (const other of this.starved) {
         const ticket = other.tickets.head?.value
         if (ticket !== undefined && (first === undefined || ticket.number < first.number)) first = ticket
