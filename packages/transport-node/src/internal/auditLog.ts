@@ -3,7 +3,7 @@
  */
 import { open, readdir, readFile, rename, stat, truncate } from "node:fs/promises"
 import { basename, dirname } from "node:path"
-import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import { forEachChange, IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { X509Svid } from "@agentweave/spiffe/X509Svid"
 import { isRequest } from "@agentweave/transport/AuditEvent"
 import { AuditError, type AuditLog } from "@agentweave/transport/AuditLog"
@@ -29,7 +29,7 @@ export interface OpenFile {
 /** From this many events on, writing does not wait for the window to pass. */
 const batch = 1024
 
-/** How long a checkpoint waits for an identity: events and the end of the log wait behind it. */
+/** How long the last checkpoint of a file waits for an identity: the next file and the end of the log wait behind it. */
 const patience = Duration.seconds(1)
 
 const failed = (path: string) => (cause: unknown) =>
@@ -211,8 +211,17 @@ export const make = Effect.fnUntraced(function* (
   yield* attempt(() => truncate(path, 0).catch(() => {}))
   yield* ready
 
-  /** Signs what is in the file, with the newest SVID there is; without one the records stay chained and unsigned. */
+  /** The newest SVID that was heard of. */
   let signer: X509Svid | undefined
+  yield* Effect.forkScoped(
+    forEachChange(identity, ({ svid }) =>
+      Effect.sync(() => {
+        signer = svid
+      })
+    )
+  )
+
+  /** Signs what is in the file, with the newest SVID there is; without one the records stay chained and unsigned. */
   const sign = (final: boolean): Effect.Effect<void, AuditError> =>
     Effect.gen(function* () {
       const newest = Effect.timeoutOption(Effect.interruptible(identity.x509Context), patience)
@@ -245,6 +254,9 @@ export const make = Effect.fnUntraced(function* (
     const missing = dropped
     const { mark } = last
     if (missing.requests + missing.others > 0) last.addContent({ dropped: missing })
+    // In the batch: on its own it would come between it and the events of the meantime, to be chained anew for that.
+    const signedBy = sinceCheckpoint + last.head.seq - head.seq >= checkpointEvery ? signer : undefined
+    if (signedBy !== undefined) last.addContent(AuditFile.checkpoint(last.head, signedBy, false))
     const full = batches.filter(({ lines }) => lines.length > 0)
     waiting = []
     pending = spare?.reset(last.head) ?? new AuditBatch(last.head)
@@ -261,8 +273,7 @@ export const make = Effect.fnUntraced(function* (
       })
     )
     spare = last
-    // After the events: they are not to wait for an identity.
-    if (sinceCheckpoint >= checkpointEvery) yield* sign(false)
+    if (signedBy !== undefined) sinceCheckpoint = 0
     if (size >= maxFileSize) yield* rotate
   }).pipe(Effect.tapError(() => Effect.sync(() => filled.unsafeOpen())))
 
