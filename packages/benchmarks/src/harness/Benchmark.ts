@@ -59,6 +59,8 @@ export interface Benchmark {
   readonly rows: ReadonlyArray<Row>
   /** Workload certificates to issue up front, all of one SPIFFE ID. Default 1. */
   readonly leaves?: number
+  /** Certificates of different workloads to issue up front. Default none. */
+  readonly peers?: number
   /** Whose CPU time is counted: the process that asks (default), the one that answers, or both together. */
   readonly cpuOf?: "load" | "server" | "both"
   /** Measure peak memory: each side once more, alone in a process. */

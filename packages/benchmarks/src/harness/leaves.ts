@@ -18,9 +18,14 @@ const encode = (tag: number, content: Buffer): Buffer => {
 
 /**
  * The same certificate under other serial numbers, each signed by the same P-256 issuer: certificates that no verifier
- * has seen, a thousand a second.
+ * has seen, a thousand a second. `change` may change more, and no length.
  */
-export const reissue = (der: Uint8Array, issuer: KeyObject, count: number): ReadonlyArray<Buffer> => {
+export const reissue = (
+  der: Uint8Array,
+  issuer: KeyObject,
+  count: number,
+  change?: (tbs: Buffer, i: number) => void
+): ReadonlyArray<Buffer> => {
   const whole = Buffer.from(der)
   const { from } = element(whole, 0)
   const tbsEnd = element(whole, from).end
@@ -31,6 +36,7 @@ export const reissue = (der: Uint8Array, issuer: KeyObject, count: number): Read
   return Array.from({ length: count }, (_, i) => {
     // The last octets only, so that length and sign stay as they are.
     tbs.writeUInt32BE(i, serial.end - 4)
+    change?.(tbs, i)
     const signature = Buffer.concat([Buffer.from([0]), sign("sha256", tbs, issuer)])
     return encode(0x30, Buffer.concat([tbs, algorithm, encode(0x03, signature)]))
   })

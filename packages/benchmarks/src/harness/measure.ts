@@ -252,7 +252,12 @@ export const measure = async (
 ): Promise<ReadonlyArray<Result>> => {
   const rows = selected(benchmark, options)
   if (rows.length === 0) return []
-  const measurement = new Measurement(benchmark, options, await makeCredentials(benchmark.leaves ?? 1), progress)
+  const measurement = new Measurement(
+    benchmark,
+    options,
+    await makeCredentials(benchmark.leaves ?? 1, benchmark.peers),
+    progress
+  )
   for (let turn = 0; turn < options.processes; turn++) {
     for (const group of shuffled(groups(rows))) {
       if (benchmark.isolated === true) for (const row of group) await measurement.isolated(row)

@@ -2,6 +2,7 @@ import type { IncomingMessage, RequestListener } from "node:http"
 import { createServer } from "node:https"
 import type { TLSSocket } from "node:tls"
 import type { Environment, ServerSubject } from "../harness/Benchmark.js"
+import type { Credentials, Identity } from "../harness/credentials.js"
 import { peerOf, tlsOptions } from "../harness/tls.js"
 import { listen } from "./listen.js"
 
@@ -55,19 +56,30 @@ const answer: RequestListener = (request, response) => {
   write()
 }
 
+const serve = (credentials: Credentials, identity: Identity, listener: RequestListener) =>
+  listen(
+    createServer(
+      {
+        ...tlsOptions(credentials, identity),
+        requestCert: true,
+        rejectUnauthorized: true,
+        keepAliveTimeout: 60_000,
+        noDelay: true
+      },
+      listener
+    )
+  )
+
 /** Bare `node:https` that asks for a client certificate. */
 export const plainServer: ServerSubject = {
-  start: ({ credentials }: Omit<Environment, "ports">) =>
-    listen(
-      createServer(
-        {
-          ...tlsOptions(credentials, credentials.server),
-          requestCert: true,
-          rejectUnauthorized: true,
-          keepAliveTimeout: 60_000,
-          noDelay: true
-        },
-        answer
-      )
-    )
+  start: ({ credentials }: Omit<Environment, "ports">) => serve(credentials, credentials.server, answer)
+}
+
+/** The same for each peer, under its own identity. The one that is found answers with the ports of the others. */
+export const peerServers: ServerSubject = {
+  start: async ({ credentials }: Omit<Environment, "ports">) => {
+    const ports: Array<number> = []
+    for (const peer of credentials.peers) ports.push((await serve(credentials, peer, answer)).port)
+    return serve(credentials, credentials.server, (_request, response) => response.end(JSON.stringify(ports)))
+  }
 }
