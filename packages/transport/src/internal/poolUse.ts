@@ -46,20 +46,24 @@ export const withChannel = <A, EU, RU, E>(
   return Effect.uninterruptibleMask((restore) => {
     let wish: Claim | undefined
     let lease: Lease | undefined
-    const enter = (link: PoolLink) => {
+    const enter = (link: PoolLink): Effect.Effect<A, EU, RU> => {
       lease = new Lease(pool, pool.lend(link, stack).slot)
-      return body(channelOf(lease))
+      try {
+        return body(channelOf(lease))
+      } catch (defect) {
+        return Effect.die(defect)
+      }
     }
-    const run = Effect.suspend(() => {
-      const link = pool.take(peer)
-      if (link !== undefined) return enter(link)
-      return Effect.flatMap(
-        claim(use, peer, (made) => {
-          wish = made
-        }),
-        enter
-      )
-    })
+    const link = pool.take(peer)
+    const run =
+      link === undefined
+        ? Effect.flatMap(
+            claim(use, peer, (made) => {
+              wish = made
+            }),
+            enter
+          )
+        : enter(link)
     const leave = (): void => (lease === undefined ? wish?.withdraw() : lease.end())
     return Effect.matchCauseEffect(restore(run), {
       onFailure: (cause) => {
