@@ -71,7 +71,7 @@ const attemptOf = (fiber: RuntimeFiber<unknown, unknown>): number =>
 const traceOf = (fiber: RuntimeFiber<unknown, unknown>): string | undefined =>
   (fiber.currentContext.unsafeMap.get(Tracer.ParentSpan.key) as Tracer.AnySpan | undefined)?.traceId
 
-/** An exchange that leaves its two events. */
+/** An exchange that leaves its two events. The usual ones are written out: spreads take longer than all else about them. */
 class ObservedExchange implements Exchange {
   readonly request: Exchange["request"]
   readonly path: string
@@ -83,6 +83,7 @@ class ObservedExchange implements Exchange {
   private readonly requestId = `r${++nextRequest}`
   private readonly trace: string | undefined
   private readonly attempt: number
+  private readonly target: string
   private status: number | undefined = undefined
 
   constructor(inner: Exchange, connection: Connection, options: Options) {
@@ -95,10 +96,11 @@ class ObservedExchange implements Exchange {
     this.startedAt = options.now()
     this.trace = inner.traceId ?? traceOf(inner.fiber)
     this.attempt = attemptOf(inner.fiber)
+    this.target = pathOf(inner.path)
   }
 
   private common(time: number) {
-    const { attempt, connection, inner, trace } = this
+    const { attempt, connection, inner, target, trace } = this
     return {
       time,
       side: "Client" as const,
@@ -108,13 +110,29 @@ class ObservedExchange implements Exchange {
       ...(trace === undefined ? undefined : { traceId: trace }),
       peerId: connection.peer.spiffeId,
       method: inner.request.method,
-      path: pathOf(inner.path),
+      path: target,
       attempt
     }
   }
 
   begin(): AuditError | undefined {
-    return this.options.record({ _tag: "RequestStarted", ...this.common(this.startedAt) })
+    const { attempt, connection, inner, requestId, startedAt, target, trace } = this
+    return this.options.record(
+      trace === undefined
+        ? {
+            _tag: "RequestStarted",
+            time: startedAt,
+            side: "Client",
+            connectionId: connection.id,
+            address: connection.address,
+            requestId,
+            peerId: connection.peer.spiffeId,
+            method: inner.request.method,
+            path: target,
+            attempt
+          }
+        : { _tag: "RequestStarted", ...this.common(startedAt) }
+    )
   }
 
   readonly onStatus = (status: number): void => {
@@ -123,16 +141,34 @@ class ObservedExchange implements Exchange {
   }
 
   readonly onSettled = (error?: string): void => {
+    const { attempt, connection, inner, requestId, startedAt, status, target, trace } = this
     const now = this.options.now()
     // The request has happened: what cannot be recorded of its end is counted by the sink.
-    this.options.record({
-      _tag: "RequestEnded",
-      ...this.common(now),
-      ...(this.status === undefined ? undefined : { status: this.status }),
-      ...(error === undefined ? undefined : { error }),
-      durationMillis: now - this.startedAt
-    })
-    this.inner.onSettled(error)
+    this.options.record(
+      trace === undefined && status !== undefined && error === undefined
+        ? {
+            _tag: "RequestEnded",
+            time: now,
+            side: "Client",
+            connectionId: connection.id,
+            address: connection.address,
+            requestId,
+            peerId: connection.peer.spiffeId,
+            method: inner.request.method,
+            path: target,
+            attempt,
+            status,
+            durationMillis: now - startedAt
+          }
+        : {
+            _tag: "RequestEnded",
+            ...this.common(now),
+            ...(status === undefined ? undefined : { status }),
+            ...(error === undefined ? undefined : { error }),
+            durationMillis: now - startedAt
+          }
+    )
+    inner.onSettled(error)
   }
 }
 

@@ -14,7 +14,7 @@ import type { CircuitBreakerMetrics, CircuitState } from "../CircuitBreakerMetri
 import { CircuitOpenError } from "../CircuitOpenError.js"
 import { changes } from "./breakerChanges.js"
 import { BreakerMachine, type Ticket } from "./breakerMachine.js"
-import { clockOf, millis, withClock } from "./monotonic.js"
+import { clockOf, currentClock, millis, withClock } from "./monotonic.js"
 
 export const TypeId: Api.TypeId = Symbol.for("@agentweave/transport/CircuitBreaker") as Api.TypeId
 
@@ -30,7 +30,7 @@ export class Breaker implements Api.CircuitBreaker {
   readonly isolate: Effect.Effect<void>
   readonly reset: Effect.Effect<void>
   /** For the calls of one healthy state; see {@link pass}. */
-  private passing: { readonly ticket: Ticket; readonly handlers: Handlers } | undefined
+  private passing: Passing | undefined
 
   constructor(target: string, config: CircuitBreakerConfig, clock: Clock.Clock) {
     const machine = new BreakerMachine(config, clock)
@@ -54,23 +54,26 @@ export class Breaker implements Api.CircuitBreaker {
     effect: Effect.Effect<A, E, R>,
     options?: Api.ProtectOptions<A>
   ): Effect.Effect<A, E | CircuitOpenError, R> {
-    const isFailure = options?.isFailure ?? this.config.isFailure
-    return isFailure === undefined ? new Protected(this, effect) : this.watch(effect, isFailure)
+    return new Protected(this, effect, options?.isFailure ?? this.config.isFailure)
   }
 
   /** A call whose success changes nothing but a count: its handlers are made once for all of them. */
-  pass<A, E, R>(effect: Effect.Effect<A, E, R>, healthy: Ticket): Effect.Effect<A, E, R> {
+  pass<A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    healthy: Ticket,
+    isFailure: ((value: A) => boolean) | undefined
+  ): Effect.Effect<A, E, R> {
     const { machine } = this
     let { passing } = this
-    if (passing?.ticket !== healthy) {
-      passing = { ticket: healthy, handlers: handlersOf(machine, healthy) }
+    if (passing?.ticket !== healthy || passing.isFailure !== isFailure) {
+      passing = { ticket: healthy, isFailure, handlers: handlersOf(machine, healthy, isFailure) }
       this.passing = passing
     }
     machine.totalCalls++
     return Effect.matchCauseEffect<A, E, R, never, E, never, A, never, never>(effect, passing.handlers)
   }
 
-  /** Runs an effect whose success matters: to this state, to the rule, or because it can be a failure in disguise. */
+  /** Runs an effect whose success matters to this state or to the rule. */
   watch<A, E, R>(
     effect: Effect.Effect<A, E, R>,
     isFailure: ((value: A) => boolean) | undefined
@@ -150,31 +153,46 @@ export class Breaker implements Api.CircuitBreaker {
 class Protected<A, E, R> extends Effectable.Class<A, E | CircuitOpenError, R> {
   private readonly breaker: Breaker
   private readonly effect: Effect.Effect<A, E, R>
+  private readonly isFailure: ((value: A) => boolean) | undefined
 
-  constructor(breaker: Breaker, effect: Effect.Effect<A, E, R>) {
+  constructor(breaker: Breaker, effect: Effect.Effect<A, E, R>, isFailure: ((value: A) => boolean) | undefined) {
     super()
     this.breaker = breaker
     this.effect = effect
+    this.isFailure = isFailure
   }
 
   commit(): Effect.Effect<A, E | CircuitOpenError, R> {
-    const { healthy } = this.breaker.machine
-    return healthy === undefined ? this.breaker.watch(this.effect, undefined) : this.breaker.pass(this.effect, healthy)
+    const { breaker, effect, isFailure } = this
+    const { healthy } = breaker.machine
+    return healthy === undefined ? breaker.watch(effect, isFailure) : breaker.pass(effect, healthy, isFailure)
   }
 }
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** What becomes of a call that is not watched. */
+/** What becomes of a call in a healthy state. */
 interface Handlers {
   readonly onFailure: <E>(cause: Cause.Cause<E>) => Effect.Effect<never, E>
   readonly onSuccess: <A>(value: A) => Effect.Effect<A>
 }
 
-const handlersOf = (machine: BreakerMachine, ticket: Ticket): Handlers => ({
-  onFailure: (cause) => Effect.withFiberRuntime((fiber) => afterFailure(machine, ticket, clockOf(fiber), 0)(cause)),
+interface Passing {
+  readonly ticket: Ticket
+  readonly isFailure: unknown
+  readonly handlers: Handlers
+}
+
+/** `A` is what the calls succeed with for which {@link Breaker.pass} takes these. */
+const handlersOf = <A>(
+  machine: BreakerMachine,
+  ticket: Ticket,
+  isFailure: ((value: A) => boolean) | undefined
+): Handlers => ({
+  onFailure: (cause) => afterFailure(machine, ticket, currentClock(), 0)(cause),
   onSuccess: (value) => {
-    machine.totalSuccesses++
+    if (isFailure?.(value as never)) machine.fail(ticket, currentClock(), 0)
+    else machine.totalSuccesses++
     return Effect.succeed(value)
   }
 })

@@ -214,7 +214,7 @@ export class BreakerMachine {
   }
 
   private refresh(): void {
-    const unwatched = this.windows.length === 0 && this.config.isFailure === undefined
+    const unwatched = this.windows.length === 0
     this.healthy = this.state === "Closed" && this.failureCount === 0 && unwatched ? this.ticket : undefined
   }
 

@@ -14,13 +14,23 @@ export interface LabelledOptions {
   readonly beyond?: "other" | "nothing"
 }
 
+type Labels = ReadonlyArray<MetricLabel.MetricLabel>
+
+/** The labels of the values that lead here, if there are any, and where further values lead. */
+class Branch {
+  readonly next = new Map<string, Branch>()
+  labels: Labels | undefined = undefined
+}
+
 /** A metric under the values of its labels: each set of labels is made once and remembered. */
 export class Labelled<Type, In, Out> {
-  private readonly known = new Map<string, ReadonlyArray<MetricLabel.MetricLabel>>()
+  /** Value after value, and not joined to one key: strings that are used again need no new hash. */
+  private readonly known = new Branch()
+  private size = 0
   private readonly metric: Metric.Metric<Type, In, Out>
   private readonly names: ReadonlyArray<string>
   private readonly max: number
-  private readonly other: ReadonlyArray<MetricLabel.MetricLabel> | undefined
+  private readonly other: Labels | undefined
 
   constructor(metric: Metric.Metric<Type, In, Out>, names: ReadonlyArray<string>, options: LabelledOptions = {}) {
     this.metric = metric
@@ -30,20 +40,31 @@ export class Labelled<Type, In, Out> {
   }
 
   update(input: In, ...values: ReadonlyArray<string>): void {
-    const key = values.join("\n")
-    const labels = this.known.get(key) ?? this.remember(key, values)
+    const labels = this.find(values) ?? this.remember(values)
     if (labels !== undefined) this.metric.unsafeUpdate(input, labels)
   }
 
   /** Whether there is a metric with these labels. */
   knows(...values: ReadonlyArray<string>): boolean {
-    return this.known.has(values.join("\n"))
+    return this.find(values) !== undefined
   }
 
-  private remember(key: string, values: ReadonlyArray<string>): ReadonlyArray<MetricLabel.MetricLabel> | undefined {
-    if (this.known.size >= this.max) return this.other
-    const labels = this.names.map((name, i) => MetricLabel.make(name, values[i] ?? ""))
-    this.known.set(key, labels)
-    return labels
+  private find(values: ReadonlyArray<string>): Labels | undefined {
+    let branch: Branch | undefined = this.known
+    for (let i = 0; i < values.length && branch !== undefined; i++) branch = branch.next.get(values[i] ?? "")
+    return branch?.labels
+  }
+
+  private remember(values: ReadonlyArray<string>): Labels | undefined {
+    if (this.size >= this.max) return this.other
+    let branch = this.known
+    for (const value of values) {
+      const next = branch.next.get(value) ?? new Branch()
+      branch.next.set(value, next)
+      branch = next
+    }
+    this.size++
+    branch.labels = this.names.map((name, i) => MetricLabel.make(name, values[i] ?? ""))
+    return branch.labels
   }
 }

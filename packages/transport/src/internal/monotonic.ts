@@ -1,11 +1,15 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 
 /** The clock a fiber runs on: the live one, or a test's. */
 export const clockOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Clock.Clock =>
   Context.get(fiber.currentDefaultServices, Clock.Clock)
+
+/** The clock of the fiber that runs now, for a step that may not be put off: between two steps a fiber can be interrupted. */
+export const currentClock = (): Clock.Clock => clockOf(Option.getOrThrow(Fiber.getCurrentFiber()))
 
 /**
  * Milliseconds that never run backwards, from an arbitrary origin, exact to the microsecond. The nanoseconds of Effect's

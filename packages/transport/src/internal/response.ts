@@ -121,8 +121,9 @@ export class Body implements ResponseSink {
     source?.abort()
   }
 
-  get isWhole(): boolean {
-    return this.state === "Ended"
+  /** Whether {@link collected} would succeed at once. */
+  get isCollected(): boolean {
+    return this.state === "Ended" && !this.streamed
   }
 
   get isOpen(): boolean {
@@ -278,17 +279,22 @@ export class BodyResponse extends Inspectable.Class implements HttpClientRespons
     return Option.fromNullable(this.address)
   }
 
+  private decode<A>(read: (body: Body) => A): Effect.Effect<A, HttpClientError.ResponseError> {
+    try {
+      return Effect.succeed(read(this.body))
+    } catch (cause) {
+      return Effect.fail(
+        new HttpClientError.ResponseError({ request: this.request, response: this, reason: "Decode", cause })
+      )
+    }
+  }
+
   /** Runs `read` on the whole body. The reader keeps the response alive, and from here on answers for the body. */
   private read<A>(read: (body: Body) => A): Effect.Effect<A, HttpClientError.ResponseError> {
-    const decode = Effect.try({
-      try: () => read(this.body),
-      catch: (cause) =>
-        new HttpClientError.ResponseError({ request: this.request, response: this, reason: "Decode", cause })
-    })
-    if (this.body.isWhole) return Effect.zipRight(this.body.collected(this), decode)
     return Effect.suspend(() => {
+      if (this.body.isCollected) return this.decode(read)
       dropped.unregister(this.body)
-      return Effect.zipRight(this.body.collected(this), decode)
+      return Effect.flatMap(this.body.collected(this), () => this.decode(read))
     })
   }
 
