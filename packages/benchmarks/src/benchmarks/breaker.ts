@@ -37,6 +37,17 @@ const subjects = {
       return () => breaker.protect(work)
     })
   ),
+  /** The least that has a say before a call and after its failure. */
+  "suspend and catchAllCause, no breaker": effects(
+    Effect.sync(() => {
+      const work = Effect.succeed(1)
+      return () =>
+        Effect.catchAllCause(
+          Effect.suspend(() => work),
+          Effect.failCause
+        )
+    })
+  ),
   "cockatiel, success": promises(async () => {
     const breaker = await cockatiel(0)
     const work = async () => 1
@@ -75,6 +86,7 @@ export const breaker: Benchmark = {
     { contender: "cockatiel, success", baseline: "cockatiel, success" },
     { contender: "CircuitBreaker, success", baseline: "opossum, success", target: 0.4 },
     { contender: "CircuitBreaker, success", baseline: "cockatiel, success", target: 1 },
+    { contender: "suspend and catchAllCause, no breaker", baseline: "cockatiel, success" },
     { contender: "cockatiel, open", baseline: "cockatiel, open" },
     { contender: "CircuitBreaker, open", baseline: "cockatiel, open", target: 0.3 },
     { contender: "CircuitBreaker, open", baseline: "opossum, open" }
