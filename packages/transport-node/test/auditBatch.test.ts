@@ -120,12 +120,28 @@ describe("a batch of records", () => {
         for (const event of more) batch.add(event)
         batch.backTo(mark)
         expect({ text: lines(batch), head: batch.head }).toEqual(appended(from, events))
+        // As it is, with some that are not chained yet.
+        for (const event of more) batch.add(event)
         batch.reset(next)
         expect([lines(batch), batch.head]).toEqual(["", next])
         for (const event of more) batch.add(event)
         expect(lines(batch)).toBe(appended(next, more).text)
       }),
       { numRuns: 40 }
+    )
+  })
+
+  it("keeps the order of events and of what else there is", () => {
+    fc.assert(
+      fc.property(head, fc.array(ofRequests, { minLength: 1, maxLength: 5 }), (from, events) => {
+        const batch = batchOf(from, events)
+        const { head: before } = batchOf(from, events)
+        const made = AuditFile.append(before, { dropped: { requests: 1, others: 0 } })
+        batch.addContent({ dropped: { requests: 1, others: 0 } })
+        expect(lines(batch).endsWith(`${made.line}\n`)).toBe(true)
+        expect(batch.head).toEqual(made.head)
+      }),
+      { numRuns: 20 }
     )
   })
 

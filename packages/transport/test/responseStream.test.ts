@@ -135,3 +135,31 @@ it.effect("a body is a stream once", () =>
     expect(read).toEqual(["a"])
   })
 )
+
+it.effect("a body that was read as a stream is not there a second time", () =>
+  Effect.gen(function* () {
+    const { push, read, reading, response, sink } = setup()
+    push("a")
+    sink.end()
+    yield* reading
+    expect(read).toEqual(["a"])
+    for (const again of [response.text, Stream.runDrain(response.stream)]) {
+      const error = yield* Effect.flip(again)
+      expect(error).toMatchObject({ _tag: "ResponseError", reason: "Decode" })
+      expect(error.message).toContain("already read as a stream")
+    }
+  })
+)
+
+it.effect("a body that was read as a whole can be read again, in any form", () =>
+  Effect.gen(function* () {
+    const { push, read, reading, response, sink } = setup()
+    push('{"a":')
+    push("1}")
+    sink.end()
+    expect(yield* response.json).toEqual({ a: 1 })
+    expect(yield* response.text).toBe('{"a":1}')
+    yield* reading
+    expect(read).toEqual(['{"a":1}'])
+  })
+)

@@ -58,7 +58,7 @@ const setup = Effect.fnUntraced(function* (
       verified: AuditFile.verify(text),
       times: records.filter((record) => record.event !== undefined).map((record) => record.event.time),
       dropped: records.filter((record) => record.dropped !== undefined).map((record) => record.dropped),
-      checkpoints: records.filter((record) => record.checkpoint !== undefined).length
+      kinds: records.map((record) => Object.keys(record)[2])
     }
   })
   /** Lets the window pass until so many writes were refused, or went well. */
@@ -89,11 +89,11 @@ it.scoped("what could not be written is written later: in its order, once, and t
     yield* flush("written")
     yield* until(() => log.unsafeRecord(refused(4)) === undefined)
     yield* flush("written")
-    const { checkpoints, dropped, times, verified } = yield* close
+    const { dropped, kinds, times, verified } = yield* close
     expect(verified).toMatchObject({ _tag: "Intact", lost: [] })
     // Those before the failure was known are there too.
     expect(times.filter((time) => time > 0)).toEqual([1, 2, 3, 4])
-    expect(checkpoints).toBeGreaterThan(1)
+    expect(kinds.filter((kind) => kind === "checkpoint").length).toBeGreaterThan(1)
     // Counted once, with the tries to find out whether the disk is full.
     expect(dropped.map(({ requests }) => requests)).toEqual([1])
   }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
@@ -128,16 +128,34 @@ it.scoped("an identity that never comes holds up neither the events nor the end:
       x509Context: Effect.never,
       changes: Stream.never
     })
-    const { close, disk, flush, log } = yield* setup({ checkpointEvery: 1 }, () => silent)
+    const { close, flush, log } = yield* setup({ checkpointEvery: 1 }, () => silent)
     log.unsafeRecord(refused(1))
     yield* flush("written")
     log.unsafeRecord(refused(2))
-    const before = disk.written
-    yield* TestClock.adjust("1 second")
-    yield* until(() => disk.written > before)
+    yield* flush("written")
     const closing = yield* Effect.fork(close)
     yield* TestClock.adjust("3 seconds")
-    const { checkpoints, times, verified } = yield* Fiber.join(closing)
-    expect([checkpoints, times, verified._tag]).toEqual([0, [1, 2], "Interrupted"])
+    const { kinds, times, verified } = yield* Fiber.join(closing)
+    expect([kinds, times, verified._tag]).toEqual([["header", "event", "event"], [1, 2], "Interrupted"])
+  })
+)
+
+it.scoped("a checkpoint comes after so many records as it is to sign, with the last of them", () =>
+  Effect.gen(function* () {
+    const { close, disk, flush, log } = yield* setup({ checkpointEvery: 3 })
+    for (const n of [1, 2, 3, 4, 5, 6]) {
+      log.unsafeRecord(refused(n))
+      yield* flush("written")
+    }
+    const { written } = disk
+    const { kinds, verified } = yield* close
+    expect(verified).toMatchObject({ _tag: "Intact", records: 10 })
+    const [one, three] = [
+      ["event", "event"],
+      ["event", "event", "event"]
+    ]
+    expect(kinds).toEqual(["header", ...one, "checkpoint", ...three, "checkpoint", "event", "checkpoint"])
+    // The header, and each event with what follows it.
+    expect(written).toBe(7)
   })
 )
