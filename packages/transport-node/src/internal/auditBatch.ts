@@ -6,11 +6,11 @@ import { hashOf, placeOf } from "./auditLine.js"
 const newline = 10
 
 const smallest = 16 * 1024
-/** So many events of requests wait as objects: chained in a row they take less time, and so few of them die young. */
-const row = 64
-
 /** A larger buffer is not kept for the next batch. */
 const largest = 1024 * 1024
+
+/** So many events of requests wait as objects: chained in a row they take less time, and so few of them die young. */
+const row = 64
 
 /** A place in a batch to come back to. */
 interface Mark {

@@ -145,6 +145,7 @@ export class PoolState<L> {
 
   /** Looks at every target: next to the handshake that is about to follow that is nothing, on each lease it would not be. */
   private longestIdle(): Slot<L> | undefined {
+    if (this.idle === 0) return undefined
     let found: Slot<L> | undefined
     for (const { idle } of this.targets.values()) {
       const [first] = idle
