@@ -42,7 +42,7 @@ export interface Options {
 /**
  * Events as newline-delimited JSON in a file (mode 0600), in batches. Each record carries a gapless sequence number and the
  * SHA-256 of the record before; every `checkpointEvery` records and at the end a checkpoint is signed with the workload's
- * SVID, if there is one within a second. `AuditFile.verify` tells whether a file is as it was written.
+ * newest SVID. Events do not wait for one that is not there yet; the end of a file does, for a second. `AuditFile.verify` tells whether a file is as it was written.
  *
  * A file that is deleted, replaced or cut short while it is written is noticed when the next events are: a new one goes on
  * with the chain and says in its header which records are lost; what stood in its place is kept as

@@ -71,19 +71,16 @@ const attemptOf = (fiber: RuntimeFiber<unknown, unknown>): number =>
 const traceOf = (fiber: RuntimeFiber<unknown, unknown>): string | undefined =>
   (fiber.currentContext.unsafeMap.get(Tracer.ParentSpan.key) as Tracer.AnySpan | undefined)?.traceId
 
-/** An exchange that leaves its two events. The usual ones are written out: spreads take longer than all else about them. */
+/** An exchange that leaves its two events. */
 class ObservedExchange implements Exchange {
   readonly request: Exchange["request"]
   readonly path: string
   readonly fiber: Exchange["fiber"]
   private readonly inner: Exchange
-  private readonly connection: Connection
   private readonly options: Options
   private readonly startedAt: number
-  private readonly requestId = `r${++nextRequest}`
-  private readonly trace: string | undefined
-  private readonly attempt: number
-  private readonly target: string
+  /** What both events say. */
+  private readonly common: Omit<Extract<AuditEvent, { _tag: "RequestStarted" }>, "_tag" | "time">
   private status: number | undefined = undefined
 
   constructor(inner: Exchange, connection: Connection, options: Options) {
@@ -91,48 +88,24 @@ class ObservedExchange implements Exchange {
     this.path = inner.path
     this.fiber = inner.fiber
     this.inner = inner
-    this.connection = connection
     this.options = options
     this.startedAt = options.now()
-    this.trace = inner.traceId ?? traceOf(inner.fiber)
-    this.attempt = attemptOf(inner.fiber)
-    this.target = pathOf(inner.path)
-  }
-
-  private common(time: number) {
-    const { attempt, connection, inner, target, trace } = this
-    return {
-      time,
-      side: "Client" as const,
+    const trace = inner.traceId ?? traceOf(inner.fiber)
+    this.common = {
+      side: "Client",
       connectionId: connection.id,
       address: connection.address,
-      requestId: this.requestId,
+      requestId: `r${++nextRequest}`,
       ...(trace === undefined ? undefined : { traceId: trace }),
       peerId: connection.peer.spiffeId,
       method: inner.request.method,
-      path: target,
-      attempt
+      path: pathOf(inner.path),
+      attempt: attemptOf(inner.fiber)
     }
   }
 
   begin(): AuditError | undefined {
-    const { attempt, connection, inner, requestId, startedAt, target, trace } = this
-    return this.options.record(
-      trace === undefined
-        ? {
-            _tag: "RequestStarted",
-            time: startedAt,
-            side: "Client",
-            connectionId: connection.id,
-            address: connection.address,
-            requestId,
-            peerId: connection.peer.spiffeId,
-            method: inner.request.method,
-            path: target,
-            attempt
-          }
-        : { _tag: "RequestStarted", ...this.common(startedAt) }
-    )
+    return this.options.record({ _tag: "RequestStarted", time: this.startedAt, ...this.common })
   }
 
   readonly onStatus = (status: number): void => {
@@ -141,34 +114,18 @@ class ObservedExchange implements Exchange {
   }
 
   readonly onSettled = (error?: string): void => {
-    const { attempt, connection, inner, requestId, startedAt, status, target, trace } = this
+    const { status } = this
     const now = this.options.now()
     // The request has happened: what cannot be recorded of its end is counted by the sink.
-    this.options.record(
-      trace === undefined && status !== undefined && error === undefined
-        ? {
-            _tag: "RequestEnded",
-            time: now,
-            side: "Client",
-            connectionId: connection.id,
-            address: connection.address,
-            requestId,
-            peerId: connection.peer.spiffeId,
-            method: inner.request.method,
-            path: target,
-            attempt,
-            status,
-            durationMillis: now - startedAt
-          }
-        : {
-            _tag: "RequestEnded",
-            ...this.common(now),
-            ...(status === undefined ? undefined : { status }),
-            ...(error === undefined ? undefined : { error }),
-            durationMillis: now - startedAt
-          }
-    )
-    inner.onSettled(error)
+    this.options.record({
+      _tag: "RequestEnded",
+      time: now,
+      ...this.common,
+      ...(status === undefined ? undefined : { status }),
+      ...(error === undefined ? undefined : { error }),
+      durationMillis: now - this.startedAt
+    })
+    this.inner.onSettled(error)
   }
 }
 
