@@ -8,7 +8,7 @@ import { Effect, Layer, ManagedRuntime, Stream } from "effect"
 import { layerCounting, recorded } from "../harness/audit.js"
 import { type Benchmark, type Environment, perSecond, type Running, type Subject } from "../harness/Benchmark.js"
 import { contextOf, type Identity, leafId, serverId } from "../harness/credentials.js"
-import { effectLoop, promiseLoop } from "../harness/loops.js"
+import { effectLoop, inTurn, promiseLoop } from "../harness/loops.js"
 import { peerOf, tlsOptions } from "../harness/tls.js"
 import { listen } from "../servers/listen.js"
 import { serveSecurely } from "../servers/secure.js"
@@ -21,11 +21,6 @@ const inFlight = 4
  * a first sight at both ends.
  */
 const manyLeaves = 1100
-
-const inTurn = <A>(values: ReadonlyArray<A>): (() => A) => {
-  let at = 0
-  return () => values[at++ % values.length] as A
-}
 
 /**
  * Makes every server of this process present another certificate on each connection. Contexts are made beforehand; what

@@ -61,6 +61,7 @@ interface Contender {
 
 const baseline = "undici Pool.request"
 const stock = "Effect NodeHttpClient.layerUndici"
+const agent = "Effect NodeHttpClient.layer"
 const channel = "SecureChannel"
 
 const contenders: ReadonlyArray<Contender> = [
@@ -73,7 +74,7 @@ const contenders: ReadonlyArray<Contender> = [
   { name: stock, make: (at) => effects(clients.undici, at) },
   { name: `${stock}, no tracer`, make: (at) => effects(clients.undiciWithoutTracer, at), once: true },
   { name: "node https.Agent", make: (at) => promises(viaHttpsAgent, at), once: true },
-  { name: "Effect NodeHttpClient.layer", make: (at) => effects(clients.httpsAgent, at), once: true }
+  { name: agent, make: (at) => effects(clients.httpsAgent, at), once: true }
 ]
 
 const named = (contender: string, at: Case): string => `${contender}, ${at.name}`
@@ -97,6 +98,7 @@ export const request: Benchmark = {
           ...(target === undefined ? undefined : { target })
         })
       ),
-    { contender: named(channel, at), baseline: named(stock, at), group: `${channel} / ${stock}`, target: 4 }
+    { contender: named(channel, at), baseline: named(stock, at), group: `${channel} / ${stock}`, target: 4 },
+    ...(i === 0 ? [{ contender: named(channel, at), baseline: named(agent, at) }] : [])
   ])
 }

@@ -5,22 +5,14 @@ import { Effect, Layer, ManagedRuntime } from "effect"
 import { Client } from "undici"
 import type { Environment, Subject } from "../harness/Benchmark.js"
 import { peerId } from "../harness/credentials.js"
-import { effectLoop, promiseLoop } from "../harness/loops.js"
-import { tlsOptions } from "../harness/tls.js"
+import { effectLoop, inTurn, promiseLoop } from "../harness/loops.js"
 import { services } from "./effects.js"
-import { originOf } from "./promises.js"
+import { connectOptions, originOf } from "./promises.js"
 
 export const server = "a node:https for each peer"
 
 const clientOf = (environment: Environment, origin: string): Client =>
-  new Client(origin, {
-    pipelining: 1,
-    connect: {
-      ...tlsOptions(environment.credentials, environment.credentials.client),
-      rejectUnauthorized: true,
-      checkServerIdentity: () => undefined
-    }
-  })
+  new Client(origin, { pipelining: 1, connect: connectOptions(environment) })
 
 const origins = async (environment: Environment, peers: number): Promise<ReadonlyArray<string>> => {
   const client = clientOf(environment, originOf(environment, server))
@@ -28,15 +20,6 @@ const origins = async (environment: Environment, peers: number): Promise<Readonl
   const ports = (await body.json()) as ReadonlyArray<number>
   await client.destroy()
   return ports.slice(0, peers).map((port) => `https://127.0.0.1:${port}`)
-}
-
-const inTurn = <A>(all: ReadonlyArray<A>): (() => A) => {
-  let next = 0
-  return () => {
-    const one = all[next++ % all.length]
-    if (one === undefined) throw new Error("expected at least one peer")
-    return one
-  }
 }
 
 /** `Transport.client` of each peer, audit events counted. */

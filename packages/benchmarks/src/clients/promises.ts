@@ -22,16 +22,15 @@ export interface Json {
 
 export const originOf = ({ ports }: Environment, server: string): string => `https://127.0.0.1:${ports[server]}`
 
+/** How undici connects: the chain is verified; a name is not what a SPIFFE ID is about. */
+export const connectOptions = ({ credentials }: Environment) => ({
+  ...tlsOptions(credentials, credentials.client),
+  rejectUnauthorized: true,
+  checkServerIdentity: () => undefined
+})
+
 export const undiciPool = (environment: Environment, server: string): Pool =>
-  new Pool(originOf(environment, server), {
-    connections,
-    pipelining: 1,
-    connect: {
-      ...tlsOptions(environment.credentials, environment.credentials.client),
-      rejectUnauthorized: true,
-      checkServerIdentity: () => undefined
-    }
-  })
+  new Pool(originOf(environment, server), { connections, pipelining: 1, connect: connectOptions(environment) })
 
 const headers = { "content-type": "application/json" }
 

@@ -22,12 +22,11 @@ export interface Credentials {
 
 export const serverId = SpiffeId.make("spiffe://bench.test/server")
 export const clientId = SpiffeId.make("spiffe://bench.test/client")
-const digits = 4
-
-/** The number of a peer as it stands in its ID, of the same length for all. */
-export const peerName = (i: number): string => `/peer/${String(i).padStart(digits, "0")}`
-export const peerId = (i: number): SpiffeId.SpiffeId => SpiffeId.make(`spiffe://bench.test${peerName(i)}`)
 export const leafId = SpiffeId.make("spiffe://bench.test/leaf")
+
+/** The path of a peer's ID, of the same length for all. */
+export const peerName = (i: number): string => `/peer/${String(i).padStart(4, "0")}`
+export const peerId = (i: number): SpiffeId.SpiffeId => SpiffeId.make(`spiffe://bench.test${peerName(i)}`)
 
 const bundles = new WeakMap<Credentials, X509Bundle.X509Bundle>()
 

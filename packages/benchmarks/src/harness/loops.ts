@@ -53,3 +53,9 @@ export const effectLoop = <R>(
     return operations
   }
 }
+
+/** One after the other, and the first again after the last. */
+export const inTurn = <A>(values: ReadonlyArray<A>): (() => A) => {
+  let at = 0
+  return () => values[at++ % values.length] as A
+}
