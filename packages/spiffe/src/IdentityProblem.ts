@@ -12,7 +12,8 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
 /**
- * - `Discarded`: what the source delivered cannot be used; the last good one goes on serving.
+ * - `Discarded`: what the source delivered, or a part of it, cannot be used. The last good one goes on serving; a federated
+ *   bundle that came with a good SVID is left out instead, and its trust domain cannot be verified.
  * - `Withdrawn`: the source took the identity back.
  * - `Expired`: the SVID is past its notAfter, and no successor came.
  * - `Unavailable`: the source cannot be asked or read; what it delivered last goes on serving until it expires.

@@ -231,7 +231,7 @@ export const BundleRotated = Schema.TaggedStruct("BundleRotated", {
 /**
  * Something is wrong with our own identity.
  *
- * - `Discarded`: what its source delivered cannot be used; the last good one goes on serving.
+ * - `Discarded`: what its source delivered, or a part of it, cannot be used: see `IdentityProblemKind` of `@agentweave/spiffe`.
  * - `Withdrawn`: the source took it back.
  * - `Stale`: it is valid, but a successor is overdue.
  * - `Expired`: the SVID is past its notAfter, and no successor came.

@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import { WorkloadApiErrorReason } from "./WorkloadApiError.js"
 
 /**
- * Why an update was discarded.
+ * Why an update, or a federated bundle in it, was discarded.
  *
  * - `Malformed`: the bytes are not the message they should be.
  * - `LimitExceeded`: more SVIDs, bundles or certificates than allowed.
@@ -84,6 +84,21 @@ export const UpdateDiscarded = Schema.TaggedStruct("UpdateDiscarded", {
 })
 
 /**
+ * A federated bundle of an update cannot be used: its trust domain cannot be verified, everything else of the update
+ * serves. It is reported once, until an update comes without it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const BundleDiscarded = Schema.TaggedStruct("BundleDiscarded", {
+  ...common,
+  /** The name of the foreign trust domain, or the key of the bundle as it came when it names none. */
+  trustDomain: Schema.String,
+  reason: DiscardReason,
+  description: Schema.String
+})
+
+/**
  * The stream ended; it will be opened again after a backoff.
  *
  * @since 0.1.0
@@ -140,6 +155,7 @@ export const Stopped = Schema.TaggedStruct("Stopped", {
 export const WorkloadApiEvent = Schema.Union(
   Updated,
   UpdateDiscarded,
+  BundleDiscarded,
   Disconnected,
   Withdrawn,
   Expired,

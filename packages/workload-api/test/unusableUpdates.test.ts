@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either, Redacted, TestClock } from "effect"
 import { messageOf } from "./support/messages.js"
 import * as ScriptedAgent from "./support/scriptedAgent.js"
-import { unusableUpdates } from "./support/unusableUpdates.js"
+import { unusableBundles, unusableUpdates } from "./support/unusableUpdates.js"
 
 const authority = DevAuthority.make({ trustDomain: "example.org" })
 
@@ -48,6 +48,44 @@ describe("an update is discarded, the last good one serves on, and an event says
       expect(Either.isRight(yield* waiting)).toBe(true)
     })
   )
+})
+
+describe("a foreign domain's unusable bundle takes away that domain and nothing else", () => {
+  for (const { bundles, reason, says, title, trustDomain } of unusableBundles) {
+    it.scoped(title, () =>
+      Effect.gen(function* () {
+        const issuer = yield* authority
+        const partner = yield* DevAuthority.make({ trustDomain: "partner.org" })
+        const friend = yield* DevAuthority.make({ trustDomain: "friend.org" })
+        const { events, freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make({ maxAuthorities: 3 })
+        const call = yield* nextCall
+        yield* call.push(yield* issuer.context({ federatesWith: [partner] }))
+        yield* nextEvent("Updated")
+        const rotated = yield* issuer.context({ federatesWith: [friend] })
+        const good = messageOf(rotated)
+        const bad = yield* bundles({ authority: issuer, good })
+        const message = { ...good, federatedBundles: new Map([...bad, ...good.federatedBundles]) }
+        yield* call.pushMessage(message)
+        const event = yield* events.take
+        expect(event).toMatchObject({ _tag: "BundleDiscarded", reason, trustDomain })
+        expect(event).toHaveProperty("description", expect.stringContaining(says))
+        yield* nextEvent("Updated")
+        const served = yield* identity.x509Context
+        expect(served.svid.fingerprint).toBe(rotated.svid.fingerprint)
+        expect(served.bundles).toStrictEqual(rotated.bundles)
+        expect(yield* freshness).toBe("Fresh")
+
+        // The agent repeats the whole with every update: that is no news.
+        const again = yield* issuer.context({ federatesWith: [friend] })
+        const repeated = { ...messageOf(again), federatedBundles: message.federatedBundles }
+        yield* call.pushMessage(repeated)
+        expect(yield* events.take).toMatchObject({ _tag: "Updated", fingerprint: again.svid.fingerprint })
+        yield* call.push(again)
+        yield* call.pushMessage(repeated)
+        expect(yield* events.take).toMatchObject({ _tag: "BundleDiscarded", trustDomain })
+      })
+    )
+  }
 })
 
 describe("what may look odd is taken", () => {

@@ -36,7 +36,7 @@ it.scoped("a year of hourly rotations: each is served at once, and the identity 
     const agent = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       const next = { ...svid, fingerprint: `${now}`, notBefore: now - 60_000, notAfter: now + 2 * hour }
-      yield* push({ svids: [next], bundles })
+      yield* push({ svids: [next], bundles, refusedBundles: [] })
       yield* Effect.sleep(hour)
     })
     let rotation = 0

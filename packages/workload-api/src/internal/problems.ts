@@ -49,6 +49,10 @@ export const step = (self: Told, happening: Happening): Step => {
       const known = self.isFirst && self.discard === discard
       return [{ ...self, discard, isFirst: false }, known ? undefined : { kind: "Discarded", reason, description }]
     }
+    case "BundleDiscarded": {
+      const { description, reason } = happening
+      return [self, { kind: "Discarded", reason, description }]
+    }
     case "NotSelected":
       return outage(self, noIdentity, unavailable(happening._tag, happening.description))
     case "Withdrawn": {

@@ -28,7 +28,7 @@ import { WorkloadApiError } from "../WorkloadApiError.js"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
 import * as State from "./identityState.js"
 import * as Problems from "./problems.js"
-import type { Delivered, Refusal } from "./update.js"
+import type { BundleRefusal, Delivered, Refusal } from "./update.js"
 
 export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
 
@@ -108,6 +108,8 @@ export const make = Effect.fnUntraced(function* <Message>(
   const reconnect = yield* Schedule.driver(settings.reconnectSchedule)
   const reporter = yield* IdentityProblem.makeReporter
   const told = yield* Ref.make(Problems.initial)
+  /** The federated bundles that the last good update left out: the agent repeats them with every update. */
+  const refusedBundles = yield* Ref.make<ReadonlyArray<BundleRefusal>>([])
 
   const change = (f: (state: State.IdentityState) => State.IdentityState): Effect.Effect<State.IdentityState> =>
     SubscriptionRef.updateAndGet(state, f)
@@ -183,7 +185,15 @@ export const make = Effect.fnUntraced(function* <Message>(
   const lacksOurs = (description: string) =>
     Effect.zipRight(withdraw(description), tell({ _tag: "NotSelected", description }))
 
+  const reportBundles = Effect.fnUntraced(function* (refused: ReadonlyArray<BundleRefusal>) {
+    const before = yield* Ref.getAndSet(refusedBundles, refused)
+    const isNew = ({ description, trustDomain }: BundleRefusal): boolean =>
+      !before.some((known) => known.trustDomain === trustDomain && known.description === description)
+    yield* Effect.forEach(refused.filter(isNew), (refusal) => emit({ _tag: "BundleDiscarded", ...refusal }))
+  })
+
   const accept = Effect.fnUntraced(function* (delivered: Delivered) {
+    yield* reportBundles(delivered.refusedBundles)
     const svid = choose(delivered, select)
     if (svid === undefined) {
       return yield* lacksOurs(

@@ -14,15 +14,22 @@ import * as Redacted from "effect/Redacted"
 import type { DiscardReason } from "../WorkloadApiEvent.js"
 import { decodeX509SvidResponse, type Limits, type X509SvidMessage, type X509SvidResponse } from "../WorkloadMessage.js"
 
-/** A whole update, checked: SVIDs in the agent's order, and every bundle it named. */
-export interface Delivered {
-  readonly svids: readonly [X509Svid.X509Svid, ...ReadonlyArray<X509Svid.X509Svid>]
-  readonly bundles: X509BundleSet.X509BundleSet
-}
-
 export interface Refusal {
   readonly reason: DiscardReason
   readonly description: string
+}
+
+/** A federated bundle that cannot be used: its trust domain has no bundle in this update. */
+export interface BundleRefusal extends Refusal {
+  /** The name of the trust domain, or the key as it came when it names none. */
+  readonly trustDomain: string
+}
+
+/** An update, checked: SVIDs in the agent's order, and every bundle that can be used. */
+export interface Delivered {
+  readonly svids: readonly [X509Svid.X509Svid, ...ReadonlyArray<X509Svid.X509Svid>]
+  readonly bundles: X509BundleSet.X509BundleSet
+  readonly refusedBundles: ReadonlyArray<BundleRefusal>
 }
 
 export interface UpdateLimits extends Limits {
@@ -104,6 +111,9 @@ const readFederated = (id: string, der: Uint8Array, rules: Rules): Either.Either
     : readBundle(trustDomain.right, der, rules)
 }
 
+/** The trust domain that the key of a federated bundle names, for people. */
+const nameOf = (id: string): string => (id.startsWith(scheme) ? id.slice(scheme.length) : id).slice(0, 256)
+
 /** What a peer is willing to read: the gate refuses longer chains, and no more than this is parsed for it. */
 const maxChainBytes = 65_536
 
@@ -166,19 +176,23 @@ const check = (message: X509SvidResponse, rules: Rules): Either.Either<Delivered
       yield* addBundle(found, bundle)
       svids.push(svid)
     }
+    const refusedBundles: Array<BundleRefusal> = []
     for (const [id, der] of message.federatedBundles) {
-      yield* addBundle(found, yield* readFederated(id, der, rules))
+      const added = Either.flatMap(readFederated(id, der, rules), (bundle) => addBundle(found, bundle))
+      if (Either.isLeft(added)) refusedBundles.push({ trustDomain: nameOf(id), ...added.left })
     }
     const [first, ...others] = svids
     if (first === undefined) return yield* refuse("MissingField", "expected at least one SVID, got none")
     const bundles = yield* Either.mapLeft(X509BundleSet.make(found.values()), ownRefusal)
     for (const svid of svids) yield* validate(svid, bundles, rules)
-    return { svids: [first, ...others], bundles }
+    return { svids: [first, ...others], bundles, refusedBundles }
   })
 
 /**
- * Reads an update. It is taken whole or not at all: what is wrong with one entry is a fault of the agent, and half of its
- * answer would be neither the old state nor the new one.
+ * Reads an update. The SVIDs and their own bundles are taken whole or not at all: half of them would be neither the old
+ * state nor the new one. A federated bundle is the work of another trust domain: one that cannot be used is left out and
+ * named, so that its domain cannot be verified and nothing else changes. The last good one does not stay in its place:
+ * it may hold an authority that the domain has since revoked.
  */
 export const read = (bytes: Redacted.Redacted<Uint8Array>, rules: Rules): Either.Either<Delivered, Refusal> =>
   decodeX509SvidResponse(Redacted.value(bytes), rules.limits).pipe(

@@ -47,9 +47,6 @@ const none = new Uint8Array(0)
 /** Cut in the middle: of a message, within its first SVID. */
 const half = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, Math.floor(bytes.length / 2))
 
-const federated = (id: string, der: Uint8Array) =>
-  altered((good) => ({ ...good, federatedBundles: new Map([[id, der]]) }))
-
 /** For a provider that takes three authorities a bundle. */
 export const unusableUpdates: ReadonlyArray<UnusableUpdate> = [
   {
@@ -242,35 +239,6 @@ export const unusableUpdates: ReadonlyArray<UnusableUpdate> = [
       })
   },
   {
-    title: "a federated bundle for the own trust domain that is another one",
-    reason: "ConflictingBundles",
-    says: "one bundle for example.org",
-    bytes: ({ good }) =>
-      Effect.gen(function* () {
-        const other = yield* DevAuthority.make({ trustDomain: "example.org" })
-        const bundle = concat(other.bundle.authorities)
-        return encode({ ...good, federatedBundles: new Map([["spiffe://example.org", bundle]]) })
-      })
-  },
-  {
-    title: "a federated bundle that cannot be read",
-    reason: "InvalidBundle",
-    says: "bundle of partner.org",
-    bytes: federated("spiffe://partner.org", Uint8Array.of(0x30, 0x03, 0x01))
-  },
-  {
-    title: "a federated bundle keyed by a bare name",
-    reason: "InvalidSpiffeId",
-    says: `"partner.org"`,
-    bytes: federated("partner.org", none)
-  },
-  {
-    title: "a federated bundle keyed by a workload's SPIFFE ID",
-    reason: "InvalidSpiffeId",
-    says: "spiffe://partner.org/web",
-    bytes: federated("spiffe://partner.org/web", none)
-  },
-  {
     title: "more SVIDs than allowed",
     reason: "LimitExceeded",
     says: "at most 100 SVIDs",
@@ -284,5 +252,83 @@ export const unusableUpdates: ReadonlyArray<UnusableUpdate> = [
       ...good,
       federatedBundles: new Map(Array.from({ length: 1001 }, (_, index) => [`spiffe://partner${index}.org`, none]))
     }))
+  }
+]
+
+/** A good update but for one federated bundle: the bundles it brings, and a part of what the event says. */
+export interface UnusableBundle {
+  readonly title: string
+  readonly reason: WorkloadApiEvent.DiscardReason
+  readonly says: string
+  readonly trustDomain: string
+  readonly bundles: (given: Given) => Effect.Effect<ReadonlyMap<string, Uint8Array>, unknown>
+}
+
+const partner = (der: Uint8Array) => Effect.succeed(new Map([["spiffe://partner.org", der]]))
+
+const anchors = (issuer: DevAuthority.DevAuthority): Uint8Array => concat(issuer.bundle.authorities)
+
+/** For a provider that takes three authorities a bundle. */
+export const unusableBundles: ReadonlyArray<UnusableBundle> = [
+  {
+    title: "junk",
+    reason: "InvalidBundle",
+    says: "bundle of partner.org",
+    trustDomain: "partner.org",
+    bundles: () => partner(Uint8Array.of(0x30, 0x03, 0x01))
+  },
+  {
+    title: "a certificate cut in the middle",
+    reason: "InvalidBundle",
+    says: "bundle of partner.org",
+    trustDomain: "partner.org",
+    bundles: ({ authority }) => partner(half(anchors(authority)))
+  },
+  {
+    title: "a leaf in place of an authority",
+    reason: "InvalidBundle",
+    says: "certificate 1 that is no CA",
+    trustDomain: "partner.org",
+    bundles: ({ good }) => partner(first(good).x509Svid)
+  },
+  {
+    title: "one authority more than is allowed",
+    reason: "LimitExceeded",
+    says: "at most 3 certificates, got 4",
+    trustDomain: "partner.org",
+    bundles: () =>
+      Effect.gen(function* () {
+        const keyPair = yield* KeyPair.make("P-256")
+        const roots = yield* Effect.replicateEffect(
+          CertificateAuthority.makeRoot({ trustDomain: "partner.org", keyPair }),
+          4
+        )
+        return yield* partner(concat(roots.map(({ certificate }) => certificate)))
+      })
+  },
+  {
+    title: "another bundle for our own trust domain",
+    reason: "ConflictingBundles",
+    says: "one bundle for example.org",
+    trustDomain: "example.org",
+    bundles: () =>
+      Effect.map(
+        DevAuthority.make({ trustDomain: "example.org" }),
+        (other) => new Map([["spiffe://example.org", anchors(other)]])
+      )
+  },
+  {
+    title: "a bare name as its key",
+    reason: "InvalidSpiffeId",
+    says: `"partner.org"`,
+    trustDomain: "partner.org",
+    bundles: () => Effect.succeed(new Map([["partner.org", none]]))
+  },
+  {
+    title: "a workload's SPIFFE ID as its key",
+    reason: "InvalidSpiffeId",
+    says: "spiffe://partner.org/web",
+    trustDomain: "partner.org/web",
+    bundles: () => Effect.succeed(new Map([["spiffe://partner.org/web", none]]))
   }
 ]
