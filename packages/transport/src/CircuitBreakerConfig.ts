@@ -8,24 +8,19 @@ import * as Duration from "effect/Duration"
 import type * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
+import { isLocalFault } from "./internal/blame.js"
 import * as internal from "./internal/config.js"
 import { TripRule } from "./TripRule.js"
 
-const localFaults: ReadonlySet<unknown> = new Set([
-  "PeerVerificationError",
-  "IdentityError",
-  "PoolExhaustedError",
-  "PoolClosedError",
-  "InvalidSpiffeIdError",
-  "InvalidConfigError",
-  "CircuitOpenError"
-])
-
 /**
- * The errors a breaker leaves out by default, because they say nothing about the health of the target's service: a
- * refused identity on either side (`PeerVerificationError`, `IdentityError`), this side's own limits
- * (`PoolExhaustedError`, `PoolClosedError`, a `CircuitOpenError` of a breaker further down) and malformed input
- * (`InvalidSpiffeIdError`, `InvalidConfigError`).
+ * The errors a breaker leaves out by default, because they say nothing about the health of the target's service, also
+ * when another error wraps them as its `cause`:
+ *
+ * - a refused identity on either side: `PeerVerificationError`, `IdentityError`;
+ * - this side's own limits and ends: `PoolExhaustedError`, `PoolClosedError`, `AuditError`, a `TimeoutError` of phase
+ *   `Acquire`, a `ConnectionError` of reason `NoAddress`, a `CircuitOpenError` of a breaker further down;
+ * - mistakes of the caller: a `RequestError` of reason `Encode` (a header or a body that cannot be sent) or `InvalidUrl`,
+ *   `HttpBodyError`, `InvalidSpiffeIdError`, `InvalidConfigError`.
  *
  * @since 0.1.0
  * @category refinements
@@ -42,8 +37,7 @@ const localFaults: ReadonlySet<unknown> = new Set([
  * })
  * ```
  */
-export const isExcludedByDefault = (error: unknown): boolean =>
-  typeof error === "object" && error !== null && "_tag" in error && localFaults.has(error._tag)
+export const isExcludedByDefault = (error: unknown): boolean => isLocalFault(error)
 
 const Predicate = Schema.declare((input): input is (value: unknown) => boolean => typeof input === "function", {
   message: (issue) => ({ message: `expected a function, got ${typeof issue.actual}`, override: true })

@@ -13,7 +13,8 @@ import { hasProperty } from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import type * as Types from "effect/Types"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
-import { delay, isFinal } from "./internal/retry.js"
+import { isFinal } from "./internal/blame.js"
+import { delay } from "./internal/retry.js"
 import * as internal from "./internal/retryPolicy.js"
 import type { RetryBudget, RetryBudgetExhaustedError } from "./RetryBudget.js"
 import * as RetryConfig from "./RetryConfig.js"
@@ -55,8 +56,11 @@ type TimedOut<Limits extends Limit> = "Timeout" extends Limits ? TimeoutError : 
 /**
  * A policy that counts what it does. When it gives up, the last error (or the last response) is the result, as it is.
  *
- * - Typed failures are retried, defects and interruption never are, nor are `CircuitOpenError`, `IdentityError` and
- *   `PeerVerificationError`, whatever `isRetryable` says.
+ * - Typed failures are retried, defects and interruption never are. Nor is what a retry would only meet again, whatever
+ *   `isRetryable` says and whatever error wraps it as its `cause`: a refused identity (`PeerVerificationError`,
+ *   `IdentityError`), `CircuitOpenError`, `PoolClosedError`, `AuditError`, a `RetryBudgetExhaustedError` of a policy
+ *   further down, and mistakes of the caller (a `RequestError` of reason `Encode` or `InvalidUrl`, `HttpBodyError`,
+ *   `InvalidSpiffeIdError`, `InvalidConfigError`).
  * - An attempt that exceeds `attemptTimeout` is interrupted; that is a `TimeoutError` like any other, and so retryable.
  * - `totalTimeout` also ends an attempt that is running; a delay that would reach it is not slept.
  *

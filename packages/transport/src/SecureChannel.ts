@@ -25,6 +25,7 @@ import { Connector, type RequestFailure } from "./Connector.js"
 import { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/channel.js"
 import { execute } from "./internal/exchange.js"
+import { toHttpClientError } from "./internal/httpError.js"
 import * as Pool from "./internal/pool.js"
 import { sourceOf } from "./internal/poolLease.js"
 import { type Base, parseBase, resolve } from "./internal/target.js"
@@ -215,8 +216,10 @@ export const layerConfig = <I>(
 
 /**
  * A channel as *the* `HttpClient.HttpClient`, for programs that know one peer only and libraries that ask for nothing
- * but a client. What is not an `HttpClientError` already becomes a `RequestError` (reason `Transport`) with the typed
- * error as its cause.
+ * but a client. What is not an `HttpClientError` already becomes a `RequestError` with the typed error as its cause. Its
+ * reason is `Transport` for a `ConnectionError` or a `TimeoutError`, so that `HttpClient.retryTransient` retries these and
+ * nothing else; `InvalidUrl` when somebody else than the peer is at the URL (`PeerVerificationError`); `Encode` when the
+ * request cannot be made on this side (`IdentityError`, `AuditError`).
  *
  * @since 0.1.0
  * @category layers
@@ -228,16 +231,7 @@ export const layerHttpClient = (
     HttpClient.HttpClient,
     Effect.map(make(options), (channel) =>
       internal.makeClient((request) =>
-        Effect.mapError(channel.execute(request), (error) =>
-          HttpClientError.isHttpClientError(error)
-            ? error
-            : new HttpClientError.RequestError({
-                request,
-                reason: "Transport",
-                description: error.message,
-                cause: error
-              })
-        )
+        Effect.mapError(channel.execute(request), (error) => toHttpClientError(request, error))
       )
     )
   )

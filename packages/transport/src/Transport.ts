@@ -16,9 +16,10 @@ import type { CircuitOpenError } from "./CircuitOpenError.js"
 import * as ConnectionPool from "./ConnectionPool.js"
 import type { Connector, RequestFailure } from "./Connector.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
+import { withAttemptLimit } from "./internal/retryHttp.js"
 import type { PeerDirectory } from "./PeerDirectory.js"
 import * as RetryBudget from "./RetryBudget.js"
-import type * as RetryConfig from "./RetryConfig.js"
+import * as RetryConfig from "./RetryConfig.js"
 import * as RetryPolicy from "./RetryPolicy.js"
 import type { ConnectionPoolError } from "./TransportError.js"
 
@@ -60,8 +61,10 @@ export class Transport extends Context.Tag("@agentweave/transport/Transport")<
   {
     /**
      * A client for a peer: `withRetry(withBreaker(pool.client(peer)))`, so that every attempt counts at the breaker and
-     * leases its own connection. Relative URLs are resolved by the `PeerDirectory`. Clients of one peer share its
-     * breaker and its retry budget; making one opens no connection.
+     * leases its own connection. The limit of one attempt, `retry.attemptTimeout`, is inside the breaker: an attempt that
+     * runs out of time is a failure. `retry.totalTimeout` is outside: an attempt that it cuts off is interrupted, and
+     * neutral. Relative URLs are resolved by the `PeerDirectory`. Clients of one peer share its breaker and its retry
+     * budget; making one opens no connection.
      */
     readonly client: (peer: string) => Effect.Effect<HttpClient.With<Failure>, InvalidSpiffeIdError>
   }
@@ -72,7 +75,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const breakers = yield* CircuitBreakerRegistry.CircuitBreakerRegistry
   // Checked once, here, so that a client cannot fail for what is configured.
   yield* RetryBudget.make(options.retryBudget)
-  yield* RetryPolicy.make(options.retry ?? {})
+  const { attemptTimeout, ...retry } = yield* RetryConfig.make(options.retry ?? {})
   const clients = new Map<string, WeakRef<HttpClient.With<Failure>>>()
   const forgotten = new FinalizationRegistry<string>((peer) => {
     if (clients.get(peer)?.deref() === undefined) clients.delete(peer)
@@ -82,8 +85,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
     Effect.gen(function* () {
       const breaker = yield* breakers.get(peer)
       const budget = yield* RetryBudget.make({ ...options.retryBudget, target: peer })
-      const policy = yield* RetryPolicy.make({ ...options.retry, budget })
-      return pool.client(peer).pipe(withBreaker(breaker), RetryPolicy.withRetry(policy))
+      const policy = yield* RetryPolicy.make({ ...retry, budget })
+      const pooled: HttpClient.With<RequestFailure | ConnectionPoolError> = pool.client(peer)
+      const attempt = attemptTimeout === undefined ? pooled : withAttemptLimit(pooled, attemptTimeout)
+      return attempt.pipe(withBreaker(breaker), RetryPolicy.withRetry(policy))
     })
 
   return Transport.of({

@@ -2,12 +2,12 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { hasProperty } from "effect/Predicate"
 import * as Random from "effect/Random"
 import { CurrentAttempt } from "../CurrentAttempt.js"
 import { type RetryBudget, RetryBudgetExhaustedError } from "../RetryBudget.js"
 import type { RetryConfig } from "../RetryConfig.js"
 import { TimeoutError } from "../TransportError.js"
+import { isFinal } from "./blame.js"
 import { clockOf, millis } from "./monotonic.js"
 
 /** What of an attempt may be retried. `A` and `E` are what an attempt ends with. */
@@ -67,16 +67,6 @@ export const delay = (config: RetryConfig, attempt: number): Effect.Effect<numbe
   const longest = Math.min(grown, Duration.toMillis(config.maxDelay))
   return config.jitter ? Effect.map(Random.next, (random) => Math.round(longest * random)) : Effect.succeed(longest)
 }
-
-const neverRetried: ReadonlySet<unknown> = new Set([
-  "CircuitOpenError",
-  "IdentityError",
-  "PeerVerificationError",
-  "RetryBudgetExhaustedError"
-])
-
-/** A retry would meet the same refusal, whatever a predicate says. */
-export const isFinal = (error: unknown): boolean => hasProperty(error, "_tag") && neverRetried.has(error._tag)
 
 /** Everything a policy can add to the errors of an effect. */
 export type Raised<E> = E | TimeoutError | RetryBudgetExhaustedError<E | TimeoutError>
@@ -238,18 +228,16 @@ class Call<A, E, R> {
         duration: Math.min(own, left),
         onTimeout: () => {
           this.shared.counters[phase === "Attempt" ? "attemptTimeouts" : "totalTimeouts"]++
-          // The attempt may have reached the peer before it was cut off.
-          return new TimeoutError({
-            phase,
-            outcome: "Unknown",
-            limit: limit ?? Duration.infinity,
-            target: this.target()
-          })
+          return outOfTime(phase, limit ?? Duration.infinity, this.target())
         }
       })
     })
   }
 }
+
+/** The attempt may have reached the peer before it was cut off. */
+export const outOfTime = (phase: "Attempt" | "Total", limit: Duration.Duration, target: string): TimeoutError =>
+  new TimeoutError({ phase, outcome: "Unknown", limit, target })
 
 const sleepUntil = (time: number): Effect.Effect<void> =>
   Effect.withFiberRuntime((fiber) => {

@@ -1,11 +1,14 @@
+import * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { hasProperty } from "effect/Predicate"
 import * as Stream from "effect/Stream"
 import type { RetryConfig } from "../RetryConfig.js"
-import type { Rules } from "./retry.js"
+import type { TimeoutError } from "../TransportError.js"
+import { outOfTime, type Rules } from "./retry.js"
 import { retryAfter } from "./retryAfter.js"
 
 /** RFC 9110 section 9.2.2. */
@@ -13,6 +16,22 @@ const idempotentMethods: ReadonlySet<string> = new Set(["GET", "HEAD", "PUT", "D
 
 /** Bodies that are there as a whole, to be sent again. A stream, or what a platform makes of a raw value, may be used up. */
 const replayableBodies: ReadonlySet<string> = new Set(["Empty", "Uint8Array", "FormData"])
+
+/** A request's method and URL, without the query, which may hold secrets. */
+export const describeRequest = (request: HttpClientRequest.HttpClientRequest): string =>
+  `${request.method} ${request.url.split(/[?#]/, 1).join()}`
+
+/** Limits the time of each request of a client: inside a breaker, so that a request that ran out of time is a failure. */
+export const withAttemptLimit = <E, R>(
+  client: HttpClient.HttpClient.With<E, R>,
+  limit: Duration.Duration
+): HttpClient.HttpClient.With<E | TimeoutError, R> =>
+  HttpClient.transform(client, (response, request) =>
+    Effect.timeoutFail(response, {
+      duration: limit,
+      onTimeout: () => outOfTime("Attempt", limit, describeRequest(request))
+    })
+  )
 
 /** What may be retried of one request, and when at the earliest. */
 export class HttpRules implements Rules<HttpClientResponse.HttpClientResponse, unknown> {
@@ -48,9 +67,8 @@ export class HttpRules implements Rules<HttpClientResponse.HttpClientResponse, u
     })
   }
 
-  /** Without the query, which may hold secrets. */
   describe(): string {
-    return `${this.request.method} ${this.request.url.split(/[?#]/, 1).join()}`
+    return describeRequest(this.request)
   }
 
   discard(outcome: unknown, limit: number): Effect.Effect<void> {

@@ -1,0 +1,72 @@
+/**
+ * Decides from an error whose fault it is, also when another error wraps it: a circuit breaker counts the target's faults
+ * only, and a retry mends neither a refused identity nor a mistake of the caller.
+ */
+import * as Cause from "effect/Cause"
+import { hasProperty } from "effect/Predicate"
+import * as Runtime from "effect/Runtime"
+
+/** Wrappers within wrappers that are looked into; an error can hold itself. */
+const maxDepth = 16
+
+/** The errors directly inside an error: its `cause`, a retry's last error, what Effect's own wrappers hold. */
+const inside = (error: unknown): ReadonlyArray<unknown> => {
+  if (typeof error !== "object" || error === null) return []
+  if (Cause.isCause(error)) return [...Cause.failures(error), ...Cause.defects(error)]
+  if (Runtime.isFiberFailure(error)) return [error[Runtime.FiberFailureCauseId]]
+  if (hasProperty(error, "_tag") && error._tag === "RetryBudgetExhaustedError" && hasProperty(error, "lastError")) {
+    return [error.lastError]
+  }
+  return hasProperty(error, "cause") ? [error.cause] : []
+}
+
+/** Whether the error, or one that it wraps, is such a one. */
+const holds = (error: unknown, is: (error: unknown) => boolean, depth = 0): boolean =>
+  is(error) || (depth < maxDepth && inside(error).some((cause) => holds(cause, is, depth + 1)))
+
+const tagOf = (error: unknown): unknown => (hasProperty(error, "_tag") ? error._tag : undefined)
+
+const reasonOf = (error: unknown): unknown => (hasProperty(error, "reason") ? error.reason : undefined)
+
+/** A request that could not be sent as its caller made it: an invalid URL or header, a body that failed. */
+const isCallersFault = (error: unknown): boolean => {
+  const tag = tagOf(error)
+  return tag === "HttpBodyError" || (tag === "RequestError" && reasonOf(error) !== "Transport")
+}
+
+/** A retry meets the same refusal: identities, what has ended on this side, malformed input. */
+const final: ReadonlySet<unknown> = new Set([
+  "AuditError",
+  "CircuitOpenError",
+  "IdentityError",
+  "InvalidConfigError",
+  "InvalidSpiffeIdError",
+  "PeerVerificationError",
+  "PoolClosedError",
+  "RetryBudgetExhaustedError"
+])
+
+/** Refusals by this side that say nothing about the target. A `RetryBudgetExhaustedError` is what its last error is. */
+const local: ReadonlySet<unknown> = new Set([
+  "AuditError",
+  "CircuitOpenError",
+  "IdentityError",
+  "InvalidConfigError",
+  "InvalidSpiffeIdError",
+  "PeerVerificationError",
+  "PoolClosedError",
+  "PoolExhaustedError"
+])
+
+/** This side's own limit on connections, or its directory. */
+const isOwnLimit = (error: unknown): boolean =>
+  (tagOf(error) === "ConnectionError" && reasonOf(error) === "NoAddress") ||
+  (tagOf(error) === "TimeoutError" && hasProperty(error, "phase") && error.phase === "Acquire")
+
+/** A retry would meet the same refusal, whatever a predicate or a schedule says. */
+export const isFinal = (error: unknown): boolean =>
+  holds(error, (each) => final.has(tagOf(each)) || isCallersFault(each))
+
+/** An error that says nothing about the health of the target. */
+export const isLocalFault = (error: unknown): boolean =>
+  holds(error, (each) => local.has(tagOf(each)) || isCallersFault(each) || isOwnLimit(each))
