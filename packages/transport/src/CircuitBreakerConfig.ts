@@ -17,8 +17,8 @@ import { TripRule } from "./TripRule.js"
  * when another error wraps them as its `cause`:
  *
  * - a refused identity on either side: `PeerVerificationError`, `IdentityError`;
- * - this side's own limits and ends: `PoolExhaustedError`, `PoolClosedError`, `AuditError`, a `TimeoutError` of phase
- *   `Acquire`, a `ConnectionError` of reason `NoAddress`, a `CircuitOpenError` of a breaker further down;
+ * - this side's own limits and ends: `PoolExhaustedError`, `PoolClosedError`, `ScopeClosedError`, `AuditError`, a
+ *   `TimeoutError` of phase `Acquire`, a `ConnectionError` of reason `NoAddress`, a `CircuitOpenError` of a breaker further down;
  * - mistakes of the caller: a `RequestError` of reason `Encode` (a header or a body that cannot be sent) or `InvalidUrl`,
  *   `HttpBodyError`, `InvalidSpiffeIdError`, `InvalidConfigError`.
  *

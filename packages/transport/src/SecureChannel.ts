@@ -9,8 +9,7 @@ import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdErr
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as HttpClient from "@effect/platform/HttpClient"
-import * as HttpClientError from "@effect/platform/HttpClientError"
-import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type { HttpMethod } from "@effect/platform/HttpMethod"
 import * as Config from "effect/Config"
@@ -31,7 +30,7 @@ import { sourceOf } from "./internal/poolLease.js"
 import { type Base, parseBase, resolve } from "./internal/target.js"
 import * as RetryPolicy from "./RetryPolicy.js"
 import * as TransportConfig from "./TransportConfig.js"
-import { TimeoutError } from "./TransportError.js"
+import { ScopeClosedError, TimeoutError } from "./TransportError.js"
 
 /**
  * @since 0.1.0
@@ -86,20 +85,15 @@ const base = (url: string | URL | undefined): Either.Either<Base | undefined, In
         (description) => new InvalidConfigError({ config: "SecureChannel", field: "baseUrl", description })
       )
 
-const ended = (request: HttpClientRequest.HttpClientRequest): RequestFailure =>
-  new HttpClientError.RequestError({
-    request,
-    reason: "Transport",
-    description: "expected an open channel, its scope has ended"
-  })
-
 /**
  * A channel of its own, with up to `config.connections` connections to an origin. They are opened when requests need
  * them. A request that finds all of them in use waits its turn, first come first, for at most `config.timeout`; then it
  * fails with `TimeoutError` (phase `Acquire`, outcome `NotSent`).
  *
- * When the scope ends no request starts any more, requests in flight fail, and all connections are closed. Redirects
- * are not followed; with a base URL `HttpClient.followRedirects` follows them within its origin only.
+ * When the scope ends no request starts any more (`ScopeClosedError`, reason `Channel`), requests in flight fail, and all
+ * connections are closed. The same happens, with reason `Connector`, when the scope of the `Connector`'s layer ends: provide
+ * that layer around the whole use of the channel. Redirects are not followed; with a base URL `HttpClient.followRedirects`
+ * follows them within its origin only.
  *
  * @since 0.1.0
  * @category constructors
@@ -147,7 +141,7 @@ export const make: (
     connect: (_origin, { host, port }, onClose) => connector.connect({ matcher, host, port, config, onClose }),
     exhausted: (origin) =>
       new TimeoutError({ phase: "Acquire", outcome: "NotSent", limit: config.timeout, target: `${peer} at ${origin}` }),
-    closed: (origin, request) => ended(request ?? HttpClientRequest.get(origin))
+    closed: (origin) => new ScopeClosedError({ reason: "Channel", target: `${peer} at ${origin}` })
   })
   const once: SecureChannel["execute"] = (request) => {
     const target = resolve(own, request)

@@ -183,6 +183,55 @@ export class PoolClosedError extends Schema.TaggedError<PoolClosedError>()("Pool
 }
 
 /**
+ * - `Channel`: the scope a channel was made in.
+ * - `Lease`: the scope of a pooled channel's lease, or the effect it was leased for.
+ * - `Pool`: the layer of the pool a channel was leased from.
+ * - `Connector`: the layer that opens connections and looks after them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const ScopeClosedErrorReason = Schema.Literal("Channel", "Lease", "Pool", "Connector")
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export type ScopeClosedErrorReason = typeof ScopeClosedErrorReason.Type
+
+const scopes: { readonly [Reason in ScopeClosedErrorReason]: string } = {
+  Channel: "an open channel, its scope has ended: use a channel within the scope it was made in",
+  Lease: "a channel whose lease is held, the lease has ended: use a leased channel within the scope of its lease",
+  Pool: "an open connection pool, its scope has ended: provide the pool's layer around the whole use of its channels",
+  Connector:
+    "a connector that is in use, the scope of its layer has ended: provide the connector's layer around the whole use of a channel, not around the effect that makes the channel"
+}
+
+/**
+ * What is to carry a request to `target` has ended: `reason` says whose scope was closed. Nothing was sent. The program
+ * is composed wrongly, or it is shutting down. A pool's own operations fail with {@link PoolClosedError}.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ScopeClosedError extends Schema.TaggedError<ScopeClosedError>()("ScopeClosedError", {
+  reason: ScopeClosedErrorReason,
+  target: Schema.String
+}) {
+  /** A closed scope does not open again: neither a retry policy nor a circuit breaker takes it for the peer's fault. */
+  get isRetryable(): boolean {
+    return false
+  }
+  /** Not one byte of a request was written. */
+  get outcome(): Outcome {
+    return "NotSent"
+  }
+  override get message(): string {
+    return `${this.reason}: expected ${scopes[this.reason]}; peer ${this.target}, request not sent`
+  }
+}
+
+/**
  * Everything a pool can answer in place of a connection.
  *
  * @since 0.1.0
@@ -201,6 +250,7 @@ export type TransportError =
   | IdentityError
   | ConnectionError
   | TimeoutError
+  | ScopeClosedError
   | InvalidSpiffeIdError
 
 /**
@@ -213,6 +263,7 @@ export const isTransportError = (error: unknown): error is TransportError => {
     case "IdentityError":
     case "ConnectionError":
     case "TimeoutError":
+    case "ScopeClosedError":
     case "InvalidSpiffeIdError":
       return true
     default:

@@ -168,12 +168,17 @@ describe("SecureChannel", () => {
       yield* settle
       yield* close
       assert.deepInclude(yield* peek(running), { _tag: "ConnectionError", outcome: "Unknown" })
-      assert.deepInclude(yield* peek(waiting), { _tag: "RequestError", reason: "Transport" })
-      assert.deepInclude(yield* Effect.flip(channel.get("/3")), {
-        _tag: "RequestError",
-        reason: "Transport",
-        description: "expected an open channel, its scope has ended"
+      assert.deepInclude(yield* peek(waiting), { _tag: "ScopeClosedError", reason: "Channel" })
+      const error = yield* Effect.flip(channel.get("/3"))
+      assert.deepInclude(error, {
+        _tag: "ScopeClosedError",
+        reason: "Channel",
+        target: `${peer} at https://billing.internal:8443`
       })
+      assert.strictEqual(
+        error.message,
+        `Channel: expected an open channel, its scope has ended: use a channel within the scope it was made in; peer ${peer} at https://billing.internal:8443, request not sent`
+      )
       assert.deepStrictEqual(
         wire.connections.map((_) => _.closed),
         ["Shutdown"]

@@ -75,7 +75,7 @@ describe("cleanup", () => {
         wire.connections.map((_) => _.closed),
         ["Age", "Age"]
       )
-      assert.strictEqual(tag(yield* Effect.flip(channel.get("/"))), "RequestError")
+      assert.strictEqual(tag(yield* Effect.flip(channel.get("/"))), "ScopeClosedError")
     })
   )
 
@@ -336,7 +336,7 @@ describe("the end of the pool", () => {
       assert.deepInclude(yield* peek(request), { _tag: "ConnectionError", outcome: "Unknown" })
       assert.deepInclude(yield* Effect.flip(hold(pool, a)), { _tag: "PoolClosedError", targetId: a })
       assert.deepInclude(yield* Effect.flip(pool.client(a).get("/")), { _tag: "PoolClosedError", targetId: a })
-      assert.deepInclude(yield* Effect.flip(channel.get("/")), { _tag: "RequestError", reason: "Transport" })
+      assert.deepInclude(yield* Effect.flip(channel.get("/")), { _tag: "ScopeClosedError", reason: "Pool", target: a })
       assert.deepStrictEqual(
         wire.connections.map((_) => _.closed),
         ["Shutdown"]

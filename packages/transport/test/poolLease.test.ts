@@ -161,8 +161,8 @@ describe("a lease", () => {
       const waiting = yield* Effect.fork(channel.get("/2"))
       yield* settle
       yield* end
-      assert.deepInclude(yield* peek(waiting), { _tag: "RequestError", reason: "Transport" })
-      assert.deepInclude(yield* Effect.flip(channel.get("/3")), { _tag: "RequestError", reason: "Transport" })
+      assert.deepInclude(yield* peek(waiting), { _tag: "ScopeClosedError", reason: "Lease" })
+      assert.deepInclude(yield* Effect.flip(channel.get("/3")), { _tag: "ScopeClosedError", reason: "Lease" })
       assert.strictEqual(yield* peek(running), "running")
       exchanges[0]?.respond("late")
       assert.strictEqual(yield* Effect.flatMap(Fiber.join(running), (_) => _.text), "late")
@@ -170,7 +170,7 @@ describe("a lease", () => {
         exchanges.map((_) => _.path),
         ["/1"]
       )
-      assert.deepInclude(yield* Effect.flip(channel.get("/4")), { _tag: "RequestError", reason: "Transport" })
+      assert.deepInclude(yield* Effect.flip(channel.get("/4")), { _tag: "ScopeClosedError", reason: "Lease" })
       assert.deepInclude(yield* pool.stats, { idle: 1, inUse: 0 })
     })
   )

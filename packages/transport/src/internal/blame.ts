@@ -43,7 +43,8 @@ const final: ReadonlySet<unknown> = new Set([
   "InvalidSpiffeIdError",
   "PeerVerificationError",
   "PoolClosedError",
-  "RetryBudgetExhaustedError"
+  "RetryBudgetExhaustedError",
+  "ScopeClosedError"
 ])
 
 /** Refusals by this side that say nothing about the target. A `RetryBudgetExhaustedError` is what its last error is. */
@@ -55,7 +56,8 @@ const local: ReadonlySet<unknown> = new Set([
   "InvalidSpiffeIdError",
   "PeerVerificationError",
   "PoolClosedError",
-  "PoolExhaustedError"
+  "PoolExhaustedError",
+  "ScopeClosedError"
 ])
 
 /** This side's own limit on connections, or its directory. */

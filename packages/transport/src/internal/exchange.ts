@@ -20,7 +20,6 @@ export interface Link {
 
 /** Who wants a connection, as far as a source has to know. */
 export interface Requester {
-  readonly request: HttpClientRequest
   /** Fails if the request cannot be sent to this base: asked before a connection is opened for it. */
   readonly admit: (base: Base) => Effect.Effect<void, HttpClientError>
 }

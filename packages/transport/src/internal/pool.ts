@@ -352,9 +352,8 @@ class PoolClaim<E, ER> implements Claim, Granted<PoolLink, E | OpenError | ER>, 
   open(): Effect.Effect<PoolLink, E | OpenError | ER> {
     const { claimant, key, limit, pool, slot } = this
     const { closed, exhausted } = pool.options
-    const { request } = claimant
-    if (slot !== undefined) return pool.open(slot, claimant, () => closed(key, request))
-    return Effect.fail(limit === undefined ? closed(key, request) : exhausted(key, limit, request))
+    if (slot !== undefined) return pool.open(slot, claimant, () => closed(key))
+    return Effect.fail(limit === undefined ? closed(key) : exhausted(key, limit))
   }
 
   withdraw(): void {

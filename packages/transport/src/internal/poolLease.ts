@@ -1,12 +1,12 @@
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as HttpClient from "@effect/platform/HttpClient"
-import { RequestError } from "@effect/platform/HttpClientError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
 import type { RequestFailure } from "../Connector.js"
 import type { SecureChannel } from "../SecureChannel.js"
+import { ScopeClosedError, type ScopeClosedErrorReason } from "../TransportError.js"
 import { TypeId } from "./channel.js"
 import { type Claim, execute, type Granted, type Requester, type Source } from "./exchange.js"
 import { List, Node } from "./linkedList.js"
@@ -38,15 +38,8 @@ export const sourceOf = <E>(pool: Pool<E>, key: string, stack?: string): Source<
   settle: (link) => pool.settle(link.slot)
 })
 
-const leaseEnded = ({ request }: Requester): RequestError =>
-  new RequestError({
-    request,
-    reason: "Transport",
-    description: "expected a channel whose lease is held, its lease has ended: use the channel within its scope"
-  })
-
-const poolEnded = ({ request }: Requester): RequestError =>
-  new RequestError({ request, reason: "Transport", description: "expected an open pool, its scope has ended" })
+const ended = (reason: ScopeClosedErrorReason, slot: PoolSlot): ScopeClosedError =>
+  new ScopeClosedError({ reason, target: slot.target.key })
 
 /**
  * One connection, leased for more than one request. Its requests run one at a time, first come first. When the
@@ -85,7 +78,9 @@ export class Lease implements Source<PoolLink, RequestFailure> {
           return isMine && link?.connection.isUsable() ? link : undefined
         },
         open: () =>
-          isMine ? this.pool.open(this.slot, requester, () => poolEnded(requester)) : Effect.fail(leaseEnded(requester))
+          isMine
+            ? this.pool.open(this.slot, requester, () => ended("Pool", this.slot))
+            : Effect.fail(ended("Lease", this.slot))
       })
     })
     if (this.hasEnded) turn.value(false)

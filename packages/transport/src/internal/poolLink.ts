@@ -1,4 +1,3 @@
-import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
@@ -34,12 +33,11 @@ export type OpenError = TransportError | AuditError
 
 /** Who wants a connection. `ER` is why his request may be refused before one is opened. */
 export interface Claimant<ER> {
-  readonly request: HttpClientRequest | undefined
   readonly admit: (base: Base) => Effect.Effect<void, ER>
 }
 
 /** Somebody who has no request yet. */
-export const nobody: Claimant<never> = { request: undefined, admit: () => Effect.void }
+export const nobody: Claimant<never> = { admit: () => Effect.void }
 
 /** What a pool is made of; `E` is what it answers in place of a connection. Durations in milliseconds. */
 export interface PoolOptions<E> {
@@ -60,6 +58,6 @@ export interface PoolOptions<E> {
     base: Base,
     onClose: (reason: CloseReason) => void
   ) => Effect.Effect<Connection, OpenError, Scope.Scope>
-  readonly exhausted: (key: string, limit: Limit, request: HttpClientRequest | undefined) => E
-  readonly closed: (key: string, request: HttpClientRequest | undefined) => E
+  readonly exhausted: (key: string, limit: Limit) => E
+  readonly closed: (key: string) => E
 }
