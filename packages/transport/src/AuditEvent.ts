@@ -87,7 +87,8 @@ export const ConnectionRefused = Schema.TaggedStruct("ConnectionRefused", {
  * Why a connection ended.
  *
  * - `Idle`: not used for the idle timeout. `Evicted`: closed idle to make room for another peer.
- * - `Age`: reached its maximum age. `Expiry`: a certificate on it expired. `Rotation`: our own identity was replaced.
+ * - `Age`: reached its maximum age. `Expiry`: a certificate on it expired, or is about to. `Withdrawn`: our
+ *   own identity was withdrawn.
  * - `Distrust`: the peer's chain no longer verifies. `Unhealthy`: failed a health check. `Invalidated`: on request.
  * - `PeerClosed`: the peer closed it. `Error`: it broke. `Aborted`: a request on it was interrupted or timed out.
  * - `Shutdown`: its owner's scope closed.
@@ -100,7 +101,7 @@ export const CloseReason = Schema.Literal(
   "Evicted",
   "Age",
   "Expiry",
-  "Rotation",
+  "Withdrawn",
   "Distrust",
   "Unhealthy",
   "Invalidated",

@@ -1,0 +1,108 @@
+import * as Effect from "effect/Effect"
+import type { RuntimeFiber } from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import { millis } from "../monotonic.js"
+import type { Moment } from "./lifetime.js"
+
+/** Something with at most one deadline and one date at a time. Both are read when the queue looks, so they move freely. */
+export interface Timed {
+  /** When its time is over, in monotonic milliseconds; `Infinity` when it has no deadline. */
+  readonly deadline: number
+  /** The same by the wall clock, in milliseconds since the epoch: a date in a certificate. `Infinity` for none. */
+  readonly date: number
+  readonly onDeadline: (now: Moment) => void
+}
+
+/**
+ * Deadlines of many connections at the price of one: a single fiber sleeps until the earliest, on Effect's `Clock`, and
+ * only while there is one. To set a deadline is an assignment and a comparison.
+ *
+ * How long something takes is measured on the monotonic clock, so that setting the wall clock neither ends nor prolongs
+ * it. The dates of certificates are compared with the wall clock, which is looked at every ten seconds at least.
+ */
+export interface Deadlines {
+  readonly add: (timed: Timed) => void
+  readonly remove: (timed: Timed) => void
+  /** To be called after a deadline was set that may be earlier than all others. */
+  readonly touch: (deadline: number) => void
+  /** The same for a date. */
+  readonly touchDate: (date: number) => void
+  /** Monotonic milliseconds. */
+  readonly now: () => number
+  /** Milliseconds since the epoch. */
+  readonly wall: () => number
+  /** Both. */
+  readonly moment: () => Moment
+}
+
+/**
+ * A longer sleep, in milliseconds, is made of several: it is no longer than the usual deadlines, so that a new one need
+ * not have the sleeper replaced, and it is how late a step of the wall clock is noticed.
+ */
+const longestSleep = 10_000
+
+/** A queue that lives until the scope closes. Its fiber can be interrupted wherever the queue is made. */
+export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(function* () {
+  const clock = yield* Effect.clock
+  const runFork = yield* FiberSet.makeRuntime<never>()
+  const all = new Set<Timed>()
+  let wakeAt = Number.POSITIVE_INFINITY
+  let sleeper: RuntimeFiber<void> | undefined
+
+  const now = (): number => millis(clock)
+  const wall = (): number => clock.unsafeCurrentTimeMillis()
+  const moment = (): Moment => ({ mono: now(), wall: wall() })
+
+  /** There is one sleeper at most: the next one finds what this one was to wake for. */
+  const stop = (): void => {
+    wakeAt = Number.POSITIVE_INFINITY
+    sleeper?.unsafeInterruptAsFork(FiberId.none)
+    sleeper = undefined
+  }
+
+  const touch = (deadline: number): void => {
+    if (deadline >= wakeAt) return
+    stop()
+    const at = now()
+    wakeAt = Math.min(Math.max(at, deadline), at + longestSleep)
+    sleeper = runFork(Effect.interruptible(Effect.zipRight(Effect.sleep(wakeAt - at), Effect.sync(sweep))))
+  }
+
+  const touchDate = (date: number): void => {
+    if (date !== Number.POSITIVE_INFINITY) touch(now() + date - wall())
+  }
+
+  const sweep = (): void => {
+    const at = moment()
+    wakeAt = Number.POSITIVE_INFINITY
+    // It is the fiber that runs this.
+    sleeper = undefined
+    for (const timed of all) {
+      if (timed.deadline <= at.mono || timed.date <= at.wall) timed.onDeadline(at)
+    }
+    if (all.size === 0) return
+    // While there is anything, the wall clock is looked at.
+    let next = at.mono + longestSleep
+    for (const timed of all) next = Math.min(next, timed.deadline, at.mono + timed.date - at.wall)
+    touch(next)
+  }
+
+  return {
+    add: (timed) => {
+      all.add(timed)
+      touch(timed.deadline)
+      touchDate(timed.date)
+    },
+    remove: (timed) => {
+      all.delete(timed)
+      if (all.size === 0) stop()
+    },
+    touch,
+    touchDate,
+    now,
+    wall,
+    moment
+  }
+})
