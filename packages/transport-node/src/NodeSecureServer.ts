@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { createServer, type Server } from "node:https"
+import { createServer, type Server } from "node:http"
 import type { SecureContext } from "node:tls"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { forEachChange, IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
@@ -35,7 +35,7 @@ import { PCGRandom } from "effect/Utils"
 import { Inbound } from "./internal/inbound.js"
 import { serveTraced } from "./internal/inboundSpan.js"
 import * as Sweeper from "./internal/sweeper.js"
-import { contextOptions, makeSecureContext } from "./internal/tls.js"
+import { makeSecureContext } from "./internal/tls.js"
 
 /**
  * @since 0.1.0
@@ -116,14 +116,6 @@ const usable = (
   })
 
 /**
- * Has the next handshakes use a context made whole elsewhere. Node (20 and 22) forgets `allowPartialTrustChain` when it
- * makes a server's context from the server's options, and would then refuse an anchor that is not self-signed.
- */
-const useContext = (server: Server, secureContext: SecureContext): void => {
-  Object.assign(server, { _sharedCreds: secureContext })
-}
-
-/**
  * Ends what is served: no new connections, requests in flight run out, and the sweeper cuts the stragglers. Uninterruptible
  * as a finalizer, so the limit is not an `Effect.timeout`.
  */
@@ -155,7 +147,7 @@ export const make: (
 
   let context = yield* identity.x509Context
   const verifier = PeerVerifier.make()
-  const secureContext = yield* usable(context, tls, verifier)
+  let secureContext = yield* usable(context, tls, verifier)
 
   const inbound = new Inbound({
     authorize: options.authorize,
@@ -163,6 +155,7 @@ export const make: (
     sweeper,
     record,
     context: () => context,
+    secureContext: () => secureContext,
     handshakeTimeoutMillis: Duration.toMillis(handshakeTimeout),
     maxAgeMillis:
       tls.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(tls.maxConnectionAge),
@@ -170,26 +163,17 @@ export const make: (
     random: () => random.number()
   })
 
-  const server = createServer({
-    ...contextOptions(context, context.bundles.bundles.keys(), tls),
-    requestCert: true,
-    rejectUnauthorized: true,
-    handshakeTimeout: Duration.toMillis(handshakeTimeout),
-    ALPNProtocols: ["http/1.1"],
-    keepAliveTimeout: Duration.toMillis(options.keepAliveTimeout ?? "65 seconds")
-  })
-  useContext(server, secureContext)
+  const server = createServer({ keepAliveTimeout: Duration.toMillis(options.keepAliveTimeout ?? "65 seconds") })
   inbound.attach(server)
 
   const inner = yield* NodeHttpServer.make(() => server, { port: options.port, host: options.host ?? "0.0.0.0" })
   // Connections come as soon as it listens, with or without an app.
   yield* Effect.addFinalizer(() => drain(server, inbound))
 
-  const adopt = (next: X509Context.X509Context, secureContext: SecureContext) =>
+  const adopt = (next: X509Context.X509Context, nextSecureContext: SecureContext) =>
     Effect.sync(() => {
-      server.setSecureContext(contextOptions(next, next.bundles.bundles.keys(), tls))
-      useContext(server, secureContext)
       context = next
+      secureContext = nextSecureContext
       inbound.reverify()
     })
 

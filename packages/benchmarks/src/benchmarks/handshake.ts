@@ -1,5 +1,4 @@
-import { subscribe } from "node:diagnostics_channel"
-import { connect, createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from "node:tls"
+import { connect, createSecureContext, createServer, type SecureContext, TLSSocket } from "node:tls"
 import { IdentityProvider, PeerMatcher, type X509Context } from "@agentweave/spiffe"
 import { Connector, TransportConfig } from "@agentweave/transport"
 import { NodeConnector } from "@agentweave/transport-node"
@@ -22,17 +21,24 @@ const inFlight = 4
  */
 const manyLeaves = 1100
 
+/** The part of Node's TLS sockets (20 to 26) that takes the secure context into use. */
+interface Wrapping {
+  readonly _tlsOptions: { readonly isServer?: boolean; secureContext?: SecureContext }
+  _wrapHandle: (this: Wrapping, ...args: Array<unknown>) => unknown
+}
+
 /**
  * Makes every server of this process present another certificate on each connection. Contexts are made beforehand; what
- * a rotation by `setSecureContext` costs would otherwise be all there is to measure.
+ * a rotation costs would otherwise be all there is to measure.
  */
 const rotateServers = ({ credentials }: Omit<Environment, "ports">): void => {
   const next = inTurn(credentials.leaves.map((leaf) => createSecureContext(tlsOptions(credentials, leaf))))
-  const server = (socket: unknown) => (socket as { readonly server: Server & { _sharedCreds: SecureContext } }).server
-  // Published after the connection got its context: this one is the next connection's.
-  subscribe("net.server.socket", (message) => {
-    server((message as { readonly socket: unknown }).socket)._sharedCreds = next()
-  })
+  const sockets = TLSSocket.prototype as unknown as Wrapping
+  const wrapHandle = sockets._wrapHandle
+  sockets._wrapHandle = function (...args) {
+    if (this._tlsOptions.isServer === true) this._tlsOptions.secureContext = next()
+    return wrapHandle.apply(this, args)
+  }
 }
 
 type Sight = "first" | "again"

@@ -41,9 +41,6 @@ const connect: Readonly<Record<string, ConnectionErrorReason>> = {
   ERR_SSL_WRONG_SIGNATURE_TYPE: "Negotiation"
 }
 
-/** The system's limit for a TCP connection, and Node's for a server's handshake. */
-const timeouts: ReadonlySet<string> = new Set(["ETIMEDOUT", "ERR_TLS_HANDSHAKE_TIMEOUT"])
-
 const verification: Readonly<Record<string, PeerVerificationReason>> = {
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: "UntrustedChain",
   UNABLE_TO_GET_ISSUER_CERT: "UntrustedChain",
@@ -115,6 +112,27 @@ export const tooSlow = ({ address, matcher, timeoutMillis }: HandshakeContext): 
     target: `${describe(matcher)} at ${address}`
   })
 
+/** The connection ended before the handshake did, without an error. */
+export const handshakeCut = (address: string): ConnectionError =>
+  new ConnectionError({
+    reason: "HandshakeReset",
+    outcome: "NotSent",
+    address,
+    description: "expected a TLS handshake, the peer closed the connection"
+  })
+
+/** OpenSSL refuses the peer's chain. */
+export const chainRefused = (cause: unknown, matcher: PeerMatcher): PeerVerificationError => {
+  const code = codeOf(cause)
+  return new PeerVerificationError({
+    expectedId: describe(matcher),
+    actualId: null,
+    reason: verification[code] ?? "InvalidChain",
+    description: `TLS refused the peer's chain: ${messageOf(cause)} (${code})`,
+    cause
+  })
+}
+
 /** An error before the handshake ended: not one byte of a request was written. */
 export const fromHandshake = (
   cause: unknown,
@@ -122,19 +140,11 @@ export const fromHandshake = (
 ): PeerVerificationError | IdentityError | ConnectionError | TimeoutError => {
   const { address, matcher } = context
   const code = codeOf(cause)
-  if (timeouts.has(code)) return tooSlow(context)
+  // The system's limit for a TCP connection.
+  if (code === "ETIMEDOUT") return tooSlow(context)
   const alert = certificateAlerts[code]
   if (alert !== undefined) return localCertificateRefused(alert, address)
-  const refused = verification[code]
-  if (refused !== undefined) {
-    return new PeerVerificationError({
-      expectedId: describe(matcher),
-      actualId: null,
-      reason: refused,
-      description: `TLS refused the peer's chain: ${messageOf(cause)} (${code})`,
-      cause
-    })
-  }
+  if (verification[code] !== undefined) return chainRefused(cause, matcher)
   if (credentials.has(code) || code.startsWith("ERR_OSSL_PEM_")) {
     return new IdentityError({ reason: "Malformed", description: `our own credentials were refused by TLS (${code})` })
   }

@@ -11,11 +11,11 @@ import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
 import type { PeerVerifier, Purpose, VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
-import { ConnectionError, type TimeoutError } from "@agentweave/transport/TransportError"
+import type { ConnectionError, TimeoutError } from "@agentweave/transport/TransportError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { type Presented, presentedChain } from "./chain.js"
-import { fromHandshake, tooSlow } from "./errors.js"
+import { chainRefused, fromHandshake, handshakeCut, tooSlow } from "./errors.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
 /** What the gate needs, on either side. */
@@ -26,6 +26,8 @@ export interface Judge {
   readonly purpose: Purpose
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** Asks OpenSSL about the peer's chain, where Node has not done so: on a server. Returns the error of a refusal. */
+  readonly askOpenSsl?: (socket: TLSSocket) => Error | undefined
 }
 
 /**
@@ -48,6 +50,8 @@ export const judge = (socket: TLSSocket, by: Judge): Either.Either<VerifiedPeer,
     if (socket.isSessionReused()) {
       return Either.left(refusal("SessionResumed", "expected a full handshake, the session was resumed"))
     }
+    const refused = by.askOpenSsl?.(socket)
+    if (refused !== undefined) return Either.left(chainRefused(refused, by.matcher))
     if (!socket.authorized) {
       return Either.left(refusal("UntrustedChain", `expected a chain that TLS accepts: ${socket.authorizationError}`))
     }
@@ -146,15 +150,7 @@ export const handshake = <A>(options: HandshakeOptions<A>): Effect.Effect<A, Han
       if (Either.isLeft(judged)) refuse(judged.left)
       else finish(Effect.succeed(options.onVerified(judged.right, socket)))
     }
-    const onClose = () =>
-      refuse(
-        new ConnectionError({
-          reason: "HandshakeReset",
-          outcome: "NotSent",
-          address: options.address,
-          description: "expected a TLS handshake, the peer closed the connection"
-        })
-      )
+    const onClose = () => refuse(handshakeCut(options.address))
     const onError = (cause: Error) => {
       refuse(fromHandshake(cause, options))
     }

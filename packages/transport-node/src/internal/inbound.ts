@@ -1,13 +1,14 @@
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
-import type { TLSSocket } from "node:tls"
+import type { SecureContext, TLSSocket } from "node:tls"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import type { PeerVerifier } from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import type { AuditError } from "@agentweave/transport/AuditLog"
 import * as Either from "effect/Either"
-import { fromHandshake } from "./errors.js"
+import { acceptTls, askOpenSsl } from "./accept.js"
+import { fromHandshake, handshakeCut, tooSlow } from "./errors.js"
 import { type HandshakeError, judge } from "./handshake.js"
 import { InboundConnection } from "./inboundConnection.js"
 import { observe, type RequestSpan } from "./inboundRequest.js"
@@ -21,6 +22,8 @@ export interface InboundOptions {
   readonly record: (event: AuditEvent) => AuditError | undefined
   /** The identity in use at this moment. */
   readonly context: () => X509Context
+  /** What the next handshake uses: made from that identity. */
+  readonly secureContext: () => SecureContext
   readonly handshakeTimeoutMillis: number
   /** Longest life of a connection in milliseconds; `Infinity` for none. */
   readonly maxAgeMillis: number
@@ -31,32 +34,28 @@ export interface InboundOptions {
 }
 
 /**
- * A TCP connection. It has no deadline, but it counts: as long as one is there the sweeper keeps its sleeping fiber for
- * the next, whose start and end took a third of what the server adds to a handshake.
+ * A TCP connection. Its deadline is that of its handshake; it is kept by the sweeper as long as the connection is open, so
+ * that the sweeper's sleeping fiber stays for the next: its start and end took a third of what the server adds to a handshake.
  */
 interface Attempt extends Timed {
   readonly id: string
   readonly address: string
   readonly startedAt: number
+  deadline: number
   reported: boolean
 }
 
 const jitter = 0.05
 
-/** The TCP connection below; `_parent` is where Node keeps it (node:tls, 20 and 22). */
-const parentOf = (socket: TLSSocket): Socket | undefined => (socket as { readonly _parent?: Socket })._parent
-
 /**
- * Verifies and remembers the connections of one https server. The gate runs before the HTTP parser sees a byte; a
- * request whose connection is not in `connections` belongs to nobody and is destroyed.
+ * Verifies and remembers the connections of one server. The gate runs before the HTTP parser sees a byte; a request whose connection is not in `connections` belongs to nobody and is destroyed.
  */
 export class Inbound {
   readonly connections = new Map<Socket, InboundConnection>()
   /** The spans of requests in flight, once an app is served that is traced. */
   spans: WeakMap<IncomingMessage, RequestSpan> | undefined = undefined
-  private readonly attempts = new WeakMap<Socket, Attempt>()
-  /** TCP connections whose handshake has not ended. */
-  private readonly handshakes = new Set<Socket>()
+  /** Connections whose handshake has not ended. */
+  private readonly handshakes = new Set<TLSSocket>()
   private readonly options: InboundOptions
   /** Attempts that neither failed nor were closed again. */
   private open = 0
@@ -69,20 +68,26 @@ export class Inbound {
   }
 
   /**
+   * Takes the server's TCP connections, and gives it those that are verified TLS connections instead: its own listeners
+   * begin to parse HTTP.
+   *
    * Node calls every listener of an event, whatever one before it did. So what may not be served is not refused in a
-   * listener: the event itself is withheld, and neither the HTTP parser nor a handler hears of it.
+   * listener: the event itself is withheld, and no handler hears of it.
    */
   attach(server: Server): void {
-    server.prependListener("connection", (socket: Socket) => this.onTcp(socket))
-    server.on("tlsClientError", (cause: Error, socket: TLSSocket) => this.onHandshakeError(cause, socket))
+    const listeners = server.listeners("connection")
+    server.removeAllListeners("connection")
+    server.on("connection", (tcp: Socket) =>
+      this.onTcp(tcp, (socket) => {
+        for (const listener of listeners) listener.call(server, socket)
+      })
+    )
     const emit: (event: string, ...args: ReadonlyArray<unknown>) => boolean = server.emit.bind(server)
     server.emit = (event: string, ...args: ReadonlyArray<unknown>) => this.passes(event, args) && emit(event, ...args)
   }
 
   private passes(event: string, args: ReadonlyArray<unknown>): boolean {
     switch (event) {
-      case "secureConnection":
-        return this.onSecure(args[0] as TLSSocket)
       case "request":
         return this.onRequest(args[0] as IncomingMessage, args[1] as ServerResponse)
       case "upgrade":
@@ -109,39 +114,59 @@ export class Inbound {
     return this.options.sweeper.now()
   }
 
-  private onTcp(socket: Socket): void {
-    const attempt = this.newAttempt(socket)
-    this.attempts.set(socket, attempt)
-    this.options.sweeper.add(attempt)
+  private onTcp(tcp: Socket, toHttp: (socket: TLSSocket) => void): void {
+    const { authorize, handshakeTimeoutMillis, record, secureContext, sweeper } = this.options
+    const startedAt = this.now
+    const attempt: Attempt = {
+      id: `s${++this.nextId}`,
+      address: `${tcp.remoteAddress}:${tcp.remotePort}`,
+      startedAt,
+      deadline: startedAt + handshakeTimeoutMillis,
+      onDeadline: () => {
+        const target = { matcher: authorize, address: attempt.address, timeoutMillis: handshakeTimeoutMillis }
+        this.refuse(attempt, tooSlow(target))
+        tcp.destroy()
+      },
+      reported: false
+    }
     this.open++
+    const unrecorded = record({
+      _tag: "ConnectionAttempted",
+      time: startedAt,
+      ...this.common(attempt),
+      expectedId: PeerMatcher.describe(authorize)
+    })
+    if (unrecorded !== undefined || this.closing) {
+      this.refuse(attempt, unrecorded ?? handshakeCut(attempt.address))
+      tcp.on("error", () => {})
+      tcp.destroy()
+      return
+    }
+    sweeper.add(attempt)
+    const socket = acceptTls(tcp, {
+      secureContext: secureContext(),
+      onSecure: (socket) => {
+        this.handshakes.delete(socket)
+        attempt.deadline = Number.POSITIVE_INFINITY
+        if (this.onSecure(attempt, socket)) toHttp(socket)
+        else socket.destroy()
+      },
+      onFailure: (cause) => {
+        this.refuse(attempt, this.handshakeError(attempt, cause))
+        socket.destroy()
+      }
+    })
     this.handshakes.add(socket)
     socket.once("close", () => {
       this.handshakes.delete(socket)
-      this.options.sweeper.remove(attempt)
+      sweeper.remove(attempt)
     })
-    const unrecorded = this.options.record({
-      _tag: "ConnectionAttempted",
-      time: attempt.startedAt,
-      ...this.common(attempt),
-      expectedId: PeerMatcher.describe(this.options.authorize)
-    })
-    if (unrecorded !== undefined || this.closing) socket.destroy()
   }
 
-  private attemptOf(socket: TLSSocket): Attempt {
-    const parent = parentOf(socket)
-    return (parent && this.attempts.get(parent)) ?? this.newAttempt(socket)
-  }
-
-  private newAttempt(socket: Socket): Attempt {
-    return {
-      id: `s${++this.nextId}`,
-      address: `${socket.remoteAddress}:${socket.remotePort}`,
-      startedAt: this.now,
-      reported: false,
-      deadline: Number.POSITIVE_INFINITY,
-      onDeadline: () => {}
-    }
+  private handshakeError(attempt: Attempt, cause: Error | undefined): HandshakeError {
+    if (cause === undefined) return handshakeCut(attempt.address)
+    const { authorize: matcher, handshakeTimeoutMillis: timeoutMillis } = this.options
+    return fromHandshake(cause, { matcher, address: attempt.address, timeoutMillis })
   }
 
   private common(attempt: Attempt) {
@@ -151,6 +176,7 @@ export class Inbound {
   private refuse(attempt: Attempt, error: HandshakeError | AuditError): void {
     if (attempt.reported) return
     attempt.reported = true
+    attempt.deadline = Number.POSITIVE_INFINITY
     this.options.record({
       _tag: "ConnectionRefused",
       time: this.now,
@@ -170,33 +196,21 @@ export class Inbound {
     if (this.open === 0) this.onEmpty?.()
   }
 
-  /**
-   * Node reports every handshake that did not succeed here, once. Where TLS refused the chain it reports a reset, and the
-   * reason stands on the socket.
-   */
-  private onHandshakeError(cause: Error, socket: TLSSocket): void {
-    const attempt = this.attemptOf(socket)
-    const { authorizationError } = socket as { readonly authorizationError?: unknown }
-    const code = typeof authorizationError === "string" ? authorizationError : undefined
-    const raw = code === undefined ? cause : Object.assign(new Error("its certificate was not accepted"), { code })
-    const { authorize: matcher, handshakeTimeoutMillis: timeoutMillis } = this.options
-    this.refuse(attempt, fromHandshake(raw, { matcher, address: attempt.address, timeoutMillis }))
-    socket.destroy()
-  }
-
-  /** The gate; whether the connection passed it. */
-  private onSecure(socket: TLSSocket): boolean {
+  /** Both verifiers, OpenSSL's and the gate; whether the connection passed them. */
+  private onSecure(attempt: Attempt, socket: TLSSocket): boolean {
     const { authorize, context, graceMillis, maxAgeMillis, record, sweeper, verifier } = this.options
-    const attempt = this.attemptOf(socket)
-    const parent = parentOf(socket)
-    if (parent !== undefined) this.handshakes.delete(parent)
     socket.setNoDelay(true)
     const { bundles, svid } = context()
-    const judged = judge(socket, { verifier, bundles, matcher: authorize, purpose: "ClientAuth", now: () => this.now })
+    const judged = judge(socket, {
+      verifier,
+      bundles,
+      matcher: authorize,
+      purpose: "ClientAuth",
+      now: () => this.now,
+      askOpenSsl
+    })
     if (Either.isLeft(judged)) {
       this.refuse(attempt, judged.left)
-      socket.on("error", () => {})
-      socket.destroy()
       return false
     }
     const peer = judged.right
@@ -211,8 +225,6 @@ export class Inbound {
     if (unrecorded !== undefined) {
       // What was attempted has an end on record, as far as the log takes it.
       this.refuse(attempt, unrecorded)
-      socket.on("error", () => {})
-      socket.destroy()
       return false
     }
     attempt.reported = true

@@ -258,14 +258,16 @@ describe("a client that does not shake hands", () => {
     it.scoped(`${name}: ${reason}`, () =>
       Effect.gen(function* () {
         const { clientId, serverIdentity } = yield* setup
-        // Node keeps this limit, on its own clock.
         const server = yield* startServer({
           identity: serverIdentity,
           authorize: clientId,
           handshakeTimeout: "40 millis"
         })
-        yield* tcpClient(server.port, speak)
+        const closed = yield* Effect.fork(tcpClient(server.port, speak))
+        yield* server.log.nth("ConnectionAttempted")
+        if (reason === "Connect") yield* TestClock.adjust("40 millis")
         expect(yield* server.log.nth("ConnectionRefused")).toMatchObject({ error, reason, side: "Server" })
+        yield* Fiber.join(closed)
         expect(server.log.connections()).toEqual(["ConnectionAttempted", "ConnectionRefused"])
         expect(server.handled()).toBe(0)
       })
