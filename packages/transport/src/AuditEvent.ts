@@ -90,7 +90,7 @@ export const ConnectionRefused = Schema.TaggedStruct("ConnectionRefused", {
  * - `Age`: reached its maximum age. `Expiry`: a certificate on it expired, or is about to. `Withdrawn`: our
  *   own identity was withdrawn.
  * - `Distrust`: the peer's chain no longer verifies. `Unhealthy`: failed a health check. `Invalidated`: on request.
- * - `PeerClosed`: the peer closed it. `Error`: it broke. `Aborted`: a request on it was interrupted or timed out.
+ * - `PeerClosed`: the peer closed it, or it ended after a message with `Connection: close`. `Error`: it broke. `Aborted`: a request on it was interrupted or timed out.
  * - `Shutdown`: its owner's scope closed.
  *
  * @since 0.1.0

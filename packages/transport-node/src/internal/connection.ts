@@ -6,7 +6,7 @@ import type { Connection, Exchange, RequestFailure } from "@agentweave/transport
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type { Effect } from "effect/Effect"
 import { Client } from "undici"
-import { certificateAlert, codeOf } from "./errors.js"
+import { certificateAlert, codeOf, UnaskedBytes } from "./errors.js"
 import { type Carrier, ExchangeHandler } from "./exchange.js"
 import { toUndici } from "./requestBody.js"
 import type { Sweeper, Timed } from "./sweeper.js"
@@ -40,14 +40,20 @@ class ConnectionGone extends Error {
   readonly code = "ERR_CONNECTION_GONE"
 }
 
-/** A client over one socket that can never make another: the connect function hands the socket out once. */
+/**
+ * A client over one socket that can never make another: the connect function hands the socket out once, and only while
+ * nothing has been received on it. Bytes that come before the first request answer no request (RFC 9112 section 9.2), and
+ * undici (7.30) would take them for the first response.
+ */
 const clientOver = (socket: TLSSocket, host: string, port: number): Client => {
   let handedOut = false
   return new Client(`https://${host.includes(":") ? `[${host}]` : host}:${port}`, {
-    // Answered in a microtask: undici (7.30) is not done with asking when a synchronous answer comes, and hangs.
+    // Answered later: undici (7.30) is not done with asking when a synchronous answer comes, and hangs. After the turn of
+    // the event loop in which the handshake ended, what the peer sent together with its handshake has been received.
     connect: (_options, callback) => {
-      queueMicrotask(() => {
+      setImmediate(() => {
         if (handedOut || socket.destroyed) callback(new ConnectionGone("the connection is closed"), null)
+        else if (socket.readableLength > 0) callback(new UnaskedBytes(socket.readableLength), null)
         else {
           handedOut = true
           callback(null, socket)
@@ -151,10 +157,9 @@ export class NodeConnection implements Connection, Carrier, Timed {
           upload.contentType === undefined
             ? request.headers
             : { ...request.headers, "content-type": upload.contentType },
+        // HEAD is the last request of its connection: undici's default, kept. A peer that wrongly sends a body with the
+        // response may send it at any time, also after the next request was written, and would answer that one with it.
         body: upload.body,
-        // undici would end the connection after every HEAD, in case the peer sends a body with its response. What a peer
-        // sends unasked ends the connection in any case, before the next request.
-        ...(request.method === "HEAD" ? { reset: false } : undefined),
         // Fixed: undici would otherwise take it from a `Host` header set by the caller, and connect anew.
         servername: "verified"
       } as never,

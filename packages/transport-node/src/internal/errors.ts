@@ -159,11 +159,20 @@ export const fromHandshake = (
   })
 }
 
+/** The peer sent bytes before any request was written to it. */
+export class UnaskedBytes extends Error {
+  readonly code = "ERR_UNASKED_BYTES"
+  constructor(bytes: number) {
+    super(`${bytes} bytes before the first request was sent`)
+  }
+}
+
 /**
  * What undici (7.30) says of a response it cannot read. Its parser's errors have a name and no code; where the response
  * states a length, any of them becomes a length mismatch.
  */
 const isUnreadable = (cause: unknown): boolean =>
+  cause instanceof UnaskedBytes ||
   (cause instanceof Error && cause.name === "HTTPParserError") ||
   codeOf(cause) === "UND_ERR_HEADERS_OVERFLOW" ||
   codeOf(cause) === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"

@@ -8,7 +8,7 @@ import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Dispatcher } from "undici"
-import { codeOf, fromExchange } from "./errors.js"
+import { codeOf, fromExchange, UnaskedBytes } from "./errors.js"
 
 /** What an exchange needs of the connection it runs on. */
 export interface Carrier {
@@ -119,6 +119,9 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
         remoteAddress
       })
     )
+    // Neither has content, whatever its headers say (RFC 9112 section 6.3). undici (7.30) ends the exchange as failed when a
+    // `Content-Length` stands in one, which a 304 may carry (RFC 9110 section 8.6): by then it is complete.
+    if (status === 204 || status === 304) this.complete = true
     this.schedule()
     return true
   }
@@ -167,6 +170,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   }
 
   onError(cause: Error): void {
+    if (cause instanceof UnaskedBytes) this.carrier.destroy("Error")
     if (this.done || this.aborted || this.complete) return
     const exchange = this.exchange
     const code = codeOf(cause)

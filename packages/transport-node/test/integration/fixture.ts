@@ -286,9 +286,13 @@ const listening = (server: tls.Server): Effect.Effect<number> =>
 /** A server that presents whatever it is given, asks for a certificate and accepts any, and answers every request. */
 export const hostileServer = Effect.fnUntraced(function* (
   credentials: Credentials.Credentials,
-  options: tls.TlsOptions & { readonly onRequest?: (socket: tls.TLSSocket, bytes: Buffer) => void } = {}
+  options: tls.TlsOptions & {
+    readonly onRequest?: (socket: tls.TLSSocket, bytes: Buffer) => void
+    /** Called when a handshake has ended, before anything of a request is read. */
+    readonly onSecure?: (socket: tls.TLSSocket) => void
+  } = {}
 ) {
-  const { onRequest, ...tlsOptions } = options
+  const { onRequest, onSecure, ...tlsOptions } = options
   let accepted = 0
   let bytes = 0
   const failures: Array<string> = []
@@ -317,6 +321,7 @@ export const hostileServer = Effect.fnUntraced(function* (
   server.on("secureConnection", (socket) => {
     reused.push(socket.isSessionReused())
     socket.on("error", () => {})
+    onSecure?.(socket)
     socket.on("data", (chunk) => {
       bytes += chunk.length
       if (onRequest !== undefined) return onRequest(socket, chunk)

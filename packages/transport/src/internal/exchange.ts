@@ -2,13 +2,15 @@ import type { HttpClientError } from "@effect/platform/HttpClientError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { RuntimeFiber } from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type * as Tracer from "effect/Tracer"
 import type { Connection, Exchange, RequestFailure } from "../Connector.js"
+import { ConnectionError } from "../TransportError.js"
 import { RequestSpan } from "./requestSpan.js"
 import { absolute, type Base, resolve } from "./target.js"
 
@@ -57,6 +59,10 @@ export interface Source<L extends Link, E> {
 
 type Result<E> = Effect.Effect<HttpClientResponse, E | RequestFailure>
 
+/** Whether a failure says that a connection had ended, or had become unusable, before a byte of the request was written. */
+const isStale = (cause: Cause.Cause<unknown>): boolean =>
+  Option.exists(Cause.failureOption(cause), (error) => error instanceof ConnectionError && error.outcome === "NotSent")
+
 /** One request, from the lease of its connection to the end of its exchange. */
 class Run<L extends Link, E> implements Exchange, Requester {
   request: HttpClientRequest
@@ -68,6 +74,8 @@ class Run<L extends Link, E> implements Exchange, Requester {
   private link: L | undefined = undefined
   /** Whether the exchange was started on it. */
   private started = false
+  /** Whether the connection had been idle. */
+  private wasIdle = false
   private abort: (() => void) | undefined = undefined
   /** Its span, where there is a tracer. */
   private readonly span: RequestSpan | undefined
@@ -92,6 +100,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
   readonly begin = (resume: (result: Result<E>) => void): void => {
     const link = this.source.take(this)
     if (link !== undefined) {
+      this.wasIdle = true
       this.start(link, resume)
       return
     }
@@ -151,6 +160,11 @@ class Run<L extends Link, E> implements Exchange, Requester {
     this.source.settle(link)
   }
 
+  /** Whether the request can be started anew: its idle connection turned out to be dead, and nothing of it was used. */
+  canRestart(cause: Cause.Cause<unknown>): boolean {
+    return this.wasIdle && this.request.body._tag !== "Raw" && isStale(cause)
+  }
+
   /**
    * Interrupted, or failed. An exchange that still runs is aborted, and settles; a connection that broke its contract
    * and threw is given up; what was not used goes back.
@@ -171,6 +185,9 @@ class Run<L extends Link, E> implements Exchange, Requester {
  * is interrupted before it has the response, the exchange has been aborted and the connection given back when the
  * interruption takes effect; afterwards the response's body decides.
  *
+ * An idle connection can turn out to be dead: the peer has closed it, or has sent bytes that no request asked for. As long
+ * as nothing of the request was written the request then starts anew, on another connection.
+ *
  * This costs a third of `Effect.async` with a canceller: an uninterruptible region around an interruptible wait, with
  * one frame between the two that only runs on failure.
  *
@@ -180,7 +197,14 @@ export const execute = <L extends Link, E>(source: Source<L, E>, request: HttpCl
   Effect.withFiberRuntime<HttpClientResponse, E | RequestFailure>((fiber, status) => {
     const run = new Run(source, request, path, fiber)
     const exchange = Effect.async(run.begin)
-    return RuntimeFlags.interruption(status.runtimeFlags)
-      ? Effect.uninterruptible(Effect.catchAllCause(Effect.interruptible(exchange), run.onFailure))
-      : Effect.catchAllCause(exchange, run.onFailure)
+    const isInterruptible = RuntimeFlags.interruption(status.runtimeFlags)
+    const onFailure = (cause: Cause.Cause<E | RequestFailure>): Result<E> => {
+      const failed = run.onFailure(cause)
+      if (!run.canRestart(cause)) return failed
+      const again = execute(source, request, path)
+      return isInterruptible ? Effect.interruptible(again) : again
+    }
+    return isInterruptible
+      ? Effect.uninterruptible(Effect.catchAllCause(Effect.interruptible(exchange), onFailure))
+      : Effect.catchAllCause(exchange, onFailure)
   })
