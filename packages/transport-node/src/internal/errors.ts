@@ -28,14 +28,11 @@ const connect: Readonly<Record<string, ConnectionErrorReason>> = {
   ERR_SSL_UNEXPECTED_MESSAGE: "NotTls",
   ERR_SSL_BAD_RECORD_TYPE: "NotTls",
   ERR_SSL_RECORD_LAYER_FAILURE: "NotTls",
-  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: "ProtocolMismatch",
   ERR_SSL_UNSUPPORTED_PROTOCOL: "ProtocolMismatch",
   ERR_SSL_NO_PROTOCOLS_AVAILABLE: "ProtocolMismatch",
   ERR_SSL_INAPPROPRIATE_FALLBACK: "ProtocolMismatch",
-  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: "Negotiation",
   ERR_SSL_NO_SHARED_CIPHER: "Negotiation",
   ERR_SSL_NO_SUITABLE_SIGNATURE_ALGORITHM: "Negotiation",
-  ERR_SSL_TLSV1_ALERT_INSUFFICIENT_SECURITY: "Negotiation",
   ERR_SSL_EE_KEY_TOO_SMALL: "Negotiation",
   ERR_SSL_DH_KEY_TOO_SMALL: "Negotiation",
   ERR_SSL_WRONG_SIGNATURE_TYPE: "Negotiation"
@@ -64,18 +61,27 @@ const verification: Readonly<Record<string, PeerVerificationReason>> = {
 
 const credentials: ReadonlySet<string> = new Set(["ERR_OSSL_X509_KEY_VALUES_MISMATCH", "ERR_SSL_CA_MD_TOO_WEAK"])
 
+/**
+ * OpenSSL's codes for an alert of the peer's. The part before `_ALERT_` differs between alerts and between versions of
+ * OpenSSL: `SSLV3` for the oldest alerts in 3.0 (Node 20) is `SSL/TLS` in 3.5 (Node 22.23, 24.21, 26).
+ */
+const alertCode = /^ERR_SSL_(?:SSLV3|SSL\/TLS|TLSV1|TLSV13)_ALERT_(\w+)$/
+
 /** The TLS alerts by which a peer refuses our certificate (RFC 8446 section 6.2, RFC 5246 section 7.2.2). */
-const certificateAlerts: Readonly<Record<string, string>> = {
-  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: "bad_certificate",
-  ERR_SSL_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE: "unsupported_certificate",
-  ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED: "certificate_revoked",
-  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: "certificate_expired",
-  ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: "certificate_unknown",
-  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: "unknown_ca",
-  ERR_SSL_TLSV1_ALERT_ACCESS_DENIED: "access_denied",
-  ERR_SSL_TLSV1_ALERT_DECRYPT_ERROR: "decrypt_error",
-  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: "certificate_required"
-}
+const certificateAlerts: ReadonlySet<string> = new Set([
+  "bad_certificate",
+  "unsupported_certificate",
+  "certificate_revoked",
+  "certificate_expired",
+  "certificate_unknown",
+  "unknown_ca",
+  "access_denied",
+  "decrypt_error",
+  "certificate_required"
+])
+
+/** The alerts by which a peer says that it speaks another version; all others end in `Negotiation`. */
+const versionAlerts: ReadonlySet<string> = new Set(["protocol_version", "inappropriate_fallback"])
 
 /** The error code of anything a socket or undici may report. */
 export const codeOf = (cause: unknown): string => {
@@ -85,8 +91,14 @@ export const codeOf = (cause: unknown): string => {
 
 const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
+/** The alert in a socket's error, by its name in RFC 8446. */
+const alertOf = (cause: unknown): string | undefined => alertCode.exec(codeOf(cause))?.[1]?.toLowerCase()
+
 /** The certificate alert in a socket's error, if that is what it is. */
-export const certificateAlert = (cause: unknown): string | undefined => certificateAlerts[codeOf(cause)]
+export const certificateAlert = (cause: unknown): string | undefined => {
+  const alert = alertOf(cause)
+  return alert !== undefined && certificateAlerts.has(alert) ? alert : undefined
+}
 
 export const localCertificateRefused = (alert: string, address: string): IdentityError =>
   new IdentityError({
@@ -142,15 +154,15 @@ export const fromHandshake = (
   const code = codeOf(cause)
   // The system's limit for a TCP connection.
   if (code === "ETIMEDOUT") return tooSlow(context)
-  const alert = certificateAlerts[code]
-  if (alert !== undefined) return localCertificateRefused(alert, address)
+  const alert = alertOf(cause)
+  if (alert !== undefined && certificateAlerts.has(alert)) return localCertificateRefused(alert, address)
   if (verification[code] !== undefined) return chainRefused(cause, matcher)
   if (credentials.has(code) || code.startsWith("ERR_OSSL_PEM_")) {
     return new IdentityError({ reason: "Malformed", description: `our own credentials were refused by TLS (${code})` })
   }
   const fallback: ConnectionErrorReason = code.startsWith("ERR_SSL_") ? "Negotiation" : "HandshakeReset"
   return new ConnectionError({
-    reason: connect[code] ?? fallback,
+    reason: alert !== undefined && versionAlerts.has(alert) ? "ProtocolMismatch" : (connect[code] ?? fallback),
     outcome: "NotSent",
     address,
     description: `expected a TLS connection, got: ${messageOf(cause)}`,

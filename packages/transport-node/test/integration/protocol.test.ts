@@ -18,7 +18,6 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either, Fiber, Layer, TestClock } from "effect"
-import { fromHandshake } from "../../src/internal/errors.js"
 import { judge } from "../../src/internal/handshake.js"
 import { contextOptions } from "../../src/internal/tls.js"
 import {
@@ -206,33 +205,6 @@ describe("a peer that does not shake hands", () => {
       expect(client.log.all("ConnectionEstablished")).toEqual([])
     })
   )
-})
-
-describe("what a system says of a connection that cannot be made", () => {
-  const context = { matcher: PeerMatcher.oneOf([]), address: "192.0.2.1:443", timeoutMillis: 10_000 }
-  const codes: ReadonlyArray<readonly [code: string, tag: string, reason: string]> = [
-    ["ECONNREFUSED", "ConnectionError", "Refused"],
-    ["EHOSTUNREACH", "ConnectionError", "Unreachable"],
-    ["ENETUNREACH", "ConnectionError", "Unreachable"],
-    ["ENOTFOUND", "ConnectionError", "Dns"],
-    ["EAI_AGAIN", "ConnectionError", "Dns"],
-    ["ECONNRESET", "ConnectionError", "HandshakeReset"],
-    ["EPIPE", "ConnectionError", "HandshakeReset"],
-    ["ETIMEDOUT", "TimeoutError", "Connect"],
-    ["ERR_SSL_SOMETHING_NEW", "ConnectionError", "Negotiation"],
-    ["ESOMETHINGNEW", "ConnectionError", "HandshakeReset"],
-    ["ERR_OSSL_X509_KEY_VALUES_MISMATCH", "IdentityError", "Malformed"],
-    ["ERR_OSSL_PEM_NO_START_LINE", "IdentityError", "Malformed"],
-    ["ERR_SSL_CA_MD_TOO_WEAK", "IdentityError", "Malformed"]
-  ]
-  for (const [code, tag, reason] of codes) {
-    it(`${code}: ${tag} ${reason}`, () => {
-      const error = fromHandshake(Object.assign(new Error("no"), { code }), context)
-      expect(error._tag).toBe(tag)
-      expect(error).toMatchObject(tag === "TimeoutError" ? { phase: reason } : { reason })
-      if (error._tag === "ConnectionError") expect(error).toMatchObject({ outcome: "NotSent", code })
-    })
-  }
 })
 
 /** A TCP client that says what it is told to and tells when it is closed. */
