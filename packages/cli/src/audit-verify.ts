@@ -1,12 +1,13 @@
 #!/usr/bin/env node
 /**
- * `agentweave-audit-verify FILE... [--bundle FILE --expect ID] [--json]`
+ * `agentweave-audit-verify FILE|DIRECTORY... [--bundle FILE... --expect ID...] [--json]`
  *
  * @since 0.1.0
  */
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
 import { Console, Effect } from "effect"
 import { run } from "./AuditVerify.js"
+import { printable } from "./internal/printable.js"
 
 const exit = (code: number) =>
   Effect.sync(() => {
@@ -16,8 +17,9 @@ const exit = (code: number) =>
 NodeRuntime.runMain(
   run(process.argv.slice(2)).pipe(
     Effect.matchEffect({
-      onFailure: (error) => Effect.zipRight(Console.error(error.message), exit(2)),
-      onSuccess: ({ intact, output }) => Effect.zipRight(Console.log(output), exit(intact ? 0 : 1))
+      onFailure: (error) =>
+        Effect.zipRight(Console.error(error.message.split("\n").map(printable).join("\n")), exit(2)),
+      onSuccess: ({ exitCode, output }) => Effect.zipRight(Console.log(output), exit(exitCode))
     }),
     Effect.provide(NodeContext.layer)
   ),

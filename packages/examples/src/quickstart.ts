@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import { IdentityProvider, type X509Context } from "@agentweave/spiffe"
+import { IdentityProvider, PeerMatcher, SpiffeId, X509BundleSet, type X509Context } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import type { AuditEvent } from "@agentweave/transport"
 import { AuditFile } from "@agentweave/transport-node"
@@ -78,32 +78,32 @@ const identities = (folder: string) =>
     const agent = process.env[WorkloadEndpoint.variable]
     if (agent !== undefined && agent !== "") {
       const identity = Context.get(yield* Layer.build(WorkloadApi.layer()), IdentityProvider.IdentityProvider)
-      const { svid } = yield* identity.x509Context
+      const { bundles, svid } = yield* identity.x509Context
       yield* say("agent", `${agent} says that we are ${svid.spiffeId}`)
-      return { authority: undefined, api: agent, web: agent, apiId: svid.spiffeId, webId: svid.spiffeId }
+      return { authority: undefined, bundles, api: agent, web: agent, apiId: svid.spiffeId, webId: svid.spiffeId }
     }
     const authority = yield* DevAuthority.make({ trustDomain })
     yield* say("dev-ca", `an authority for ${trustDomain}, for as long as this program runs`)
     const api = yield* publish(folder, "api", yield* authority.context({ path: "/api" }))
     const web = yield* publish(folder, "web", yield* authority.context({ path: "/web" }))
-    return { authority, api, web, apiId, webId }
+    return { authority, bundles: X509BundleSet.of(authority.bundle), api, web, apiId, webId }
   })
 
-/** What is in an audit file when its process has ended: is it intact, and has each attempt one outcome? */
-const auditVerdict = (folder: string, who: string) =>
+/** Reads an audit file when its process has ended: is it as it was written, and has each attempt one outcome? */
+const auditVerdict = (folder: string, who: string, trust: AuditFile.Trust) =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const text = yield* fs.readFileString(`${folder}/${who}.ndjson`)
-    const found = AuditFile.verify(text)
+    const { verdict } = AuditFile.verify(text, trust)
     const count = (tag: string) => text.split("\n").filter((line) => line.includes(`"_tag":"${tag}"`)).length
     const attempts = count("ConnectionAttempted")
     const outcomes = count("ConnectionEstablished") + count("ConnectionRefused")
-    yield* say(who, `audit file: ${found._tag}, ${attempts} attempts on record, ${outcomes} outcomes`)
+    yield* say(who, `audit file: ${verdict}, ${attempts} attempts on record, ${outcomes} outcomes`)
     return {
       _tag: "Verdict" as const,
       what: `the ${who}'s audit file`,
-      expected: "Intact, every attempt has one outcome",
-      actual: `${found._tag}, ${attempts === outcomes ? "every attempt has one outcome" : `${attempts} attempts, ${outcomes} outcomes`}`
+      expected: "Verified, every attempt has one outcome",
+      actual: `${verdict}, ${attempts === outcomes ? "every attempt has one outcome" : `${attempts} attempts, ${outcomes} outcomes`}`
     }
   })
 
@@ -146,14 +146,16 @@ const story = (folder: string, verdicts: Array<Verdict>) =>
       const actual = answer === "refused" ? `${refusal.error} ${refusal.reason}` : "accepted"
       verdicts.push({ _tag: "Verdict", what: who, expected, actual })
     }
+    const signedBy = (id: string) => ({ bundles: ids.bundles, expected: PeerMatcher.exactly(SpiffeId.make(id)) })
+    return { server: signedBy(ids.apiId), client: signedBy(ids.webId) }
   })
 
 const quickstart = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const folder = yield* fs.makeTempDirectoryScoped({ prefix: "quickstart-" })
   const verdicts: Array<Verdict> = []
-  yield* Effect.scoped(story(folder, verdicts))
-  for (const who of ["server", "client"]) verdicts.push(yield* auditVerdict(folder, who))
+  const { client, server } = yield* Effect.scoped(story(folder, verdicts))
+  verdicts.push(yield* auditVerdict(folder, "server", server), yield* auditVerdict(folder, "client", client))
   yield* show(verdicts)
   return verdicts.every(({ actual, expected }) => actual === expected)
 })

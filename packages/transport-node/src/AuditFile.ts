@@ -5,12 +5,13 @@
  *
  * @since 0.1.0
  */
-import { sign, verify as verifySignature, X509Certificate } from "node:crypto"
+import { sign } from "node:crypto"
 import type { X509Svid } from "@agentweave/spiffe/X509Svid"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
-import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import { digestFor, type Trust } from "./internal/audit/signers.js"
+import { Verification } from "./internal/audit/verification.js"
 import { hashOf, placeOf } from "./internal/auditLine.js"
 
 /**
@@ -69,15 +70,6 @@ const Dropped = Schema.Struct({
   others: Schema.Number
 })
 
-const Line = Schema.Struct({
-  seq: Schema.Number,
-  prev: Schema.String,
-  event: Schema.optional(Schema.Struct({ time: Schema.Number })),
-  header: Schema.optional(Header),
-  dropped: Schema.optional(Dropped),
-  checkpoint: Schema.optional(Checkpoint)
-})
-
 /**
  * What a record holds besides its place in the chain.
  *
@@ -89,8 +81,6 @@ export type Content =
   | { readonly header: typeof Header.Type }
   | { readonly dropped: typeof Dropped.Type }
   | { readonly checkpoint: typeof Checkpoint.Type }
-
-const decodeLine = Schema.decodeUnknownEither(Schema.parseJson(Line))
 
 /**
  * Appends one record: its line, without a newline, and where the chain stands then.
@@ -108,9 +98,6 @@ const signed = (head: Head, final: boolean): Buffer =>
   Buffer.from(`audit checkpoint ${head.seq} ${head.hash} ${final ? "final" : "open"}`)
 
 const toBase64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64")
-
-const digestFor = (keyType: string | undefined): string | null =>
-  keyType === "ed25519" || keyType === "ed448" ? null : "sha256"
 
 /**
  * A checkpoint over everything up to `head`, signed with the workload's own SVID.
@@ -131,45 +118,77 @@ export const checkpoint = (head: Head, svid: X509Svid, final: boolean): Content 
 }
 
 /**
- * What verification found.
+ * How far an audit file can be believed, from the best to the gravest:
  *
- * - `Intact`: closed in order, every record in its place, the last checkpoint signed over all of them.
- * - `Interrupted`: every record in its place, but the log was not closed: the process is still writing, was killed, or the
- *   end was cut off. Records after `signedUpTo` are chained and not signed.
- * - `Tampered`: `line` (from 1) is the first one that is not as it was written.
+ * - `Verified`: it begins with the first record of its log, every record is as it was written, it was closed in order, and
+ *   each record is signed by the expected workload with an SVID that was valid at the record's time.
+ * - `Incomplete`: what is there is as it was written, and something is missing, or may be: it begins in the middle, was not
+ *   closed, lacks a file, or could not record everything.
+ * - `Unsigned`: some records are chained, and no signature vouches for them: they could have been written by anybody.
+ * - `SignerUnknown`: a signature is genuine, and its certificate is not one of the expected workload's under the given
+ *   bundles: another bundle is needed, or the file was written anew by another.
+ * - `Tampered`: a record is not as it was written.
  *
  * @since 0.1.0
  * @category models
  */
-export type Verification =
+export type Verdict = "Verified" | "Incomplete" | "Unsigned" | "SignerUnknown" | "Tampered"
+
+const gravity: ReadonlyArray<Verdict> = ["Verified", "Incomplete", "Unsigned", "SignerUnknown", "Tampered"]
+
+/**
+ * The gravest of some verdicts; `Verified` where there are none.
+ *
+ * @since 0.1.0
+ * @category verification
+ */
+export const gravest = (verdicts: Iterable<Verdict>): Verdict =>
+  gravity[Math.max(0, ...Array.from(verdicts, (verdict) => gravity.indexOf(verdict)))] ?? "Tampered"
+
+/**
+ * What is wrong with the first record that is not as it was written.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type TamperedProblem = "Unreadable" | "Changed" | "Missing" | "OutOfPlace" | "BadSignature"
+
+/**
+ * One thing that keeps a file from being `Verified`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Finding =
   | {
-      readonly _tag: "Intact"
-      readonly records: number
-      readonly head: Head
-      /** Records that were taken away while the log was being written, by its own account. */
-      readonly lost: ReadonlyArray<{ readonly from: number; readonly to: number }>
-      readonly signers: ReadonlyArray<Signer>
-    }
-  | {
-      readonly _tag: "Interrupted"
-      readonly records: number
-      readonly head: Head
-      /** Sequence number of the last signed record; -1 when none is. */
-      readonly signedUpTo: number
-      readonly lost: ReadonlyArray<{ readonly from: number; readonly to: number }>
-      readonly signers: ReadonlyArray<Signer>
+      readonly _tag: "Tampered"
+      /** Name of the file as it was given; `undefined` for a bare text. */
+      readonly file: string | undefined
+      /** From 1. */
+      readonly line: number
+      /** Number that the record has, or should have. */
+      readonly seq: number
+      readonly problem: TamperedProblem
       readonly description: string
     }
   | {
-      readonly _tag: "Tampered"
-      readonly line: number
+      readonly _tag: "SignerUnknown"
+      /** Number of the first checkpoint by this signer. */
       readonly seq: number
-      readonly problem: "Unreadable" | "Changed" | "Missing" | "OutOfPlace" | "BadSignature"
+      readonly description: string
+    }
+  | { readonly _tag: "Unsigned"; readonly from: number; readonly to: number; readonly description: string }
+  | {
+      readonly _tag: "Incomplete"
+      readonly what: "BeginsInTheMiddle" | "BeginsAnew" | "PredecessorMissing" | "TailOpen" | "Lost" | "Dropped"
+      /** Numbers of the missing records, where they are known. */
+      readonly from?: number
+      readonly to?: number
       readonly description: string
     }
 
 /**
- * Who signed a checkpoint. That its certificate is one of the workload's is the caller's to verify, with `PeerVerifier`.
+ * A workload that signed checkpoints.
  *
  * @since 0.1.0
  * @category models
@@ -178,104 +197,71 @@ export interface Signer {
   readonly ownId: string
   /** DER of the certificates, the leaf first. */
   readonly certificates: readonly [Uint8Array, ...ReadonlyArray<Uint8Array>]
-  /** Time of the last record signed by it, milliseconds since the epoch. */
+  /** Date of the last checkpoint signed with it, milliseconds since the epoch. */
   readonly time: number
 }
 
 /**
- * Verifies the text of an audit file (or of several, joined in order). A chain that begins in the middle, as a rotated file
- * does, is verified from where it begins.
+ * What verification found.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Report {
+  /** The gravest of the findings; `Verified` when there is none. */
+  readonly verdict: Verdict
+  /** Gravest first. */
+  readonly findings: ReadonlyArray<Finding>
+  /** Records that were read; up to the first bad one of a file that was tampered with. */
+  readonly records: number
+  /** Number of the first record given. */
+  readonly first: number
+  /** Where the chain ends. */
+  readonly head: Head
+  /** Number of the last record under a signature that counts; -1 when there is none. */
+  readonly signedUpTo: number
+  /** Whether the log was closed in order. */
+  readonly isClosed: boolean
+  /** Records that were taken away from the log, by its own account. */
+  readonly lost: ReadonlyArray<{ readonly from: number; readonly to: number }>
+  /** Events that could not be recorded, by the log's own count. */
+  readonly dropped: { readonly requests: number; readonly others: number }
+  readonly signers: ReadonlyArray<Signer>
+}
+
+/**
+ * A file to verify.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface File {
+  /** As findings are to name it. */
+  readonly name: string
+  readonly text: string
+}
+
+export type {
+  /**
+   * Which signers are believed: the workloads that are expected, and every authority that may have issued their
+   * certificates. Give the bundles of the past too: a signature is verified as of its own date.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  Trust
+}
+
+/**
+ * Verifies an audit file: its text, that of several joined in order, or several files in order. Without `trust` no signer is
+ * known, and the best verdict is `SignerUnknown`. Formats 1 and 2.
  *
  * @since 0.1.0
  * @category verification
  */
-export const verify = (text: string): Verification => {
-  const lines = text.split("\n")
-  // What follows the last newline is a record torn by a crash, or nothing.
-  const torn = lines.pop() ?? ""
-  const signers = new Map<string, Signer>()
-  const lost: Array<{ readonly from: number; readonly to: number }> = []
-  let head: Head | undefined
-  let first: number | undefined
-  let signedUpTo = -1
-  let final = false
-  let flushWindow: number | undefined
-  let time = 0
-  for (const [index, line] of lines.entries()) {
-    const at = { line: index + 1, seq: head === undefined ? 0 : head.seq + 1 }
-    const tampered = (problem: Extract<Verification, { _tag: "Tampered" }>["problem"], description: string) => ({
-      _tag: "Tampered" as const,
-      ...at,
-      problem,
-      description
-    })
-    const decoded = decodeLine(line)
-    if (Either.isLeft(decoded))
-      return tampered("Unreadable", `expected a record, got ${JSON.stringify(line.slice(0, 80))}`)
-    const record = decoded.right
-    if (head !== undefined) {
-      if (record.seq > head.seq + 1) {
-        return tampered(
-          "Missing",
-          `expected record ${head.seq + 1}, got ${record.seq}: ${record.seq - head.seq - 1} removed`
-        )
-      }
-      if (record.seq < head.seq + 1) {
-        return tampered("OutOfPlace", `expected record ${head.seq + 1}, got ${record.seq} again or out of its place`)
-      }
-      if (record.prev !== head.hash) {
-        return {
-          _tag: "Tampered",
-          line: index,
-          seq: head.seq,
-          problem: "Changed",
-          description: `expected record ${head.seq} to have the SHA-256 that record ${record.seq} names, it was changed, or another was put in its place`
-        }
-      }
-    }
-    const before: Head = { seq: record.seq - 1, hash: record.prev }
-    head = { seq: record.seq, hash: hashOf(line) }
-    final = false
-    if (record.header !== undefined) flushWindow = record.header.flushWindowMillis
-    first ??= record.seq
-    // Where they are in the text they are not lost: whoever took them gave them back.
-    if (record.header?.lost !== undefined && record.header.lost.from < first) lost.push(record.header.lost)
-    time = record.header?.time ?? record.event?.time ?? time
-    if (record.checkpoint !== undefined) {
-      const problem = badSignature(before, record.checkpoint)
-      if (problem !== undefined) return tampered("BadSignature", problem)
-      const [leaf, ...rest] = record.checkpoint.certificates
-      signers.set(leaf, {
-        ownId: record.checkpoint.ownId,
-        certificates: [Buffer.from(leaf, "base64"), ...rest.map((text) => Buffer.from(text, "base64"))],
-        time
-      })
-      signedUpTo = before.seq
-      final = record.checkpoint.final
-    }
-  }
-  const result = { records: lines.length, head: head ?? start, lost, signers: Array.from(signers.values()) }
-  if (final && torn === "") return { _tag: "Intact", ...result }
-  const window = flushWindow === undefined ? "" : ` (a crash loses at most the last ${flushWindow} ms)`
-  return {
-    _tag: "Interrupted",
-    ...result,
-    signedUpTo,
-    description: `the log was not closed: the process is still writing, ended abruptly, or the end was cut off${window}${torn === "" ? "" : "; the last record is torn"}`
-  }
-}
-
-const badSignature = (over: Head, { certificates, final, signature }: typeof Checkpoint.Type): string | undefined => {
-  const valid = Either.try(() => {
-    const { publicKey } = new X509Certificate(Buffer.from(certificates[0], "base64"))
-    return verifySignature(
-      digestFor(publicKey.asymmetricKeyType),
-      signed(over, final),
-      publicKey,
-      Buffer.from(signature, "base64")
-    )
-  })
-  return Either.getOrElse(valid, () => false)
-    ? undefined
-    : `expected a checkpoint signed over everything up to record ${over.seq}, its signature does not verify`
+export const verify = (files: string | Iterable<File>, trust?: Trust): Report => {
+  const verification = new Verification(trust)
+  if (typeof files === "string") verification.add(files, undefined)
+  else for (const { name, text } of files) verification.add(text, name)
+  return verification.finish()
 }

@@ -156,11 +156,15 @@ describe("a batch of records", () => {
         origin: `é${"x".repeat(n % 300)}`
       })
     )
-    const batch = batchOf(AuditFile.start, events)
+    const batch = new AuditBatch(AuditFile.start)
+    batch.addContent({ header: { version: 1, time: 0, flushWindowMillis: 100 } })
+    for (const event of events) batch.add(event)
     const whole = AuditFile.verify(lines(batch))
-    expect(whole).toMatchObject({ _tag: "Interrupted", records: 2_000, head: batch.head })
+    expect(whole).toMatchObject({ isClosed: false, records: 2_001, head: batch.head })
     batch.reset(batch.head)
     for (const event of events) batch.add(event)
-    expect(AuditFile.verify(lines(batch))).toMatchObject({ records: 2_000, head: batch.head })
+    expect(AuditFile.verify(lines(batch))).toMatchObject({
+      findings: [{ _tag: "Tampered", problem: "Missing", line: 1 }]
+    })
   })
 })

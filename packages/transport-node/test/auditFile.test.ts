@@ -4,6 +4,7 @@ import { AuditFile } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as fc from "fast-check"
+import { kindOf, problemsOf, trustIn } from "./auditReports.js"
 
 const event = (n: number): AuditEvent.AuditEvent => ({
   _tag: "RequestEnded",
@@ -38,21 +39,28 @@ const write = (records: number) =>
       if (n % 5 === 0) add(AuditFile.checkpoint(head, svid, false))
     }
     add(AuditFile.checkpoint(head, svid, true))
-    return { lines, svid }
+    return { authority, lines, svid }
   })
+
+/** A report of a file of which this is the first bad record. */
+const bad = (at: { readonly line?: number; readonly problem?: AuditFile.TamperedProblem }) => ({
+  verdict: "Tampered",
+  findings: [{ _tag: "Tampered", ...at }]
+})
 
 const text = (lines: ReadonlyArray<string>) => lines.map((line) => `${line}\n`).join("")
 
 it.effect("a closed log is intact, and says who signed it", () =>
   Effect.gen(function* () {
-    const { lines, svid } = yield* write(12)
-    const found = AuditFile.verify(text(lines))
+    const { authority, lines, svid } = yield* write(12)
+    const found = AuditFile.verify(text(lines), trustIn(authority, "/web"))
     expect(found).toMatchObject({
-      _tag: "Intact",
+      verdict: "Verified",
+      findings: [],
+      isClosed: true,
       records: lines.length,
       signers: [{ ownId: "spiffe://example.org/web" }]
     })
-    if (found._tag !== "Intact") return
     expect(found.signers.map((signer) => Buffer.from(signer.certificates[0]))).toEqual([
       Buffer.from(svid.certificates[0])
     ])
@@ -67,26 +75,16 @@ it.effect("a changed, removed, swapped or inserted record is named", () =>
         at,
         (lines[at] ?? "").replace(/"time":\d/, '"time":9').replace(/"final":/, '"final" :')
       )
-      expect(AuditFile.verify(text(changed)), `changed ${at}`).toMatchObject({ _tag: "Tampered", line: at + 1 })
+      expect(AuditFile.verify(text(changed)), `changed ${at}`).toMatchObject(bad({ line: at + 1 }))
       const removed = lines.toSpliced(at, 1)
-      expect(AuditFile.verify(text(removed)), `removed ${at}`).toMatchObject({
-        _tag: "Tampered",
-        line: at + 1,
-        problem: "Missing"
-      })
+      expect(AuditFile.verify(text(removed)), `removed ${at}`).toMatchObject(bad({ line: at + 1, problem: "Missing" }))
       const inserted = lines.toSpliced(at, 0, lines[at] ?? "")
-      expect(AuditFile.verify(text(inserted)), `inserted ${at}`).toMatchObject({
-        _tag: "Tampered",
-        line: at + 2,
-        problem: "OutOfPlace"
-      })
+      expect(AuditFile.verify(text(inserted)), `inserted ${at}`).toMatchObject(
+        bad({ line: at + 2, problem: "OutOfPlace" })
+      )
       if (at + 1 >= lines.length - 1) continue
       const swapped = lines.with(at, lines[at + 1] ?? "").with(at + 1, lines[at] ?? "")
-      expect(AuditFile.verify(text(swapped)), `swapped ${at}`).toMatchObject({
-        _tag: "Tampered",
-        line: at + 1,
-        problem: "Missing"
-      })
+      expect(AuditFile.verify(text(swapped)), `swapped ${at}`).toMatchObject(bad({ line: at + 1, problem: "Missing" }))
     }
   })
 )
@@ -102,7 +100,7 @@ it.effect("a chain written anew without the key has no valid signature", () =>
       head = appended.head
       return appended.line
     })
-    expect(AuditFile.verify(text(forged))).toMatchObject({ _tag: "Tampered", problem: "BadSignature", line: 7 })
+    expect(AuditFile.verify(text(forged))).toMatchObject(bad({ problem: "BadSignature", line: 7 }))
   })
 )
 
@@ -113,12 +111,12 @@ it.effect("a log cut off anywhere is interrupted, and says up to where it is sig
     fc.assert(
       fc.property(fc.integer({ min: 1, max: whole.length - 1 }), (length) => {
         const found = AuditFile.verify(whole.slice(0, length))
-        expect(found._tag).toBe("Interrupted")
-        if (found._tag !== "Interrupted") return
         const kept = whole.slice(0, length).split("\n").length - 1
+        expect(found.isClosed).toBe(false)
         expect(found.records).toBe(kept)
         expect(found.signedUpTo).toBeLessThan(kept)
-        expect(found.description).toContain(kept > 0 ? "100 ms" : "not closed")
+        const last = found.findings.at(-1)
+        expect(last?.description).toContain(kept > 0 ? "100 ms" : "no whole record")
       }),
       { numRuns: 200 }
     )
@@ -129,7 +127,60 @@ it("what is no record is named and never throws", () => {
   fc.assert(
     fc.property(fc.string(), (garbage) => {
       const found = AuditFile.verify(`${garbage}\n`)
-      expect(found._tag).toBe("Tampered")
+      expect(found.verdict).toBe("Tampered")
     })
   )
 })
+
+it.effect("a file whose first records were removed begins with no header, and is tampered with", () =>
+  Effect.gen(function* () {
+    const { lines } = yield* write(12)
+    for (let cut = 1; cut < lines.length; cut++) {
+      expect(AuditFile.verify(text(lines.slice(cut)))).toMatchObject(bad({ line: 1, problem: "Missing" }))
+    }
+  })
+)
+
+it.effect("records without any signature are not verified, whoever is expected to have signed", () =>
+  Effect.gen(function* () {
+    const { authority, lines } = yield* write(4)
+    const unsigned = AuditFile.verify(text(lines.slice(0, -1)), trustIn(authority, "/web"))
+    expect(unsigned.verdict).toBe("Unsigned")
+    expect(unsigned.findings).toMatchObject([{ _tag: "Unsigned", from: 0, to: 4 }, { what: "TailOpen" }])
+  })
+)
+
+it.effect("a signer who cannot be verified with the bundles at hand makes a file not tampered with, but unknown", () =>
+  Effect.gen(function* () {
+    const { lines } = yield* write(4)
+    const other = yield* DevAuthority.make({ trustDomain: "example.org" })
+    const found = AuditFile.verify(text(lines), trustIn(other, "/web"))
+    expect(found.verdict).toBe("SignerUnknown")
+    expect(found.findings.map(kindOf)).toEqual(["SignerUnknown"])
+    expect(found.findings[0]?.description).toContain("was issued by the authority")
+  })
+)
+
+it.effect("what is signed after the signer's SVID had expired is unsigned, and not tampered with", () =>
+  Effect.gen(function* () {
+    const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+    const svid = yield* authority.issue({ path: "/web", ttl: "1 minute" })
+    let head = AuditFile.start
+    let file = ""
+    const add = (content: AuditFile.Content) => {
+      const appended = AuditFile.append(head, content)
+      file += `${appended.line}\n`
+      head = appended.head
+    }
+    add({ header: { version: 1, time: 0, flushWindowMillis: 100 } })
+    add({ event: event(1) })
+    add(AuditFile.checkpoint(head, svid, false))
+    add({ event: event(120_000) })
+    add(AuditFile.checkpoint(head, svid, true))
+    expect(problemsOf(file)).toEqual(["Unsigned"])
+    expect(AuditFile.verify(file, trustIn(authority, "/web"))).toMatchObject({
+      verdict: "Unsigned",
+      findings: [{ from: 3, to: 3 }]
+    })
+  })
+)

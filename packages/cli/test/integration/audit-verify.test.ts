@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as AuditVerify from "@agentweave/cli/AuditVerify"
@@ -9,57 +9,121 @@ import { NodeContext } from "@effect/platform-node"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 
-it.scopedLive("a file is verified with its signers, and a changed one is named", () =>
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "audit-verify-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+
+const text = (lines: ReadonlyArray<string>) => lines.map((line) => `${line}\n`).join("")
+
+/** A closed audit file of one event, and the bundles that it is verified with. */
+const world = (description = "no successor came") =>
   Effect.gen(function* () {
-    const folder = yield* Effect.acquireRelease(
-      Effect.sync(() => mkdtempSync(join(tmpdir(), "audit-verify-"))),
-      (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-    )
+    const dir = yield* folder
     const authority = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 1 })
     const foreign = yield* DevAuthority.make({ trustDomain: "example.org" })
     const svid = yield* authority.issue({ path: "/web" })
+    const time = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+    const lines: Array<string> = []
     let head = AuditFile.start
-    let text = ""
-    const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
-    for (const content of [
-      () => ({ header: { version: 1 as const, time: now, flushWindowMillis: 100 } }),
-      () => ({
-        event: {
-          _tag: "IdentityProblem" as const,
-          time: now,
-          problem: "Stale" as const,
-          description: "no successor came"
-        }
-      }),
-      () => AuditFile.checkpoint(head, svid, true)
-    ]) {
-      const appended = AuditFile.append(head, content())
+    const add = (content: AuditFile.Content) => {
+      const appended = AuditFile.append(head, content)
       head = appended.head
-      text += `${appended.line}\n`
+      lines.push(appended.line)
     }
-    const file = join(folder, "audit.ndjson")
-    const changed = join(folder, "changed.ndjson")
-    writeFileSync(file, text)
-    writeFileSync(changed, text.replace("no successor", "a successor"))
-    writeFileSync(join(folder, "bundle.pem"), X509Bundle.toPem(authority.bundle))
-    writeFileSync(join(folder, "foreign.pem"), X509Bundle.toPem(foreign.bundle))
-    const expected = ["--expect", "spiffe://example.org/web"]
+    add({ header: { version: 1 as const, time, flushWindowMillis: 100 } })
+    add({ event: { _tag: "IdentityProblem" as const, time, problem: "Stale" as const, description } })
+    add(AuditFile.checkpoint(head, svid, true))
+    const write = (name: string, content: string) => {
+      writeFileSync(join(dir, name), content)
+      return join(dir, name)
+    }
+    const bundle = ["--bundle", write("bundle.pem", X509Bundle.toPem(authority.bundle))]
+    const other = ["--bundle", write("foreign.pem", X509Bundle.toPem(foreign.bundle))]
+    return { dir, lines, write, bundle, other, expected: ["--expect", "spiffe://example.org/web"] }
+  })
 
-    const good = yield* AuditVerify.run([file, "--bundle", join(folder, "bundle.pem"), ...expected])
-    expect(good).toEqual({
-      intact: true,
-      output: "intact: 3 records up to number 2, closed and signed by spiffe://example.org/web"
+it.scopedLive("a file that is as it was written, by the expected workload, is verified", () =>
+  Effect.gen(function* () {
+    const { bundle, expected, lines, write } = yield* world()
+    const file = write("audit.ndjson", text(lines))
+    expect(yield* AuditVerify.run([file, ...bundle, ...expected])).toEqual({
+      verdict: "Verified",
+      exitCode: 0,
+      output: "Verified: 3 records, number 0 to 2, closed, signed up to 1 by spiffe://example.org/web"
     })
-    const bad = yield* AuditVerify.run([changed, "--json"])
-    expect(bad.intact).toBe(false)
-    expect(JSON.parse(bad.output)).toMatchObject({ _tag: "Tampered", line: 2, problem: "Changed" })
-    const stranger = yield* AuditVerify.run([file, "--bundle", join(folder, "foreign.pem"), ...expected])
-    expect(stranger.intact).toBe(false)
-    expect(stranger.output).toContain("signed by another")
+  }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive("each verdict has an exit code of its own", () =>
+  Effect.gen(function* () {
+    const { bundle, expected, lines, other, write } = yield* world()
+    const verdictOf = (name: string, kept: ReadonlyArray<string>, ...args: ReadonlyArray<string>) =>
+      Effect.map(AuditVerify.run([write(name, text(kept)), ...args]), ({ exitCode, verdict }) => [verdict, exitCode])
+    const trust = [...bundle, ...expected]
+    expect(yield* verdictOf("cut.ndjson", lines.slice(1), ...trust)).toEqual(["Tampered", 1])
+    expect(yield* verdictOf("unsigned.ndjson", lines.slice(0, 2), ...trust)).toEqual(["Unsigned", 3])
+    expect(yield* verdictOf("whole.ndjson", lines, ...other, ...expected)).toEqual(["SignerUnknown", 4])
+    expect(yield* verdictOf("whole.ndjson", lines)).toEqual(["SignerUnknown", 4])
+    expect(yield* verdictOf("whole.ndjson", lines, ...bundle, "--expect", "spiffe://example.org/api")).toEqual([
+      "SignerUnknown",
+      4
+    ])
+    // Old and new bundles are taken together.
+    expect(yield* verdictOf("whole.ndjson", lines, ...other, ...trust)).toEqual(["Verified", 0])
+    const changed = yield* AuditVerify.run([
+      write("changed.ndjson", text(lines).replace("no successor", "a successor")),
+      "--json"
+    ])
+    expect(changed.exitCode).toBe(1)
+    expect(JSON.parse(changed.output)).toMatchObject({
+      verdict: "Tampered",
+      findings: [{ line: 2, seq: 1, problem: "Changed" }]
+    })
+  }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive("a directory is verified log by log, and the gravest verdict counts", () =>
+  Effect.gen(function* () {
+    const { bundle, dir, expected, lines } = yield* world()
+    mkdirSync(join(dir, "logs"))
+    writeFileSync(join(dir, "logs", "client.ndjson"), text(lines))
+    writeFileSync(join(dir, "logs", "server.ndjson"), text(lines.slice(0, 2)))
+    writeFileSync(join(dir, "logs", "notes.txt"), "not an audit file")
+    const { output, verdict } = yield* AuditVerify.run([join(dir, "logs"), ...bundle, ...expected])
+    expect(verdict).toBe("Unsigned")
+    expect(output).toContain("client.ndjson:\nVerified")
+    expect(output).toContain("server.ndjson:\nUnsigned")
+    expect(output).not.toContain("notes.txt")
+  }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive("nothing that a file holds can steer a terminal", () =>
+  Effect.gen(function* () {
+    const { bundle, expected, lines, write } = yield* world()
+    const hostile = '{"seq":0,"\u001b]0;owned\u0007\u009b2J\u202e\u2066'
+    for (const args of [[], ["--json"]]) {
+      const file = write("hostile.ndjson", text([hostile, ...lines]))
+      const { exitCode, output } = yield* AuditVerify.run([file, ...bundle, ...expected, ...args])
+      expect(exitCode).toBe(1)
+      expect(output).toMatch(/^[ -~\n]*$/)
+      expect(output).toContain("owned")
+    }
+  }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive("wrong use is told from a bad file", () =>
+  Effect.gen(function* () {
+    const { dir, expected, lines, write } = yield* world()
+    const file = write("audit.ndjson", text(lines))
+    mkdirSync(join(dir, "nothing"))
     for (const wrong of [[], [file, ...expected], ["--unknown"]]) {
       const error = yield* Effect.flip(AuditVerify.run(wrong))
       expect(error).toMatchObject({ _tag: "UsageError" })
       expect(error.message).toContain("usage:")
+    }
+    for (const empty of [write("empty.ndjson", ""), join(dir, "nothing")]) {
+      expect(yield* Effect.flip(AuditVerify.run([empty]))).toMatchObject({ _tag: "UsageError" })
     }
   }).pipe(Effect.provide(NodeContext.layer))
 )

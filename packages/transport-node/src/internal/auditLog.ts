@@ -51,11 +51,12 @@ const wholeRecords = (path: string): Effect.Effect<string, AuditError> =>
 /** Where the chain of an existing file ends. */
 const resume = (path: string, text: string): Effect.Effect<AuditFile.Head, AuditError> => {
   const found = AuditFile.verify(text)
-  return found._tag === "Tampered"
+  const [worst] = found.findings
+  return worst?._tag === "Tampered" && text !== ""
     ? Effect.fail(
         new AuditError({
           reason: "Failed",
-          description: `expected ${path} to be an intact audit file to go on with, line ${found.line} is not: ${found.description}`
+          description: `expected ${path} to be an intact audit file to go on with, line ${worst.line} is not: ${worst.description}`
         })
       )
     : Effect.succeed(found.head)

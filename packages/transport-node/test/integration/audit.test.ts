@@ -15,6 +15,7 @@ import { AuditLog } from "@agentweave/transport"
 import { AuditFile, NodeAuditLog } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Logger, LogLevel, Scope, TestClock } from "effect"
+import { problemsOf } from "../auditReports.js"
 import { folder, refused, requested } from "./auditEvents.js"
 
 /** Opens the log, uses it, and closes it in order. */
@@ -41,7 +42,7 @@ it.scoped("every event is in the file once, in order, and the file is intact", (
       })
     )
     const text = readFileSync(path, "utf8")
-    expect(AuditFile.verify(text)).toMatchObject({ _tag: "Intact" })
+    expect(problemsOf(text)).toEqual([])
     const seen = text
       .trim()
       .split("\n")
@@ -72,10 +73,10 @@ it.scoped("a full file gives way to a new one, and all of them are one chain", (
       .sort((a, b) => Number(a.split(".").at(-1)) - Number(b.split(".").at(-1)))
     expect(files.length).toBeGreaterThan(3)
     const all = [...files, "audit.ndjson"].map((name) => readFileSync(join(dir, name), "utf8"))
-    expect(AuditFile.verify(all.join(""))).toMatchObject({ _tag: "Intact" })
-    for (const text of all) expect(AuditFile.verify(text)._tag).not.toBe("Tampered")
+    expect(problemsOf(all.join(""))).toEqual([])
+    for (const text of all.slice(1)) expect(problemsOf(text)[0]).toBe("BeginsInTheMiddle")
     expect(count(all.join(""), "PoolExhausted")).toBe(60)
-    expect(AuditFile.verify(all.toSpliced(1, 1).join(""))).toMatchObject({ _tag: "Tampered", problem: "Missing" })
+    expect(problemsOf(all.toSpliced(1, 1).join(""))).toEqual(["PredecessorMissing"])
   })
 )
 
@@ -180,12 +181,14 @@ for (const [what, harm] of [
           log.unsafeRecord(refused(3))
           yield* until(() => count(read(path), "PoolExhausted") === 1)
           // The new file goes on with the chain: put behind the old one it is whole again.
-          expect(AuditFile.verify(first + read(path))).toMatchObject({ _tag: "Interrupted", lost: [] })
+          expect(AuditFile.verify(first + read(path))).toMatchObject({ isClosed: false, lost: [] })
+          expect(problemsOf(first + read(path))).not.toContain("Lost")
           log.unsafeRecord(refused(4))
         })
       )
       const found = AuditFile.verify(read(path))
-      expect(found).toMatchObject({ _tag: "Intact", lost: [{ from: 0, to: 2 }] })
+      expect(found).toMatchObject({ isClosed: true, lost: [{ from: 0, to: 2 }] })
+      expect(problemsOf(read(path))).toEqual(["BeginsInTheMiddle", "Lost"])
       expect(count(read(path), "PoolExhausted")).toBe(2)
       if (what === "replaced") expect(read(`${path}.replaced.2`)).toBe("another file")
       // A log that is made for it afterwards goes on.
@@ -217,7 +220,7 @@ it.scoped("a full file that cannot be renamed is tried again, and nothing of the
       .filter((name) => name !== "audit.ndjson")
       .sort((a, b) => Number(a.split(".").at(-1)) - Number(b.split(".").at(-1)))
     const all = [...files, "audit.ndjson"].map((name) => read(join(dir, name))).join("")
-    expect(AuditFile.verify(all)).toMatchObject({ _tag: "Intact", lost: [] })
+    expect(problemsOf(all)).toEqual(["Dropped"])
     expect(count(all, "PoolExhausted")).toBeGreaterThanOrEqual(2)
   }).pipe(Effect.provide(quiet))
 )

@@ -12,6 +12,7 @@ import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { AuditFile, NodeAuditLog } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
+import { problemsOf } from "../auditReports.js"
 
 const crashes = Number(process.env["AUDIT_CRASHES"] ?? 3)
 
@@ -109,7 +110,8 @@ it.scopedLive(
       for (let round = 0; round < crashes; round++) {
         const acknowledged = yield* crash(path, identityFile, 400 + ((round * 373) % 2_000))
         const text = readFileSync(path, "utf8")
-        expect(AuditFile.verify(text)).toMatchObject({ _tag: "Interrupted" })
+        expect(AuditFile.verify(text)).toMatchObject({ isClosed: false })
+        expect(problemsOf(text)).not.toContain("Changed")
         // In order and without a gap, up to some point.
         const written = numbersIn(text)
         expect(written).toEqual(Array.from({ length: written.length }, (_, n) => n))
@@ -122,9 +124,11 @@ it.scopedLive(
       }
       expect(total).toBeGreaterThan(0)
       if (process.env["AUDIT_CRASHES"] !== undefined) console.log(`the oldest event lost was ${longest} ms old`)
-      expect(AuditFile.verify(joined(dir))._tag).toBe("Interrupted")
+      expect(AuditFile.verify(joined(dir)).isClosed).toBe(false)
       yield* session
-      expect(AuditFile.verify(joined(dir))).toMatchObject({ _tag: "Intact" })
+      expect(AuditFile.verify(joined(dir)).isClosed).toBe(true)
+      // Of each end that was killed it cannot be told whether it was cut off.
+      expect(new Set(problemsOf(joined(dir)))).toEqual(new Set(["TailOpen"]))
     }),
   30_000 + crashes * 10_000
 )
@@ -134,9 +138,10 @@ it.scoped("a record torn by a crash is not part of the chain, which goes on wher
     const { dir, path, session } = yield* world
     yield* session
     appendFileSync(path, '{"seq":2,"prev":"ab')
-    expect(AuditFile.verify(readFileSync(path, "utf8"))).toMatchObject({ _tag: "Interrupted", records: 2 })
+    expect(AuditFile.verify(readFileSync(path, "utf8"))).toMatchObject({ isClosed: false, records: 2 })
     yield* session
-    expect(AuditFile.verify(joined(dir))).toMatchObject({ _tag: "Intact", records: 4 })
+    expect(AuditFile.verify(joined(dir))).toMatchObject({ isClosed: true, records: 4 })
+    expect(problemsOf(joined(dir))).toEqual([])
   })
 )
 
@@ -149,6 +154,7 @@ it.scoped("the chain goes on after a crash that left no file, or only the beginn
     renameSync(path, `${path}.3`)
     writeFileSync(path, '{"seq":4,"pr')
     yield* session
-    expect(AuditFile.verify(joined(dir))).toMatchObject({ _tag: "Intact", records: 6 })
+    expect(AuditFile.verify(joined(dir))).toMatchObject({ isClosed: true, records: 6 })
+    expect(problemsOf(joined(dir))).toEqual([])
   })
 )

@@ -13,6 +13,7 @@ import { AuditFile, NodeAuditLog, NodeConnector, NodeSecureServer } from "@agent
 import { HttpClientRequest, HttpServer, HttpServerResponse } from "@effect/platform"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Either, Exit, Layer, Logger, LogLevel, Schema, Scope, TestClock } from "effect"
+import { problemsOf, trustIn } from "../auditReports.js"
 import { execute, host, hostileClient, hostileServer, type Log, makeLog, realTime } from "./fixture.js"
 
 const folder = Effect.acquireRelease(
@@ -218,11 +219,8 @@ it.scoped(
 
       const serverText = readFileSync(join(dir, "server.ndjson"), "utf8")
       const clientText = readFileSync(join(dir, "client.ndjson"), "utf8")
-      expect(AuditFile.verify(serverText)).toMatchObject({ _tag: "Intact", signers: [{ ownId: serverId }] })
-      expect(AuditFile.verify(clientText)).toMatchObject({
-        _tag: "Intact",
-        signers: [{ ownId: authority.id("/client") }]
-      })
+      expect(AuditFile.verify(serverText, trustIn(authority, "/server")).verdict).toBe("Verified")
+      expect(AuditFile.verify(clientText, trustIn(authority, "/client")).verdict).toBe("Verified")
 
       // The one beyond what the proxy saw came to the server directly.
       const onServer = histories(eventsOf(serverText))
@@ -358,7 +356,7 @@ for (const taken of [0, 1]) {
       expect(server.handled()).toBe(0)
       expect(log.all("RequestStarted")).toEqual([])
       const text = readFileSync(path, "utf8")
-      expect(AuditFile.verify(text)._tag).toBe("Intact")
+      expect(problemsOf(text)).toEqual(["Dropped"])
       // The attempt; or that it was established, and the refusal this became.
       expect(droppedIn(text)).toEqual([{ requests: 0, others: taken + 1 }])
     })
@@ -380,7 +378,7 @@ for (const taken of [0, 1]) {
         yield* server.close
         expect(server.handled()).toBe(0)
         const text = readFileSync(path, "utf8")
-        expect(AuditFile.verify(text)._tag).toBe("Intact")
+        expect(problemsOf(text)).toEqual(["Dropped"])
         expect(histories(eventsOf(text))).toEqual(["Attempted"].slice(0, taken))
         expect(droppedIn(text)).toMatchObject([{ requests: 0 }])
       })
@@ -410,7 +408,7 @@ it.scoped("requests that cannot be put on record are served and counted, unless 
     yield* lax.close
     expect(server.handled()).toBe(3)
     const text = readFileSync(join(dir, "lax.ndjson"), "utf8")
-    expect(AuditFile.verify(text)._tag).toBe("Intact")
+    expect(problemsOf(text)).toEqual(["Dropped"])
     expect(histories(eventsOf(text))).toEqual(["Attempted, Established"])
     // Three times start and end, and the end of the connection.
     expect(droppedIn(text)).toEqual([{ requests: 6, others: 1 }])
