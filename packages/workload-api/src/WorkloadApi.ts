@@ -18,7 +18,7 @@ import * as WorkloadApiClient from "./WorkloadApiClient.js"
 import type { WorkloadApiError } from "./WorkloadApiError.js"
 import type { WorkloadApiEvent } from "./WorkloadApiEvent.js"
 import * as WorkloadEndpoint from "./WorkloadEndpoint.js"
-import { defaultLimits } from "./WorkloadMessage.js"
+import { defaultLimits, type Limits } from "./WorkloadMessage.js"
 
 /**
  * - `Fresh`: a valid identity; the agent's stream is up and its last update was good.
@@ -76,7 +76,7 @@ export interface ProviderOptions {
   readonly responseTimeout?: Duration.DurationInput | undefined
   /**
    * When to call the agent again after a stream ended; it begins anew with every good update. Default
-   * {@link reconnectSchedule}.
+   * {@link reconnectSchedule}, and while no valid identity is held at most one to two seconds, at random.
    */
   readonly reconnectSchedule?: Schedule.Schedule<unknown, WorkloadApiError> | undefined
   /**
@@ -97,6 +97,11 @@ export interface ProviderOptions {
  * @category models
  */
 export interface Options extends ProviderOptions, WorkloadApiClient.Options {
+  /**
+   * The largest message to take, in bytes. Default: what `maxSvids` and `maxBundles` need, see
+   * `WorkloadApiClient.messageBytesFor`.
+   */
+  readonly maxMessageBytes?: number | undefined
   /** Where the agent is. Default: what `SPIFFE_ENDPOINT_SOCKET` says, read with Effect's `Config`. */
   readonly endpoint?: string | undefined
 }
@@ -113,6 +118,11 @@ export const reconnectSchedule: Schedule.Schedule<number> = Schedule.forever.pip
   Schedule.jitteredWith({ min: 0.5, max: 1 })
 )
 
+const limitsOf = (options: ProviderOptions): Limits => ({
+  maxSvids: options.maxSvids ?? defaultLimits.maxSvids,
+  maxBundles: options.maxBundles ?? defaultLimits.maxBundles
+})
+
 /**
  * The identity from a client that is given: the layer under {@link layer}, for another transport or a test.
  *
@@ -126,11 +136,7 @@ export const layerClient = (
     Effect.gen(function* () {
       const client = yield* WorkloadApiClient.WorkloadApiClient
       const verifier = PeerVerifier.make({ cacheSize: 16 })
-      const limits = {
-        maxSvids: options.maxSvids ?? defaultLimits.maxSvids,
-        maxBundles: options.maxBundles ?? defaultLimits.maxBundles,
-        maxAuthorities: options.maxAuthorities ?? 100
-      }
+      const limits = { ...limitsOf(options), maxAuthorities: options.maxAuthorities ?? 100 }
       const made = yield* provider.make({
         messages: client.x509Svids,
         read: (message, context) => update.read(message, { ...context, limits, verifier }),
@@ -138,6 +144,7 @@ export const layerClient = (
         initialTimeout: Duration.decode(options.initialTimeout ?? "30 seconds"),
         responseTimeout: Duration.decode(options.responseTimeout ?? "30 seconds"),
         reconnectSchedule: options.reconnectSchedule ?? reconnectSchedule,
+        hurriesWithoutIdentity: options.reconnectSchedule === undefined,
         onEvent: options.onEvent ?? (() => Effect.void)
       })
       return Context.make(WorkloadApi, made).pipe(Context.add(IdentityProvider.IdentityProvider, made))
@@ -187,7 +194,8 @@ export const layer = (
     Effect.gen(function* () {
       const endpoint =
         options.endpoint === undefined ? yield* fromEnvironment : yield* WorkloadEndpoint.parse(options.endpoint)
-      return Layer.provide(layerClient(options), WorkloadApiClient.layer(endpoint, options))
+      const maxMessageBytes = options.maxMessageBytes ?? WorkloadApiClient.messageBytesFor(limitsOf(options))
+      return Layer.provide(layerClient(options), WorkloadApiClient.layer(endpoint, { maxMessageBytes }))
     })
   )
 

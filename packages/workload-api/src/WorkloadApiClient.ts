@@ -13,6 +13,7 @@ import { LocalCredentials } from "./internal/localCredentials.js"
 import * as methods from "./internal/methods.js"
 import { WorkloadApiError, type WorkloadApiErrorReason } from "./WorkloadApiError.js"
 import type { WorkloadEndpoint } from "./WorkloadEndpoint.js"
+import { defaultLimits, type Limits } from "./WorkloadMessage.js"
 
 /**
  * One call each time a stream is run. A message is the bytes as they came, redacted for the keys in it; a stream fails
@@ -37,9 +38,21 @@ export class WorkloadApiClient extends Context.Tag("@agentweave/workload-api/Wor
  * @category models
  */
 export interface Options {
-  /** The largest message to take, in bytes. Default 4 MiB. */
+  /** The largest message to take, in bytes. Default: what the default limits need, see {@link messageBytesFor}. */
   readonly maxMessageBytes?: number | undefined
 }
+
+/** For an SVID with its chain, key and bundle, and for a federated bundle: some forty certificates with RSA-4096 keys. */
+const bytesPerEntry = 64 * 1024
+
+/**
+ * How large a message may be that keeps these limits: 64 KiB for each SVID and each bundle, 68.75 MiB with the default
+ * limits. It is a limit, not memory that is set aside.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const messageBytesFor = ({ maxBundles, maxSvids }: Limits): number => (maxSvids + maxBundles) * bytesPerEntry
 
 /** The resolver schemes that take an address as it is: nothing is looked up. */
 const target = (endpoint: WorkloadEndpoint): string => {
@@ -58,10 +71,17 @@ const reasons: { readonly [code: number]: WorkloadApiErrorReason } = {
   [Status.CANCELLED]: "Ended"
 }
 
+/** A status in one line, without the empty note that @grpc/grpc-js ends some of its texts with. */
+const oneLine = (details: string): string =>
+  details
+    .replaceAll(/[\s\p{Cc}]+/gu, " ")
+    .replace(/\.? ?Resolution note: ?$/, "")
+    .trim()
+
 const fromStatus = ({ code, details }: Pick<ServiceError, "code" | "details">): WorkloadApiError =>
   new WorkloadApiError({
     reason: reasons[code] ?? "Failed",
-    description: `status ${Status[code] ?? code}: ${details}`
+    description: `status ${Status[code] ?? code}: ${oneLine(details)}`
   })
 
 /** SPIFFE_Workload_Endpoint section 3: on every request, against forged ones. */
@@ -145,7 +165,7 @@ const messages = (
  * @category constructors
  */
 export const make = (endpoint: WorkloadEndpoint, options: Options = {}): Context.Tag.Service<WorkloadApiClient> => {
-  const { maxMessageBytes = 4 * 1024 * 1024 } = options
+  const { maxMessageBytes = messageBytesFor(defaultLimits) } = options
   return {
     x509Svids: messages(endpoint, methods.paths.fetchX509Svid, maxMessageBytes),
     x509Bundles: messages(endpoint, methods.paths.fetchX509Bundles, maxMessageBytes)

@@ -135,7 +135,7 @@ export const Expired = Schema.TaggedStruct("Expired", { ...common, ...svid })
 export const InitialWaitOver = Schema.TaggedStruct("InitialWaitOver", { ...common, description: Schema.String })
 
 /**
- * The agent is not asked any more: it refused the call as invalid, or the reconnect schedule has ended.
+ * The agent is not asked any more: it refused the call as invalid or not implemented, or the reconnect schedule has ended.
  *
  * @since 0.1.0
  * @category models

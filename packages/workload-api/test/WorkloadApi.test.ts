@@ -3,6 +3,7 @@ import { DevAuthority } from "@agentweave/testkit"
 import { expect, it } from "@effect/vitest"
 import {
   Array as Arr,
+  type Duration,
   Effect,
   Exit,
   Fiber,
@@ -277,19 +278,21 @@ it.scoped("PermissionDenied before the first identity is waited out: the agent m
   })
 )
 
-it.scoped("InvalidArgument is final: callers are told at once, and the agent is not called again", () =>
-  Effect.gen(function* () {
-    const { identity, nextCall, nextEvent, pendingCalls } = yield* ScriptedAgent.make()
-    const waiting = yield* Effect.fork(Effect.flip(identity.x509Context))
-    yield* (yield* nextCall).fail("InvalidArgument")
-    const error = yield* Fiber.join(waiting)
-    expect(error.reason).toBe("Unavailable")
-    expect(error.message).toContain("InvalidArgument")
-    expect(yield* nextEvent("Stopped")).toMatchObject({ reason: "InvalidArgument" })
-    yield* TestClock.adjust("1 days")
-    expect(yield* pendingCalls).toBe(0)
-  })
-)
+for (const reason of ["InvalidArgument", "Unimplemented"] as const) {
+  it.scoped(`${reason} is final: callers are told at once, and the agent is not called again`, () =>
+    Effect.gen(function* () {
+      const { identity, nextCall, nextEvent, pendingCalls } = yield* ScriptedAgent.make()
+      const waiting = yield* Effect.fork(Effect.flip(identity.x509Context))
+      yield* (yield* nextCall).fail(reason)
+      const error = yield* Fiber.join(waiting)
+      expect(error.reason).toBe("Unavailable")
+      expect(error.message).toContain(reason)
+      expect(yield* nextEvent("Stopped")).toMatchObject({ reason })
+      yield* TestClock.adjust("1 days")
+      expect(yield* pendingCalls).toBe(0)
+    })
+  )
+}
 
 it.scoped("InvalidArgument after an identity came: it serves until it expires", () =>
   Effect.gen(function* () {
@@ -307,7 +310,7 @@ it.scoped("InvalidArgument after an identity came: it serves until it expires", 
   })
 )
 
-const retried = ["Unavailable", "Unimplemented", "LimitExceeded", "Ended", "Failed"] as const
+const retried = ["Unavailable", "LimitExceeded", "Ended", "Failed"] as const
 
 it.scoped("every other end of the stream is followed by another call, the end without an error too", () =>
   Effect.gen(function* () {
@@ -324,11 +327,15 @@ it.scoped("every other end of the stream is followed by another call, the end wi
   })
 )
 
-/** The times between the calls of an agent that fails every one. */
-const delays = (seed: string) =>
+/** The times between the calls of an agent that fails every one, after it gave an identity that lives that long. */
+const delays = (seed: string, ttl: Duration.DurationInput = "1 day") =>
   Effect.gen(function* () {
     yield* quicken
-    const { nextCall } = yield* ScriptedAgent.make()
+    const { nextCall, nextEvent } = yield* ScriptedAgent.make()
+    const call = yield* nextCall
+    yield* call.push(yield* (yield* authority).context({ ttl }))
+    yield* nextEvent("Updated")
+    yield* call.fail("Unavailable")
     const times = yield* Ref.make<ReadonlyArray<number>>([])
     yield* Effect.forkScoped(
       Effect.forever(
@@ -341,7 +348,7 @@ const delays = (seed: string) =>
     )
     yield* TestClock.adjust("5 minutes")
     const all = yield* Ref.get(times)
-    return all.slice(1).map((at, index) => at - (all[index] ?? 0))
+    return all.map((at, index) => at - (all[index - 1] ?? 0))
   }).pipe(Effect.scoped, Effect.withRandom(Random.make(seed)))
 
 it.effect(
@@ -359,6 +366,44 @@ it.effect(
     })
 )
 
+it.effect("once the identity has expired, the next call comes within one to two seconds, never after 30", () =>
+  Effect.gen(function* () {
+    const measured = yield* delays("a", "90 seconds")
+    const at = measured.map((_, index) => measured.slice(0, index + 1).reduce((sum, delay) => sum + delay, 0))
+    const later = measured.filter((_, index) => (at[index] ?? 0) > 92_001)
+    const held = measured.filter((_, index) => (at[index] ?? 0) <= 90_000)
+    expect(Math.max(...held)).toBeGreaterThan(10_000)
+    // The backoff that was under way when it expired is cut short.
+    expect(at.find((time) => time > 90_000)).toBeLessThanOrEqual(92_001)
+    expect(later.length).toBeGreaterThan(100)
+    expect(Math.min(...later)).toBeGreaterThanOrEqual(1000)
+    expect(Math.max(...later)).toBeLessThanOrEqual(2000)
+    expect(new Set(later).size).toBeGreaterThan(50)
+  })
+)
+
+it.scoped("while no identity has come yet, the agent is asked every one to two seconds at the latest", () =>
+  Effect.gen(function* () {
+    yield* quicken
+    const { nextCall } = yield* ScriptedAgent.make()
+    const times = yield* Ref.make<ReadonlyArray<number>>([])
+    yield* Effect.forkScoped(
+      Effect.forever(
+        Effect.flatMap(nextCall, ({ at, fail }) =>
+          Effect.zipRight(
+            Ref.update(times, (all) => [...all, at]),
+            fail("PermissionDenied")
+          )
+        )
+      )
+    )
+    yield* TestClock.adjust("5 minutes")
+    const all = yield* Ref.get(times)
+    expect(Math.max(...all.slice(1).map((at, index) => at - (all[index] ?? 0)))).toBeLessThanOrEqual(2000)
+    expect(all.length).toBeLessThan(320)
+  })
+)
+
 it.effect("the jitter comes from Effect's Random: one seed, one schedule", () =>
   Effect.gen(function* () {
     const first = yield* delays("a")
@@ -371,6 +416,11 @@ it.scoped("a good update begins the backoff anew, garbage does not", () =>
   Effect.gen(function* () {
     const issuer = yield* authority
     const { nextCall, nextEvent } = yield* ScriptedAgent.make()
+    const given = yield* nextCall
+    yield* given.push(yield* issuer.context({ ttl: "1 day" }))
+    yield* given.fail("Unavailable")
+    yield* nextEvent("Disconnected")
+    yield* TestClock.adjust("30 seconds")
     const failAfter = (first: Effect.Effect<void>, call: ScriptedAgent.Call) =>
       Effect.gen(function* () {
         yield* first
@@ -568,6 +618,31 @@ it.scoped("an event hook that dies changes nothing", () =>
     yield* call.push(yield* issuer.context())
     expect(yield* reasonOf(identity.x509Context)).toBe("ok")
   }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
+)
+
+it.scoped("the log of an event is one line with its dates as ISO 8601", () =>
+  Effect.gen(function* () {
+    const lines: Array<string> = []
+    const logger = Logger.make((entry) => {
+      lines.push(Logger.logfmtLogger.log(entry))
+    })
+    const withLog = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      effect.pipe(
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger)),
+        Logger.withMinimumLogLevel(LogLevel.Debug)
+      )
+    const { nextCall, nextEvent } = yield* withLog(ScriptedAgent.make())
+    const call = yield* nextCall
+    yield* call.push(yield* (yield* authority).context({ ttl: "1 hour" }))
+    yield* nextEvent("Updated")
+    yield* TestClock.adjust("3600001 millis")
+    yield* nextEvent("Expired")
+    const ours = lines.filter((line) => line.includes("workload API"))
+    expect(ours.join("\n")).not.toMatch(/(time|notAfter|notBefore)=\d+(\s|$)/)
+    expect(ours[0]).toMatch(/Updated.* time=1970-01-01T00:00:00.000Z .*notAfter=1970-01-01T01:00:00.000Z/)
+    expect(ours[1]).toMatch(/Expired.* time=1970-01-01T01:00:00.001Z/)
+    expect(ours.every((line) => !line.includes("\n"))).toBe(true)
+  })
 )
 
 it.effect("the end of the scope ends the call, those who wait and those who listen", () =>

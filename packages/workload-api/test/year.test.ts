@@ -21,6 +21,7 @@ const makeProvider = Effect.gen(function* () {
     initialTimeout: Duration.seconds(30),
     responseTimeout: Duration.seconds(30),
     reconnectSchedule: WorkloadApi.reconnectSchedule,
+    hurriesWithoutIdentity: true,
     onEvent: ({ _tag }) => Effect.sync(() => events.push(_tag))
   })
   return { ...made, events, push: (delivered: Delivered) => messages.offer(delivered) }

@@ -4,6 +4,15 @@
 import { IdentityError, type X509Context } from "@agentweave/spiffe"
 import * as Either from "effect/Either"
 
+/**
+ * Why there is nothing to serve. Data, not an error: the stack of an error refers to the state it was made from, which
+ * would keep alive the error before it, and that the one before.
+ */
+export interface Absence {
+  readonly reason: "Unavailable" | "Withdrawn"
+  readonly description: string
+}
+
 export interface IdentityState {
   /** The newest usable snapshot; stays when it expires, until something takes its place. */
   readonly serving: X509Context.X509Context | undefined
@@ -12,15 +21,14 @@ export interface IdentityState {
   /** Whether callers still wait for a first identity, or are told that there is none. */
   readonly waiting: boolean
   /** Why there is nothing to serve, when nothing is: the newest reason. */
-  readonly absence: IdentityError.IdentityError
+  readonly absence: Absence
   /** Whether the agent's stream is up and its last update was good. */
   readonly current: boolean
   /** Whether the expiry of what serves has been announced. */
   readonly expired: boolean
 }
 
-const unavailable = (description: string): IdentityError.IdentityError =>
-  new IdentityError.IdentityError({ reason: "Unavailable", description })
+const unavailable = (description: string): Absence => ({ reason: "Unavailable", description })
 
 export const initial: IdentityState = {
   serving: undefined,
@@ -56,7 +64,7 @@ export const withdrawn = (self: IdentityState, description: string): IdentitySta
         ...self,
         serving: undefined,
         upcoming: undefined,
-        absence: new IdentityError.IdentityError({ reason: "Withdrawn", description }),
+        absence: { reason: "Withdrawn", description },
         current: false,
         expired: false
       }
@@ -109,7 +117,13 @@ export const read = (
   const serving = upcoming !== undefined && now >= upcoming.svid.notBefore ? upcoming : self.serving
   if (serving !== undefined) return now > serving.svid.notAfter ? Either.left(outdated(serving)) : Either.right(serving)
   if (upcoming !== undefined) return Either.left(notYetValid(upcoming))
-  return self.waiting ? undefined : Either.left(self.absence)
+  return self.waiting ? undefined : Either.left(new IdentityError.IdentityError(self.absence))
+}
+
+/** Whether there is an identity to serve at an instant. */
+export const isHeld = (self: IdentityState, now: number): boolean => {
+  const identity = read(self, now)
+  return identity !== undefined && Either.isRight(identity)
 }
 
 /** See `WorkloadApi.Freshness`. */

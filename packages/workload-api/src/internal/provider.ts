@@ -19,6 +19,7 @@ import * as FiberHandle from "effect/FiberHandle"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -47,6 +48,8 @@ export interface Settings<Message> {
   readonly initialTimeout: Duration.Duration
   readonly responseTimeout: Duration.Duration
   readonly reconnectSchedule: Schedule.Schedule<unknown, WorkloadApiError>
+  /** Whether the schedule is cut short while there is no valid identity. */
+  readonly hurriesWithoutIdentity: boolean
   readonly onEvent: (event: WorkloadApiEvent) => Effect.Effect<void>
 }
 
@@ -54,6 +57,8 @@ export interface Provider extends Context.Tag.Service<IdentityProvider.IdentityP
   readonly problems: Stream.Stream<IdentityProblem.IdentityProblem>
   readonly freshness: Effect.Effect<"Fresh" | "Stale" | "Expired" | "None">
 }
+
+const iso = (millis: number): string => new Date(millis).toISOString()
 
 type WithoutTime<A> = A extends unknown ? Omit<A, "time"> : never
 
@@ -88,6 +93,15 @@ const noSuccessor = new WorkloadApiError({
 const noAnswer = new WorkloadApiError({
   reason: "Stalled",
   description: "the agent was called and gave no first answer in time"
+})
+
+/** The fields of an event for people: dates as ISO 8601. */
+const annotations = ({ _tag, ...fields }: WorkloadApiEvent): Readonly<Record<string, unknown>> => ({
+  ...fields,
+  time: iso(fields.time),
+  ...("notBefore" in fields ? { notBefore: iso(fields.notBefore) } : undefined),
+  ...("notAfter" in fields ? { notAfter: iso(fields.notAfter) } : undefined),
+  ...("trustDomains" in fields ? { trustDomains: fields.trustDomains.join(" ") } : undefined)
 })
 
 const goesOn = { while: (more: boolean) => more }
@@ -127,10 +141,9 @@ export const make = Effect.fnUntraced(function* <Message>(
   const emit = Effect.fnUntraced(function* (fields: WithoutTime<WorkloadApiEvent>) {
     const event: WorkloadApiEvent = { ...fields, time: yield* Clock.currentTimeMillis }
     yield* tell(event)
-    const { _tag, ...annotations } = event
-    const level = _tag === "Updated" ? LogLevel.Debug : LogLevel.Warning
+    const level = event._tag === "Updated" ? LogLevel.Debug : LogLevel.Warning
     yield* Effect.whenLogLevel(
-      Effect.annotateLogs(Effect.logWithLevel(level, `workload API: ${_tag}`), annotations),
+      Effect.annotateLogs(Effect.logWithLevel(level, `workload API: ${event._tag}`), annotations(event)),
       level
     )
     yield* Effect.catchAllCause(
@@ -261,6 +274,18 @@ export const make = Effect.fnUntraced(function* <Message>(
     return false
   })
 
+  /** Waits until there has been no valid identity for one to two seconds. */
+  const withoutIdentity: Effect.Effect<Either.Either<void>> = settings.hurriesWithoutIdentity
+    ? state.changes.pipe(
+        Stream.mapEffect((state) => Effect.map(Clock.currentTimeMillis, (now) => State.isHeld(state, now))),
+        Stream.filter((isHeld) => !isHeld),
+        Stream.runHead,
+        Effect.zipRight(Random.nextRange(1000, 2000)),
+        Effect.flatMap((millis) => Effect.sleep(millis)),
+        Effect.as(Either.void)
+      )
+    : Effect.never
+
   /** Whether to try again, and when: it returns once the backoff has passed. */
   const afterwards = Effect.fnUntraced(function* (error: WorkloadApiError) {
     if (!error.isRetryable) return yield* stop(error)
@@ -268,7 +293,7 @@ export const make = Effect.fnUntraced(function* <Message>(
     yield* change((state) => State.faulty(state, message))
     if (reason === "PermissionDenied") yield* withdraw(message)
     yield* emit({ _tag: "Disconnected", reason, description })
-    const next = yield* Effect.either(reconnect.next(error))
+    const next = yield* Effect.raceFirst(Effect.either(reconnect.next(error)), withoutIdentity)
     return Either.isRight(next) ? true : yield* stop(error)
   })
 

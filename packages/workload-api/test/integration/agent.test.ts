@@ -1,5 +1,5 @@
 import { X509Context } from "@agentweave/spiffe"
-import { DevAuthority, FakeWorkloadApi } from "@agentweave/testkit"
+import { CertificateAuthority, DevAuthority, FakeWorkloadApi } from "@agentweave/testkit"
 import { WorkloadApiError, WorkloadMessage } from "@agentweave/workload-api"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Redacted, Stream, TestClock } from "effect"
@@ -114,6 +114,30 @@ describe("what the agent does, and what becomes of the identity", () => {
       })
       expect(yield* fingerprint).toBe(first.svid.fingerprint)
       expect(yield* agent.calls).toBe(1)
+    })
+  )
+
+  it.scopedLive("it sends as many federated bundles as are allowed, in a message of more than 4 MiB", () =>
+    Effect.gen(function* () {
+      const { agent, authority, provider } = yield* served
+      const root = yield* CertificateAuthority.makeRoot({
+        trustDomain: "partner.org",
+        extensions: [{ oid: "1.2.3.4.5", critical: false, value: new Uint8Array(4500) }]
+      })
+      const context = yield* authority.context()
+      const message = {
+        ...WorkloadMessage.toX509SvidResponse(context),
+        federatedBundles: new Map(
+          Array.from({ length: 1000 }, (_, index) => [`spiffe://partner${index}.org`, root.certificate])
+        )
+      }
+      const bytes = WorkloadMessage.encodeX509SvidResponse(message)
+      expect(Redacted.value(bytes).length).toBeGreaterThan(4 * 1024 * 1024)
+      yield* agent.pushMessage(message)
+      yield* provider.nextEvent("Updated")
+      const { bundles, svid } = yield* provider.x509Context
+      expect(svid.fingerprint).toBe(context.svid.fingerprint)
+      expect(bundles.bundles.size).toBe(1001)
     })
   )
 
