@@ -10,12 +10,14 @@ import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import type * as Pipeable from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
+import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
 import type { CircuitBreakerMetrics, CircuitState } from "./CircuitBreakerMetrics.js"
 import type { CircuitOpenError } from "./CircuitOpenError.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/breaker.js"
+import { decoder, Text } from "./internal/config.js"
 import { clockOf } from "./internal/monotonic.js"
 
 /**
@@ -81,6 +83,8 @@ export interface ProtectOptions<in A> {
  */
 export const isCircuitBreaker = (u: unknown): u is CircuitBreaker => hasProperty(u, TypeId)
 
+const decodeTarget = decoder("CircuitBreaker", Schema.Struct({ target: Text }))
+
 /**
  * A breaker for `target`; the other options are those of `CircuitBreakerConfig`.
  *
@@ -101,7 +105,9 @@ export const make = ({
   target,
   ...options
 }: CircuitBreakerConfig.Options & { readonly target: string }): Effect.Effect<CircuitBreaker, InvalidConfigError> =>
-  Effect.flatMap(CircuitBreakerConfig.make(options), (config) => fromConfig(target, config))
+  Effect.flatMap(decodeTarget({ target }), () =>
+    Effect.flatMap(CircuitBreakerConfig.make(options), (config) => fromConfig(target, config))
+  )
 
 /**
  * A breaker of a configuration that has been checked.

@@ -39,10 +39,6 @@ import { TripRule } from "./TripRule.js"
  */
 export const isExcludedByDefault = (error: unknown): boolean => isLocalFault(error)
 
-const Predicate = Schema.declare((input): input is (value: unknown) => boolean => typeof input === "function", {
-  message: (issue) => ({ message: `expected a function, got ${typeof issue.actual}`, override: true })
-})
-
 const fields = Schema.Struct({
   /** Failures in a row that open the breaker. Default 5. A `rule` takes its place. */
   failureThreshold: Schema.optionalWith(internal.NumberIn(1), { default: () => 5 }),
@@ -59,12 +55,14 @@ const fields = Schema.Struct({
   /** When the breaker opens. Default `TripRule.consecutiveFailures(failureThreshold)`. */
   rule: Schema.optional(TripRule),
   /** Errors that count as neither success nor failure. Default {@link isExcludedByDefault}. */
-  isExcluded: Schema.optionalWith(Predicate, { default: () => isExcludedByDefault }),
+  isExcluded: Schema.optionalWith(internal.FunctionOf<(error: unknown) => boolean>(), {
+    default: () => isExcludedByDefault
+  }),
   /**
    * Results that count as failures although the effect succeeded. Default: responses with a status of 500 or above for
    * an `HttpClient`, none for other effects.
    */
-  isFailure: Schema.optional(Predicate)
+  isFailure: Schema.optional(internal.FunctionOf<(value: unknown) => boolean>())
 }).pipe(
   Schema.filter((config) =>
     config.maxTimeout !== undefined && Duration.lessThan(config.maxTimeout, config.timeout)
@@ -134,9 +132,9 @@ export const config: Config.Config<CircuitBreakerConfig> = internal.fromConfig(
   Config.all({
     failureThreshold: internal.optional(Config.integer("failureThreshold")),
     successThreshold: internal.optional(Config.integer("successThreshold")),
-    timeout: internal.optional(Config.duration("timeout")),
+    timeout: internal.optionalDuration("timeout"),
     timeoutMultiplier: internal.optional(Config.number("timeoutMultiplier")),
-    maxTimeout: internal.optional(Config.duration("maxTimeout")),
+    maxTimeout: internal.optionalDuration("maxTimeout"),
     halfOpenMaxCalls: internal.optional(Config.integer("halfOpenMaxCalls"))
   }),
   internal.decoder("CircuitBreakerConfig", CircuitBreakerConfig as Schema.Schema<CircuitBreakerConfig, unknown>)

@@ -36,7 +36,8 @@ export class CircuitBreakerRegistry extends Context.Tag("@agentweave/transport/C
   }
 >() {}
 
-const idle = Schema.Struct({
+const fields = Schema.Struct({
+  forTarget: Schema.optional(internalConfig.FunctionOf<NonNullable<Options["forTarget"]>>()),
   /**
    * A closed breaker without a failure on its count that has not been used for so long leaves the registry. One that is
    * still held somewhere (by a client, say) comes back as it is when it is asked for or fails. Default 10 minutes.
@@ -65,7 +66,7 @@ export interface Options extends CircuitBreakerConfig.Options {
   readonly cleanupInterval?: Duration.DurationInput | undefined
 }
 
-const decodeIdle = internalConfig.decoder("CircuitBreakerRegistry", idle)
+const decode = internalConfig.decoder("CircuitBreakerRegistry", fields)
 
 /**
  * A registry that lives as long as the scope. Where there is an `AuditLog` in the context, transitions are put on record.
@@ -82,7 +83,7 @@ export const make = ({
 }: Options = {}): Effect.Effect<typeof CircuitBreakerRegistry.Service, InvalidConfigError, Scope.Scope> =>
   Effect.gen(function* () {
     const config = yield* CircuitBreakerConfig.make(options)
-    const limits = yield* decodeIdle({ idleTimeout, staleTimeout, cleanupInterval })
+    const limits = yield* decode({ forTarget, idleTimeout, staleTimeout, cleanupInterval })
     const clock = yield* Effect.clock
     const record = yield* optionalRecorder
     const registry = new internal.Registry(

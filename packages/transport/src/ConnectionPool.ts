@@ -14,10 +14,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { type AuditError, optionalRecorder } from "./AuditLog.js"
 import { Connector, type RequestFailure } from "./Connector.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
+import { FunctionOf, decoder as optionsDecoder } from "./internal/config.js"
 import * as internal from "./internal/pool.js"
 import * as care from "./internal/poolCare.js"
 import { type Lease, LeasedChannel } from "./internal/poolLease.js"
@@ -27,6 +29,7 @@ import * as poolUse from "./internal/poolUse.js"
 import { parseBase } from "./internal/target.js"
 import { PeerDirectory } from "./PeerDirectory.js"
 import * as PoolConfig from "./PoolConfig.js"
+import * as RetryPolicy from "./RetryPolicy.js"
 import type { SecureChannel } from "./SecureChannel.js"
 import * as TransportConfig from "./TransportConfig.js"
 import {
@@ -91,7 +94,10 @@ export interface Leak {
  * @category models
  */
 export interface Options extends PoolConfig.Options {
-  /** How the channels of the pool behave; `connections` has no meaning here. */
+  /**
+   * How the channels of the pool behave; `connections` has no meaning here. With `retry` the requests of its channels and
+   * clients are retried, a leased channel's within its lease.
+   */
   readonly transport?: TransportConfig.Options | undefined
   /**
    * Run on every idle connection each `healthCheckInterval`, on a channel over that connection alone, which counts as
@@ -162,9 +168,19 @@ const millis = (duration: Duration.Duration | undefined): number =>
 const noAddress = (peer: string, description: string) =>
   new ConnectionError({ reason: "NoAddress", outcome: "NotSent", address: peer, description })
 
-const make = Effect.fnUntraced(function* (options: Options) {
-  const config = yield* PoolConfig.make(options)
-  const transport = yield* TransportConfig.make(options.transport ?? {})
+const decodeCallbacks = optionsDecoder(
+  "ConnectionPool",
+  Schema.Struct({
+    healthCheck: Schema.optional(FunctionOf<NonNullable<Options["healthCheck"]>>()),
+    onLeak: Schema.optional(FunctionOf<NonNullable<Options["onLeak"]>>())
+  })
+)
+
+const make = Effect.fnUntraced(function* ({ healthCheck, onLeak, transport: channels, ...limits }: Options) {
+  const config = yield* PoolConfig.make(limits)
+  const callbacks = yield* decodeCallbacks({ healthCheck, onLeak })
+  const transport = yield* TransportConfig.make(channels ?? {})
+  const policy = transport.retry === undefined ? undefined : yield* RetryPolicy.make(transport.retry)
   const identity = yield* IdentityProvider
   const connector = yield* Connector
   const directory = yield* PeerDirectory
@@ -201,19 +217,21 @@ const make = Effect.fnUntraced(function* (options: Options) {
     closed: (targetId) => new PoolClosedError({ targetId })
   })
 
-  const channelOf = (lease: Lease) => new LeasedChannel(lease, mySpiffeId)
-  const onLeak = (leak: Leak) =>
+  const channelOf = (lease: Lease) => new LeasedChannel(lease, mySpiffeId, policy)
+  const reportLeak = (leak: Leak) =>
     Effect.suspend(() => {
       record(telemetry.leaked(leak, clock.unsafeCurrentTimeMillis()))
-      return options.onLeak?.(leak) ?? Effect.void
+      return callbacks.onLeak?.(leak) ?? Effect.void
     })
   yield* telemetry.gauges(() => care.stats(pool), config.cleanupInterval)
-  yield* care.cleanup(pool, config.cleanupInterval, onLeak)
-  yield* care.healthChecks(pool, config.healthCheckInterval, channelOf, options.healthCheck)
+  yield* care.cleanup(pool, config.cleanupInterval, reportLeak)
+  const probed = (lease: Lease) => new LeasedChannel(lease, mySpiffeId, undefined)
+  yield* care.healthChecks(pool, config.healthCheckInterval, probed, callbacks.healthCheck)
 
   const use: Use<ConnectionPoolError> = {
     pool,
     channelOf,
+    policy,
     place: config.leakThreshold === undefined ? undefined : () => new Error("leased here").stack
   }
 

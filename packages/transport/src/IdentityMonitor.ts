@@ -5,11 +5,14 @@
  */
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as AuditLog from "./AuditLog.js"
+import type { InvalidConfigError } from "./InvalidConfigError.js"
+import { decoder, PositiveDuration } from "./internal/config.js"
 import * as watch from "./internal/identityWatch.js"
 
 /**
@@ -44,6 +47,13 @@ export interface Options {
   readonly interval?: Duration.DurationInput | undefined
 }
 
+const decode = decoder(
+  "IdentityMonitor",
+  Schema.Struct({
+    interval: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(10) })
+  })
+)
+
 /**
  * Watches until the scope closes. All who watch the same provider for the same audit log share one watch, with the options
  * of the first: nothing is recorded twice, and who begins again where another ended goes on from there.
@@ -53,12 +63,17 @@ export interface Options {
  */
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
-): Effect.fn.Return<Context.Tag.Service<IdentityMonitor>, never, IdentityProvider | AuditLog.AuditLog | Scope.Scope> {
+): Effect.fn.Return<
+  Context.Tag.Service<IdentityMonitor>,
+  InvalidConfigError,
+  IdentityProvider | AuditLog.AuditLog | Scope.Scope
+> {
+  const { interval } = yield* decode(options)
   return yield* watch.make({
     identity: yield* IdentityProvider,
     log: yield* AuditLog.AuditLog,
     record: yield* AuditLog.recorder,
-    interval: options.interval ?? "10 seconds"
+    interval
   })
 })
 
@@ -71,5 +86,7 @@ export const make = Effect.fnUntraced(function* (
  * @since 0.1.0
  * @category layers
  */
-export const layer = (options?: Options): Layer.Layer<IdentityMonitor, never, IdentityProvider | AuditLog.AuditLog> =>
+export const layer = (
+  options?: Options
+): Layer.Layer<IdentityMonitor, InvalidConfigError, IdentityProvider | AuditLog.AuditLog> =>
   Layer.scoped(IdentityMonitor, make(options))

@@ -104,13 +104,13 @@ export const config: Config.Config<PoolConfig> = internal.fromConfig(
   Config.all({
     maxConnectionsPerTarget: internal.optional(Config.integer("maxConnectionsPerTarget")),
     maxTotalConnections: internal.optional(Config.integer("maxTotalConnections")),
-    idleTimeout: internal.optional(Config.duration("idleTimeout")),
-    healthCheckInterval: internal.optional(Config.duration("healthCheckInterval")),
-    cleanupInterval: internal.optional(Config.duration("cleanupInterval")),
-    acquireTimeout: internal.optional(Config.duration("acquireTimeout")),
+    idleTimeout: internal.optionalDuration("idleTimeout"),
+    healthCheckInterval: internal.optionalDuration("healthCheckInterval"),
+    cleanupInterval: internal.optionalDuration("cleanupInterval"),
+    acquireTimeout: internal.optionalDuration("acquireTimeout"),
     maxWaiting: internal.optional(Config.integer("maxWaiting")),
-    maxLifetime: internal.optional(Config.duration("maxLifetime")),
-    leakThreshold: internal.optional(Config.duration("leakThreshold"))
+    maxLifetime: internal.optionalDuration("maxLifetime"),
+    leakThreshold: internal.optionalDuration("leakThreshold")
   }),
   make
 )

@@ -3,13 +3,14 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import type * as Either from "effect/Either"
 import { hasProperty } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/config.js"
+import { optionsFromConfig } from "./internal/retryOptions.js"
 
 /**
  * The errors that are retried by default: those whose `isRetryable` is `true` (of the errors of this package: lost,
@@ -24,10 +25,6 @@ export const isRetryableByDefault = (error: unknown): boolean =>
   (hasProperty(error, "_tag") &&
     (error._tag === "TimeoutException" ||
       (error._tag === "RequestError" && hasProperty(error, "reason") && error.reason === "Transport")))
-
-const Predicate = Schema.declare((input): input is (error: unknown) => boolean => typeof input === "function", {
-  message: (issue) => ({ message: `expected a function, got ${typeof issue.actual}`, override: true })
-})
 
 /** 2^31 - 1 milliseconds, the longest a JavaScript timer waits. */
 const longestDelay = Duration.millis(2_147_483_647)
@@ -63,14 +60,11 @@ const fields = Schema.Struct({
   /** The delay grows by this factor with each retry. Default 2. */
   exponentialBase: Schema.optionalWith(internal.NumberIn(1, Number.MAX_SAFE_INTEGER, false), { default: () => 2 }),
   /** Whether a delay is drawn between zero and the computed one, by Effect's `Random`. Default `true`. */
-  jitter: Schema.optionalWith(
-    Schema.Boolean.annotations({
-      message: (issue) => ({ message: `expected true or false, got ${String(issue.actual)}`, override: true })
-    }),
-    { default: () => true }
-  ),
+  jitter: Schema.optionalWith(internal.Flag, { default: () => true }),
   /** Which errors are worth a retry. Default {@link isRetryableByDefault}. */
-  isRetryable: Schema.optionalWith(Predicate, { default: () => isRetryableByDefault }),
+  isRetryable: Schema.optionalWith(internal.FunctionOf<(error: unknown) => boolean>(), {
+    default: () => isRetryableByDefault
+  }),
   /** The HTTP statuses that are worth a retry. Default 408, 429, 502, 503 and 504. */
   statuses: Schema.optionalWith(Schema.Array(internal.NumberIn(100, 599)), {
     default: () => [408, 429, 502, 503, 504]
@@ -126,21 +120,10 @@ export const make: (options: Options) => Either.Either<RetryConfig, InvalidConfi
 export const defaults: RetryConfig = new RetryConfig({})
 
 /**
- * The configuration read from `Config`: `maxRetries`, `baseDelay`, `maxDelay`, `exponentialBase`, `jitter`,
- * `attemptTimeout`, `totalTimeout`, each optional.
+ * The configuration read from `Config`: `maxRetries`, `baseDelay`, `maxDelay`, `exponentialBase`, `jitter`, `statuses`
+ * (separated by commas), `attemptTimeout`, `totalTimeout`, each optional.
  *
  * @since 0.1.0
  * @category config
  */
-export const config: Config.Config<RetryConfig> = internal.fromConfig(
-  Config.all({
-    maxRetries: internal.optional(Config.integer("maxRetries")),
-    baseDelay: internal.optional(Config.duration("baseDelay")),
-    maxDelay: internal.optional(Config.duration("maxDelay")),
-    exponentialBase: internal.optional(Config.number("exponentialBase")),
-    jitter: internal.optional(Config.boolean("jitter")),
-    attemptTimeout: internal.optional(Config.duration("attemptTimeout")),
-    totalTimeout: internal.optional(Config.duration("totalTimeout"))
-  }),
-  internal.decoder("RetryConfig", RetryConfig as Schema.Schema<RetryConfig, unknown>)
-)
+export const config: Config.Config<RetryConfig> = internal.fromConfig(optionsFromConfig, make)

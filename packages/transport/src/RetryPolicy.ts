@@ -11,12 +11,14 @@ import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
 import { hasProperty } from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type * as Types from "effect/Types"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { isFinal } from "./internal/blame.js"
+import { decoder, Text, ValueOf } from "./internal/config.js"
 import { delay } from "./internal/retry.js"
 import * as internal from "./internal/retryPolicy.js"
-import type { RetryBudget, RetryBudgetExhaustedError } from "./RetryBudget.js"
+import { isRetryBudget, type RetryBudget, type RetryBudgetExhaustedError } from "./RetryBudget.js"
 import * as RetryConfig from "./RetryConfig.js"
 import type { TimeoutError } from "./TransportError.js"
 
@@ -128,6 +130,14 @@ export interface Options extends RetryConfig.Options {
   readonly budget?: RetryBudget | undefined
 }
 
+const decodeOwn = decoder(
+  "RetryPolicy",
+  Schema.Struct({
+    target: Schema.optional(Text),
+    budget: Schema.optional(ValueOf("a RetryBudget", isRetryBudget))
+  })
+)
+
 /**
  * The limits that options set, or may set: `Timeouts` and `Budget` are the types of what was given.
  *
@@ -169,7 +179,9 @@ export const make = <
   readonly totalTimeout?: Total
   readonly budget?: Budget
 } = {}): Effect.Effect<RetryPolicy<LimitsOf<Attempt | Total, Budget>>, InvalidConfigError> =>
-  Effect.map(RetryConfig.make(options), (config) => new internal.Policy(config, target, budget))
+  Effect.flatMap(decodeOwn({ target, budget }), () =>
+    Effect.map(RetryConfig.make(options), (config) => new internal.Policy(config, target, budget))
+  )
 
 /**
  * The backoff as a plain `Schedule`, for `Effect.retry` and everything else that takes one: it recurs `maxRetries` times,

@@ -19,10 +19,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Connector, type RequestFailure } from "./Connector.js"
 import { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/channel.js"
+import { decoder } from "./internal/config.js"
 import { execute } from "./internal/exchange.js"
 import { toHttpClientError } from "./internal/httpError.js"
 import * as Pool from "./internal/pool.js"
@@ -77,6 +79,16 @@ export interface Options {
   readonly config?: TransportConfig.Options | undefined
 }
 
+/** The fields are read one by one. */
+const decode = decoder(
+  "SecureChannel",
+  Schema.Struct({
+    peer: Schema.Unknown,
+    baseUrl: Schema.optional(Schema.Unknown),
+    config: Schema.optional(Schema.Unknown)
+  })
+)
+
 const base = (url: string | URL | undefined): Either.Either<Base | undefined, InvalidConfigError> =>
   url === undefined
     ? Either.right(undefined)
@@ -120,6 +132,7 @@ export const make: (
   InvalidSpiffeIdError | InvalidConfigError,
   Scope.Scope | IdentityProvider | Connector
 > = Effect.fnUntraced(function* (options: Options) {
+  yield* decode(options)
   const peer = yield* SpiffeId.parse(options.peer)
   const own = yield* base(options.baseUrl)
   const config = yield* TransportConfig.make(options.config ?? {})

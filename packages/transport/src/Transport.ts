@@ -10,12 +10,14 @@ import type { HttpClient } from "@effect/platform/HttpClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import { withBreaker } from "./CircuitBreaker.js"
 import * as CircuitBreakerRegistry from "./CircuitBreakerRegistry.js"
 import type { CircuitOpenError } from "./CircuitOpenError.js"
 import * as ConnectionPool from "./ConnectionPool.js"
 import type { Connector, RequestFailure } from "./Connector.js"
-import type { InvalidConfigError } from "./InvalidConfigError.js"
+import { InvalidConfigError } from "./InvalidConfigError.js"
+import { decoder } from "./internal/config.js"
 import { withAttemptLimit } from "./internal/retryHttp.js"
 import type { PeerDirectory } from "./PeerDirectory.js"
 import * as RetryBudget from "./RetryBudget.js"
@@ -70,7 +72,19 @@ export class Transport extends Context.Tag("@agentweave/transport/Transport")<
   }
 >() {}
 
+/** The parts are read where they are used. */
+const decode = decoder(
+  "Transport",
+  Schema.Struct({
+    pool: Schema.optional(Schema.Unknown),
+    breaker: Schema.optional(Schema.Unknown),
+    retry: Schema.optional(Schema.Unknown),
+    retryBudget: Schema.optional(Schema.Unknown)
+  })
+)
+
 const make = Effect.fnUntraced(function* (options: Options) {
+  yield* decode(options)
   const pool = yield* ConnectionPool.ConnectionPool
   const breakers = yield* CircuitBreakerRegistry.CircuitBreakerRegistry
   // Checked once, here, so that a client cannot fail for what is configured.
@@ -154,6 +168,16 @@ export const layer = (
   InvalidConfigError,
   Connector | PeerDirectory | IdentityProvider
 > =>
-  layerServices(options).pipe(
-    Layer.provideMerge(Layer.merge(ConnectionPool.layer(options.pool), CircuitBreakerRegistry.layer(options.breaker)))
-  )
+  options.pool?.transport?.retry === undefined
+    ? layerServices(options).pipe(
+        Layer.provideMerge(
+          Layer.merge(ConnectionPool.layer(options.pool), CircuitBreakerRegistry.layer(options.breaker))
+        )
+      )
+    : Layer.fail(
+        new InvalidConfigError({
+          config: "Transport",
+          field: "pool.transport.retry",
+          description: "expected the retries in the field retry alone, or attempts of attempts would be retried"
+        })
+      )

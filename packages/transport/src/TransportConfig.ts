@@ -9,6 +9,7 @@ import type * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/config.js"
+import { optionalPart } from "./internal/retryOptions.js"
 import { RetryConfig } from "./RetryConfig.js"
 
 /**
@@ -55,8 +56,8 @@ const fields = Schema.Struct({
   /** Connections a stand-alone channel keeps at most (a pooled channel owns exactly one). Default 10. */
   connections: Schema.optionalWith(internal.NumberIn(1, 65_535), { default: () => 10 }),
   /**
-   * Retries of a stand-alone channel's requests, under the rules of `RetryPolicy.withRetry`. Default none. (A pool's
-   * clients get theirs from `Transport`, or from `withRetry`.)
+   * Retries of a channel's requests, under the rules of `RetryPolicy.withRetry`: of one that stands alone, and of the
+   * channels and clients of a pool. Default none.
    */
   retry: Schema.optional(RetryConfig),
   /** Longest life of a connection; it then ends once its request has. Default: the earliest notAfter on it alone. */
@@ -115,7 +116,7 @@ export const defaults: TransportConfig = new TransportConfig({})
 
 /**
  * The configuration read from `Config`: `tlsMinVersion`, `tlsMaxVersion`, `timeout`, `verifyPeer`, `connectTimeout`,
- * `connections`, `maxConnectionAge`, each optional.
+ * `connections`, `maxConnectionAge`, each optional; and, nested in `retry`, the fields of `RetryConfig.config`.
  *
  * @since 0.1.0
  * @category config
@@ -124,11 +125,12 @@ export const config: Config.Config<TransportConfig> = internal.fromConfig(
   Config.all({
     tlsMinVersion: internal.optional(Config.string("tlsMinVersion")),
     tlsMaxVersion: internal.optional(Config.string("tlsMaxVersion")),
-    timeout: internal.optional(Config.duration("timeout")),
+    timeout: internal.optionalDuration("timeout"),
     verifyPeer: internal.optional(Config.boolean("verifyPeer")),
-    connectTimeout: internal.optional(Config.duration("connectTimeout")),
+    connectTimeout: internal.optionalDuration("connectTimeout"),
     connections: internal.optional(Config.integer("connections")),
-    maxConnectionAge: internal.optional(Config.duration("maxConnectionAge"))
+    retry: optionalPart("retry"),
+    maxConnectionAge: internal.optionalDuration("maxConnectionAge")
   }),
   internal.decoder("TransportConfig", TransportConfig as Schema.Schema<TransportConfig, unknown>)
 )

@@ -212,7 +212,7 @@ describe("CircuitBreakerRegistry", () => {
       for (const [options, message] of [
         [{ failureThreshold: 0 }, "CircuitBreakerConfig.failureThreshold: expected an integer of at least 1, got 0"],
         [{ idleTimeout: 0 }, "CircuitBreakerRegistry.idleTimeout: expected a positive, finite duration, got 0"],
-        [{ staleTimeout: -1 }, "CircuitBreakerRegistry.staleTimeout: expected a positive, finite duration, got 0"],
+        [{ staleTimeout: -1 }, "CircuitBreakerRegistry.staleTimeout: expected a duration that is not negative, got -1"],
         [{ cleanupInterval: 0 }, "CircuitBreakerRegistry.cleanupInterval: expected a positive, finite duration, got 0"]
       ] as const) {
         const built = yield* Effect.either(Effect.scoped(Layer.build(CircuitBreakerRegistry.layer(options))))

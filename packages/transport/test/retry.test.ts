@@ -419,7 +419,7 @@ describe("RetryConfig", () => {
     [{ baseDelay: "1 minute" }, "maxDelay: expected at least baseDelay 1m, got 30s"],
     [{ maxDelay: "25 days" }, "maxDelay: expected at most 24d 20h 31m 23s 647ms, got 25d"],
     [{ exponentialBase: 0.9 }, "exponentialBase: expected a number of at least 1, got 0.9"],
-    [{ jitter: "yes" }, "jitter: expected true or false, got yes"],
+    [{ jitter: "yes" }, 'jitter: expected true or false, got "yes"'],
     [{ isRetryable: true }, "isRetryable: expected a function, got boolean"],
     [{ statuses: [503, 5] }, "statuses.1: expected an integer of at least 100 and at most 599, got 5"],
     [{ attemptTimeout: 0 }, "attemptTimeout: expected a positive, finite duration, got 0"],

@@ -39,7 +39,7 @@ describe("TransportConfig", () => {
     [{ timeout: "infinity" }, "timeout", 'expected a duration such as "30 seconds", got "infinity"'],
     [{ timeout: Duration.infinity }, "timeout", "expected a positive, finite duration, got Infinity"],
     [{ timeout: "soon" }, "timeout", 'expected a duration such as "30 seconds", got "soon"'],
-    [{ connectTimeout: "-1 seconds" }, "connectTimeout", "expected a positive, finite duration, got 0"],
+    [{ connectTimeout: "-1 seconds" }, "connectTimeout", 'expected a duration that is not negative, got "-1 seconds"'],
     [{ connections: 0 }, "connections", "expected an integer of at least 1 and at most 65535, got 0"],
     [{ connections: 1.5 }, "connections", "expected an integer of at least 1 and at most 65535, got 1.5"],
     [{ retry: { maxRetries: -1 } }, "retry.maxRetries", "expected an integer of at least 0, got -1"]

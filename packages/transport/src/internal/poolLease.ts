@@ -5,6 +5,7 @@ import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
 import type { RequestFailure } from "../Connector.js"
+import type { RetryPolicy } from "../RetryPolicy.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { ScopeClosedError, type ScopeClosedErrorReason } from "../TransportError.js"
 import { TypeId } from "./channel.js"
@@ -128,14 +129,22 @@ const Client: new () => Omit<SecureChannel, typeof TypeId | "execute" | "request
 export class LeasedChannel extends Client implements SecureChannel {
   readonly mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>
   readonly lease: Lease
-  constructor(lease: Lease, mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>) {
+  private readonly policy: RetryPolicy<"Timeout"> | RetryPolicy | undefined
+  constructor(
+    lease: Lease,
+    mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>,
+    policy: RetryPolicy<"Timeout"> | RetryPolicy | undefined
+  ) {
     super()
     this.lease = lease
     this.mySpiffeId = mySpiffeId
+    this.policy = policy
   }
   get execute(): SecureChannel["execute"] {
-    const { lease } = this
-    return (request) => execute(lease, request, "")
+    const { lease, policy } = this
+    return policy === undefined
+      ? (request) => execute(lease, request, "")
+      : (request) => policy.retryRequest(execute(lease, request, ""), request)
   }
   get [TypeId](): typeof TypeId {
     return TypeId

@@ -1,11 +1,13 @@
 import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { HttpClient } from "@effect/platform/HttpClient"
+import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { RequestFailure } from "../Connector.js"
+import type { RetryPolicy } from "../RetryPolicy.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { makeClient } from "./channel.js"
 import { type Claim, execute, linkOf } from "./exchange.js"
@@ -17,6 +19,8 @@ import { nobody, type OpenError, type PoolLink } from "./poolLink.js"
 export interface Use<E> {
   readonly pool: Pool<E>
   readonly channelOf: (lease: Lease) => LeasedChannel
+  /** Retries each request, where that is configured. */
+  readonly policy: RetryPolicy<"Timeout"> | RetryPolicy | undefined
   readonly place: (() => string | undefined) | undefined
 }
 
@@ -113,7 +117,9 @@ export const acquire = <E>(use: Use<E>, peer: string): Effect.Effect<SecureChann
 export const client = <E>(use: Use<E>, peer: string): HttpClient.With<E | RequestFailure> => {
   const id = SpiffeId.parse(peer)
   if (Either.isLeft(id)) return makeClient(() => Effect.fail(id.left))
-  const { place, pool } = use
+  const { place, policy, pool } = use
   const source = sourceOf(pool, id.right)
-  return makeClient((request) => execute(place === undefined ? source : sourceOf(pool, id.right, place()), request, ""))
+  const once = (request: HttpClientRequest) =>
+    execute(place === undefined ? source : sourceOf(pool, id.right, place()), request, "")
+  return makeClient(policy === undefined ? once : (request) => policy.retryRequest(once(request), request))
 }
