@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Fault from "./Fault.js"
+import { forkScoped } from "./internal/background.js"
 import * as sockets from "./internal/sockets.js"
 
 /**
@@ -244,7 +245,7 @@ export const make = Effect.fnUntraced(function* (target: Target): Effect.fn.Retu
       }, Effect.uninterruptible)
     ),
     Effect.forever,
-    Effect.forkScoped
+    forkScoped
   )
 
   const awaitConnections: FaultProxy["awaitConnections"] = (predicate) =>

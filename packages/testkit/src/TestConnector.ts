@@ -8,9 +8,9 @@ import { IdentityProvider, PeerMatcher, PeerVerifier, SpiffeId } from "@agentwea
 import { type AuditEvent, AuditLog, Connector, TransportError } from "@agentweave/transport"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { makeRunFork } from "./internal/background.js"
 import { type Network, open } from "./internal/testNetwork.js"
 import type { Handler } from "./TestMessage.js"
 
@@ -173,9 +173,8 @@ export const unreachable =
 export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
   options: { readonly handler?: Handler<R1> | undefined; readonly onConnect?: OnConnect<R2> | undefined } = {}
 ): Effect.fn.Return<TestConnector, never, R1 | R2 | Scope.Scope> {
-  const fibers = yield* FiberSet.make<void>()
   const network: Network = {
-    run: yield* FiberSet.runtime(fibers)(),
+    run: yield* makeRunFork,
     clock: yield* Effect.clock,
     verifier: PeerVerifier.make(),
     handler: () => Effect.succeed(HttpServerResponse.empty()),

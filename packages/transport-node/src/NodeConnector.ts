@@ -25,6 +25,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import { forkScoped } from "./internal/background.js"
 import { NodeConnection } from "./internal/connection.js"
 import { tooSlow } from "./internal/errors.js"
 import { type HandshakeError, handshake } from "./internal/handshake.js"
@@ -301,7 +302,7 @@ const make = Effect.gen(function* () {
     }
   }
 
-  yield* Effect.forkScoped(forEachChange(identity, (context) => Effect.sync(() => reverify(context))))
+  yield* forkScoped(forEachChange(identity, (context) => Effect.sync(() => reverify(context))))
 
   return { connect }
 })

@@ -32,6 +32,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import { PCGRandom } from "effect/Utils"
+import { forkScoped } from "./internal/background.js"
 import { Inbound } from "./internal/inbound.js"
 import { serveTraced } from "./internal/inboundSpan.js"
 import * as Sweeper from "./internal/sweeper.js"
@@ -207,7 +208,7 @@ export const make: (
 
   // The first one is what the server began with.
   const onChange = (next: X509Context.X509Context) => (next === context ? Effect.void : rotate(next))
-  yield* Effect.forkScoped(forEachChange(identity, onChange))
+  yield* forkScoped(forEachChange(identity, onChange))
 
   const secure = HttpServer.make({
     address: inner.address,

@@ -14,6 +14,7 @@ import type { CircuitBreaker } from "./CircuitBreaker.js"
 import * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
 import type { CircuitBreakerMetrics } from "./CircuitBreakerMetrics.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
+import { forkScoped } from "./internal/background.js"
 import * as internal from "./internal/breakerRegistry.js"
 import * as internalConfig from "./internal/config.js"
 import { unsafeCircuitMade } from "./TransportMetrics.js"
@@ -98,7 +99,7 @@ export const make = ({
     )
     yield* registry
       .sweep(Duration.toMillis(limits.idleTimeout), Duration.toMillis(limits.staleTimeout))
-      .pipe(Effect.delay(limits.cleanupInterval), Effect.forever, Effect.forkScoped)
+      .pipe(Effect.delay(limits.cleanupInterval), Effect.forever, forkScoped)
     return registry
   })
 

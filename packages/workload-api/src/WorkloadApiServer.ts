@@ -8,11 +8,11 @@ import { type IdentityError, IdentityProvider } from "@agentweave/spiffe"
 import { ServerCredentials } from "@grpc/grpc-js"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { makeRunFork } from "./internal/background.js"
 import { makeServer } from "./internal/grpcServer.js"
 import { listen } from "./internal/unixSocket.js"
 import { WorkloadApiError } from "./WorkloadApiError.js"
@@ -73,7 +73,7 @@ export const makeAnswers = Effect.fnUntraced(function* (
   options: SocketOptions & { readonly answers: Answers }
 ): Effect.fn.Return<WorkloadApiServer, WorkloadApiServerError, Scope.Scope> {
   const { answers, mode = 0o600, socketPath } = options
-  const run = yield* FiberSet.makeRuntime<never, void, never>()
+  const run = yield* makeRunFork
   const server = yield* Effect.acquireRelease(
     Effect.sync(() => makeServer(run, answers)),
     (server) => Effect.sync(() => server.forceShutdown())

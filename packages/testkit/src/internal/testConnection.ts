@@ -14,6 +14,7 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Handler } from "../TestMessage.js"
+import type { RunFork } from "./background.js"
 import { makeRequest, responseBody } from "./testMessage.js"
 
 type Resume = (result: Effect.Effect<HttpClientResponse, Connector.RequestFailure>) => void
@@ -26,7 +27,7 @@ export interface Options {
   readonly timeout: Duration.Duration
   readonly handler: () => Handler
   /** Runs an effect now, on the test's clock. */
-  readonly run: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  readonly run: RunFork
   /** Called once, when the connection has ended. */
   readonly onClosed: (connection: TestConnection, reason: AuditEvent.CloseReason) => void
 }

@@ -22,6 +22,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Answerer, OnConnect } from "../TestConnector.js"
 import type { Handler } from "../TestMessage.js"
+import type { RunFork } from "./background.js"
 import { TestConnection } from "./testConnection.js"
 
 /** An established connection and its record. */
@@ -32,7 +33,7 @@ export interface Link {
 }
 
 export interface Network {
-  readonly run: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+  readonly run: RunFork
   readonly clock: Clock.Clock
   readonly verifier: PeerVerifier.PeerVerifier
   handler: Handler

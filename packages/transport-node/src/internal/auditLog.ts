@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as AuditFile from "../AuditFile.js"
 import type { Options } from "../NodeAuditLog.js"
 import { AuditBatch } from "./auditBatch.js"
+import { forkScoped } from "./background.js"
 
 /** What is done with an open file. */
 export interface OpenFile {
@@ -214,7 +215,7 @@ export const make = Effect.fnUntraced(function* (
 
   /** The newest SVID that was heard of. */
   let signer: X509Svid | undefined
-  yield* Effect.forkScoped(
+  yield* forkScoped(
     forEachChange(identity, ({ svid }) =>
       Effect.sync(() => {
         signer = svid
@@ -303,7 +304,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.zipRight(Effect.ignore(shut))
     )
   )
-  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(due.await, flushAndNote)))
+  yield* forkScoped(Effect.forever(Effect.zipRight(due.await, flushAndNote)))
   // A fiber of its own: a race with the window for each batch would cost as much as writing it.
   yield* filled.await.pipe(
     Effect.zipRight(Effect.sleep(flushWindow)),
@@ -314,7 +315,7 @@ export const make = Effect.fnUntraced(function* (
       })
     ),
     Effect.forever,
-    Effect.forkScoped
+    forkScoped
   )
 
   return {

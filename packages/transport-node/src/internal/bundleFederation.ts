@@ -16,6 +16,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { BundleEndpoint } from "../BundleEndpoint.js"
 import type { BundleEndpointError } from "../BundleEndpointError.js"
 import type { BundleEndpointEvent } from "../BundleEndpointEvent.js"
+import { forkScoped } from "./background.js"
 import { type FetchLimits, fetchBundle, type Get } from "./bundleFetch.js"
 import * as polling from "./bundlePolling.js"
 import * as Problems from "./bundleProblems.js"
@@ -154,11 +155,12 @@ export const make = Effect.fnUntraced(function* <E, R>(
   const attempts = yield* Effect.forEach(endpoints, (endpoint) =>
     Effect.gen(function* () {
       const attempted = yield* Deferred.make<void>()
-      yield* Effect.forkScoped(poll(endpoint, attempted))
+      yield* forkScoped(poll(endpoint, attempted))
       return Deferred.await(attempted)
     })
   )
-  yield* Effect.timeoutOption(Effect.all(attempts, { discard: true }), initialWait)
+  // Interruptible, so that the limit holds where the layer is built in an uninterruptible region too.
+  yield* Effect.timeoutOption(Effect.interruptible(Effect.all(attempts, { discard: true })), initialWait)
   yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))
   return provider
 })

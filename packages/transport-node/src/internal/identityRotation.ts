@@ -14,6 +14,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { IdentityFileEvent } from "../IdentityFileEvent.js"
+import { forkScoped } from "./background.js"
 import type { IdentityFiles } from "./identityFiles.js"
 import { type Fault, judge, makeParser, type Parser, pathsOf, type Sources } from "./identityParts.js"
 import * as Problems from "./identityProblems.js"
@@ -193,7 +194,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.timeoutOption(pollInterval),
     Effect.zipRight(round()),
     Effect.forever,
-    Effect.forkScoped
+    forkScoped
   )
   const closed = yield* Deferred.make<void>()
   yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))

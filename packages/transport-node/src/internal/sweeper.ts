@@ -1,8 +1,8 @@
 import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
+import { makeRunFork } from "./background.js"
 
 /** Something with at most one deadline at a time. `deadline` is read when the sweeper looks, so it may move freely. */
 export interface Timed {
@@ -31,7 +31,7 @@ const longestSleep = 10_000
 
 export const make: Effect.Effect<Sweeper, never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Effect.clock
-  const runFork = yield* FiberSet.makeRuntime<never>()
+  const runFork = yield* makeRunFork
   const all = new Set<Timed>()
   let wakeAt = Number.POSITIVE_INFINITY
   let sleeper: RuntimeFiber<void> | undefined

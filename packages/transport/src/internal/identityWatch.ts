@@ -14,6 +14,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { AuditEvent } from "../AuditEvent.js"
 import type { AuditError, AuditLog } from "../AuditLog.js"
+import { forkScoped } from "./background.js"
 import { differences, type Freshness, freshnessOf, overdue, reported, untilNextFreshness } from "./identityEvents.js"
 import * as IdentityMetrics from "./identityMetrics.js"
 
@@ -131,8 +132,7 @@ const watch = Effect.fnUntraced(function* (
   const changes = forEachChange({ changes: Stream.tapError(identity.changes, onLoss) }, onChange)
   const ofSource = Stream.runForEach(problems(identity), onProblem)
   for (const fiber of [changes, ofSource, Effect.forever(ticks)]) {
-    // It is entered uninterruptibly, which is not to be handed down.
-    yield* Effect.forkScoped(Effect.interruptible(fiber))
+    yield* forkScoped(fiber)
   }
 })
 

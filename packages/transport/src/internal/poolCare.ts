@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { Leak, Stats } from "../ConnectionPool.js"
 import type { SecureChannel } from "../SecureChannel.js"
+import { forkScoped } from "./background.js"
 import type { Pool } from "./pool.js"
 import { Lease } from "./poolLease.js"
 import type { Loan, PoolSlot } from "./poolLink.js"
@@ -29,7 +30,7 @@ export const stats = (pool: Pool<unknown>): Stats => {
 /** Repeats a task for the life of the scope; what it throws is logged and does not end it. */
 const every = (interval: Duration.Duration, task: Effect.Effect<unknown>): Effect.Effect<void, never, Scope.Scope> =>
   Effect.asVoid(
-    Effect.forkScoped(
+    forkScoped(
       Effect.forever(
         Effect.delay(
           Effect.catchAllCause(task, (cause) => Effect.logWarning("the care of the connection pool failed", cause)),

@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import type { AuditEvent } from "../AuditEvent.js"
 import type { Leak, Stats } from "../ConnectionPool.js"
 import { pool, poolWait } from "../TransportMetrics.js"
+import { forkScoped } from "./background.js"
 import { Labelled } from "./labelled.js"
 import { updateBudgets } from "./retryBudget.js"
 
@@ -45,7 +46,7 @@ export const gauges = (stats: () => Stats, interval: Duration.Duration): Effect.
         pools.delete(stats)
         unsafeUpdate()
       })
-  ).pipe(Effect.zipRight(Effect.forkScoped(Effect.forever(Effect.delay(updateGauges, interval)))), Effect.asVoid)
+  ).pipe(Effect.zipRight(forkScoped(Effect.forever(Effect.delay(updateGauges, interval)))), Effect.asVoid)
 
 /** How a leak stands in the audit log. */
 export const leaked = (leak: Leak, time: number): AuditEvent => ({

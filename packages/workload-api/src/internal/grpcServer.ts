@@ -16,6 +16,7 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import type { WorkloadApiError, WorkloadApiErrorReason } from "../WorkloadApiError.js"
 import type { Answers } from "../WorkloadApiServer.js"
+import type { RunFork } from "./background.js"
 import * as methods from "./methods.js"
 
 const statusOf: { readonly [Reason in WorkloadApiErrorReason]: Status } = {
@@ -65,11 +66,9 @@ const write = (call: Call, message: Uint8Array): Effect.Effect<void> =>
 const asRequest = (): true => true
 const asBytes = (message: Uint8Array): Buffer => Buffer.from(message.buffer, message.byteOffset, message.byteLength)
 
-export type Run = (effect: Effect.Effect<void>) => { readonly unsafeInterruptAsFork: (id: FiberId.FiberId) => void }
-
 /** The seam to gRPC's callbacks: a call's answers run in a fiber that ends with the call. */
 const answer =
-  (run: Run, answers: Stream.Stream<Uint8Array, WorkloadApiError>) =>
+  (run: RunFork, answers: Stream.Stream<Uint8Array, WorkloadApiError>) =>
   (call: Call): void => {
     if (!isAllowed(call.metadata)) {
       call.emit("error", headerMissing)
@@ -99,7 +98,7 @@ const declineStream = (call: Call): void => {
 }
 
 /** Requests are empty messages: a large one is refused. */
-export const makeServer = (run: Run, answers: Answers): Server => {
+export const makeServer = (run: RunFork, answers: Answers): Server => {
   const { paths } = methods
   const server = new Server({ "grpc.max_receive_message_length": 4096, "grpc.enable_channelz": 0 })
   const stream = (path: string, handler: (call: Call) => void) =>

@@ -27,6 +27,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { WorkloadApiError } from "../WorkloadApiError.js"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
+import { forkScoped } from "./background.js"
 import * as State from "./identityState.js"
 import * as Problems from "./problems.js"
 import type { BundleRefusal, Delivered, Refusal } from "./update.js"
@@ -309,8 +310,8 @@ export const make = Effect.fnUntraced(function* <Message>(
 
   const closed = yield* Deferred.make<void>()
   yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))
-  yield* Effect.forkScoped(Effect.repeat(attempt, goesOn))
-  yield* Effect.forkScoped(endWait)
+  yield* forkScoped(Effect.repeat(attempt, goesOn))
+  yield* forkScoped(endWait)
 
   const changes = state.changes.pipe(
     Stream.mapEffect((state) => Effect.map(Clock.currentTimeMillis, (now) => State.read(state, now))),

@@ -1,0 +1,18 @@
+import * as Package from "@agentweave/spiffe"
+import { IdentityProblem, IdentityProvider } from "@agentweave/spiffe"
+import { DevAuthority } from "@agentweave/testkit"
+import { describe } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { eachEnds, row } from "../../transport/test/uninterruptible.js"
+
+describe("every layer of the identities", () => {
+  eachEnds(Package, [
+    row(
+      "IdentityProvider.layerStatic",
+      Effect.flatMap(DevAuthority.make({ trustDomain: "example.org" }), (authority) =>
+        Effect.map(authority.context(), IdentityProvider.layerStatic)
+      )
+    ),
+    row("a layer of IdentityProblem.makeReporter", Effect.succeed(Layer.scopedDiscard(IdentityProblem.makeReporter)))
+  ])
+})

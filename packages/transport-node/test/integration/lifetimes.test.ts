@@ -1,0 +1,140 @@
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { IdentityProvider, PeerMatcher, SpiffeBundle, SpiffeId, X509Bundle, X509Svid } from "@agentweave/spiffe"
+import { DevAuthority, Fault, FaultProxy } from "@agentweave/testkit"
+import { AuditLog, SecureChannel } from "@agentweave/transport"
+import * as Package from "@agentweave/transport-node"
+import {
+  type BundleEndpoint,
+  FederatedBundles,
+  NodeAuditLog,
+  NodeConnector,
+  NodeIdentity,
+  NodeSecureServer
+} from "@agentweave/transport-node"
+import { HttpServer } from "@effect/platform"
+import { describe } from "@effect/vitest"
+import { Config, Effect, Layer, Redacted, Scope } from "effect"
+import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
+import { folder, refused } from "./auditEvents.js"
+import { host, startClient, startServer } from "./fixture.js"
+
+const authority = Effect.cached(DevAuthority.make({ trustDomain: "example.org" })).pipe(Effect.runSync)
+const contextOf = (path: string) => Effect.flatMap(authority, (_) => _.context({ path }))
+const identityOf = (path: string) => Effect.map(contextOf(path), IdentityProvider.layerStatic)
+const clientId = SpiffeId.make("spiffe://example.org/client")
+const serverId = SpiffeId.make("spiffe://example.org/server")
+
+const record = Effect.flatMap(AuditLog.AuditLog, (log) => Effect.sync(() => log.unsafeRecord(refused(1))))
+
+/** The files of an identity. */
+const files = Effect.gen(function* () {
+  const path = yield* folder
+  const { bundles, svid } = yield* contextOf("/client")
+  const [bundle] = bundles.bundles.values()
+  const found = { certificate: join(path, "svid.pem"), key: join(path, "key.pem"), bundle: join(path, "bundle.pem") }
+  writeFileSync(found.certificate, X509Svid.certificatesPem(svid))
+  writeFileSync(found.key, Redacted.value(X509Svid.privateKeyPem(svid)))
+  writeFileSync(found.bundle, bundle === undefined ? "" : X509Bundle.toPem(bundle))
+  return { ...found, pollInterval: "1 millis" as const }
+})
+
+/** Endpoints that accept connections and never say a word. */
+const silentEndpoints = Effect.gen(function* () {
+  const proxy = yield* FaultProxy.make({ port: 1 })
+  yield* proxy.setFault(Fault.silence)
+  const foreign = yield* DevAuthority.make({ trustDomain: "partner.example" })
+  const url = `https://localhost:${proxy.port}/bundle.json`
+  const endpoints: ReadonlyArray<BundleEndpoint.Options> = [
+    { profile: "https_web", trustDomain: "other.example", url },
+    {
+      profile: "https_spiffe",
+      trustDomain: "partner.example",
+      endpointId: "spiffe://partner.example/bundles",
+      bundle: SpiffeBundle.toJson(SpiffeBundle.make({ x509Bundle: foreign.bundle })),
+      url
+    }
+  ]
+  return endpoints
+})
+
+/** A request that is answered, on a connection that nobody closes. */
+const request = (port: number) =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.make()
+    const options = { peer: serverId, baseUrl: `https://${host}:${port}` }
+    const channel = yield* Scope.extend(SecureChannel.make(options), scope)
+    yield* Effect.flatMap(channel.get("/"), (response) => response.text)
+  })
+
+/** A server that is asked, by a client that leaves its connection open and waits for an answer that does not come. */
+const servedAndHeld = Effect.gen(function* () {
+  const address = yield* Effect.map(HttpServer.HttpServer, (server) => server.address)
+  const scope = yield* Scope.make()
+  const client = yield* Scope.extend(startClient(yield* contextOf("/client")), scope)
+  const to = { port: address._tag === "TcpAddress" ? address.port : 0, peer: serverId }
+  const channel = yield* Scope.extend(client.channel(to), scope)
+  yield* Effect.forkDaemon(Effect.exit(channel.get("/")))
+  yield* client.log.nth("RequestStarted")
+})
+
+describe("every layer of the transport for Node", () => {
+  eachEnds(Package, [
+    row(
+      "FederatedBundles.layer",
+      Effect.gen(function* () {
+        const endpoints = yield* silentEndpoints
+        const own = Layer.merge(yield* identityOf("/client"), AuditLog.layerMemory([]))
+        return Layer.provide(FederatedBundles.layer({ endpoints, initialWait: "1 millis" }), own)
+      })
+    ),
+    row(
+      "NodeAuditLog.layerFile",
+      Effect.gen(function* () {
+        const path = join(yield* folder, "audit.ndjson")
+        return Layer.provide(NodeAuditLog.layerFile({ path }), yield* identityOf("/client"))
+      }),
+      record
+    ),
+    row(
+      "NodeConnector.layer",
+      Effect.gen(function* () {
+        const server = yield* startServer({
+          identity: yield* contextOf("/server"),
+          authorize: PeerMatcher.exactly(clientId)
+        })
+        const services = Layer.merge(yield* identityOf("/client"), AuditLog.layerMemory([]))
+        const used = Layer.effectDiscard(request(server.port))
+        return Layer.provideMerge(used, Layer.provideMerge(NodeConnector.layer, services))
+      })
+    ),
+    row("NodeIdentity.layerFiles", Effect.map(files, NodeIdentity.layerFiles)),
+    row(
+      "NodeIdentity.layerFilesConfig",
+      Effect.map(files, ({ bundle, certificate, key }) =>
+        NodeIdentity.layerFilesConfig({
+          certificate: Config.succeed(certificate),
+          key: Config.succeed(key),
+          bundle: Config.succeed(bundle)
+        })
+      )
+    ),
+    row(
+      "NodeSecureServer.layer",
+      Effect.map(identityOf("/server"), (identity) =>
+        HttpServer.serve(Effect.interruptible(Effect.never)).pipe(
+          Layer.provideMerge(
+            NodeSecureServer.layer({
+              port: 0,
+              host,
+              authorize: PeerMatcher.exactly(clientId),
+              gracefulShutdownTimeout: "10 millis"
+            })
+          ),
+          Layer.provide(Layer.merge(identity, AuditLog.layerMemory([])))
+        )
+      ),
+      servedAndHeld
+    )
+  ])
+})
