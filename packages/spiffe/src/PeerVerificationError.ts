@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
  * - `NoBundle`: there is no bundle for the leaf's trust domain.
  * - `UnexpectedPeer`: a valid identity, but not one the matcher accepts.
  * - `LimitExceeded`: the chain is larger than the gate is willing to read.
+ * - `NotMutual`: the server did not ask for our certificate, so it serves clients without one.
  * - `SessionResumed`: the TLS session was resumed, so the peer proved nothing.
  * - `VerifierFault`: the verifier itself failed; a refusal, never an acceptance.
  *
@@ -32,6 +33,7 @@ export const PeerVerificationReason = Schema.Literal(
   "NoBundle",
   "UnexpectedPeer",
   "LimitExceeded",
+  "NotMutual",
   "SessionResumed",
   "VerifierFault"
 )

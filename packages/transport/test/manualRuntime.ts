@@ -3,9 +3,12 @@ import { Clock, Duration, Effect, type Fiber, Runtime, type Scheduler } from "ef
 /** Stands still until told otherwise. */
 class ManualClock implements Clock.Clock {
   readonly [Clock.ClockTypeId]: Clock.ClockTypeId = Clock.ClockTypeId
+  /** Monotonic milliseconds. */
   now = 0
+  /** What the wall clock shows when the monotonic one shows 0. */
+  wallOffset = 0
   private sleepers: Array<{ readonly at: number; readonly wake: () => void }> = []
-  readonly unsafeCurrentTimeMillis = () => this.now
+  readonly unsafeCurrentTimeMillis = () => this.now + this.wallOffset
   readonly unsafeCurrentTimeNanos = () => BigInt(this.now) * 1_000_000n
   readonly currentTimeMillis = Effect.sync(this.unsafeCurrentTimeMillis)
   readonly currentTimeNanos = Effect.sync(this.unsafeCurrentTimeNanos)

@@ -13,6 +13,7 @@ const byReason: Readonly<Record<PeerVerificationReason, string>> = {
   NoBundle: "is this trust domain federated with ours, and has its bundle arrived?",
   UnexpectedPeer: "a valid identity, but another: is the address the right one, and the expected ID?",
   LimitExceeded: "the peer sends more certificates, bytes or names than any SVID needs",
+  NotMutual: "have the server ask its clients for a certificate, and require one: without it anyone is served",
   SessionResumed: "the peer resumed a session although none was offered",
   VerifierFault: "this is a fault of the verifier: please report it"
 }

@@ -217,7 +217,24 @@ const table: ReadonlyArray<Row> = [
     closed("Age")
   ],
   ["the peer is gone", server, open, gone("PeerClosed"), busy, at(1), closed("PeerClosed")],
-  ["the peer is gone before its last request", server, last("Age", 500), gone("PeerClosed"), idle, at(1), closed("Age")]
+  [
+    "the peer is gone while what is in flight was to end",
+    server,
+    draining("Age"),
+    gone("PeerClosed"),
+    busy,
+    at(1),
+    closed("Age")
+  ],
+  [
+    "the peer is gone before its last request",
+    server,
+    last("Age", 500),
+    gone("PeerClosed"),
+    idle,
+    at(1),
+    closed("PeerClosed")
+  ]
 ]
 
 describe("the life of a connection", () => {

@@ -197,7 +197,7 @@ export const step = (terms: Terms, state: State, event: Event, facts: Facts, at:
     case "Cut":
     case "Gone":
       if (state.phase === "Closed") return state
-      return { phase: "Closed", reason: state.phase === "Open" ? event.reason : state.reason, inOrder: false }
+      return { phase: "Closed", reason: state.phase === "Draining" ? state.reason : event.reason, inOrder: false }
   }
 }
 

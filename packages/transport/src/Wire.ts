@@ -1,0 +1,144 @@
+/**
+ * The seam to sockets, for authors of transports: bytes to a peer, and what TLS says of them. A transport dials
+ * (`Dialer`), accepts (`Acceptor`) and carries bytes. Whether a peer is accepted, what stands on record of it, and when its
+ * connection ends is decided above the wire, in the same way for all of them. Applications do not use it.
+ *
+ * @since 0.1.0
+ */
+import type { PeerVerificationReason } from "@agentweave/spiffe/PeerVerificationError"
+import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
+import type { X509Context } from "@agentweave/spiffe/X509Context"
+import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import type * as Effect from "effect/Effect"
+import type { CloseReason } from "./AuditEvent.js"
+import type { ConnectOptions, Exchange, RequestFailure } from "./Connector.js"
+
+/**
+ * What TLS says of a connection whose handshake has just ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface TlsDetails {
+  /** As OpenSSL names it: `TLSv1.3`. */
+  readonly version: string
+  /** As OpenSSL names it, for the record. */
+  readonly cipher: string
+  /** The cipher suite's IANA name, for spans. */
+  readonly cipherSuite: string
+  /** The session was resumed, so the peer has proven nothing. Such a connection is refused. */
+  readonly resumed: boolean
+  /** Why the TLS stack itself does not accept the peer's chain; absent where it does. Two verifiers judge every peer. */
+  readonly refusal?: TlsRefusal | undefined
+  /**
+   * Whether we were asked for a certificate. A server that does not ask serves anyone, and is refused. A server's own side
+   * always says `true`.
+   */
+  readonly certificateRequested: boolean
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface TlsRefusal {
+  readonly reason: PeerVerificationReason
+  readonly description: string
+  readonly cause?: unknown
+}
+
+/**
+ * One connection whose TLS handshake has succeeded. Nothing has been read from it or written to it yet.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Wire {
+  readonly tls: TlsDetails
+  /** The certificate whose key the peer has proven to hold, DER; `undefined` where it presented none. */
+  readonly leaf: () => Uint8Array | undefined
+  /** The certificates the peer sent, DER, the leaf first. Asked for only where the leaf is not known yet. */
+  readonly chain: () => ReadonlyArray<Uint8Array>
+  /** The same by a dearer way, for a transport whose `chain` may lack some: asked for when no path was found. */
+  readonly wholeChain?: (() => ReadonlyArray<Uint8Array>) | undefined
+  /** Bytes received and sent so far. */
+  readonly bytesRead: number
+  readonly bytesWritten: number
+  /** Whether bytes can still go both ways, as far as is known. Cheap: it is asked for each request. */
+  readonly isOpen: boolean
+  /** Ends the connection now. May be called again. */
+  readonly destroy: () => void
+  /** Calls `listener` once, when the connection is off the wire; soon, where it is so already. */
+  readonly onGone: (listener: (reason: Extract<CloseReason, "PeerClosed" | "Error">) => void) => void
+}
+
+/**
+ * A wire of a client, which HTTP exchanges can be put on.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface HttpWire extends Wire {
+  /** Called once, before the first exchange. */
+  readonly carry: (connection: Supervision) => HttpCarrier
+}
+
+/**
+ * HTTP over one wire.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface HttpCarrier {
+  /**
+   * Starts an exchange now, in this very call; see `Connection.unsafeStart`. The exchange's `onSettled` is called once, when
+   * it no longer occupies the wire.
+   */
+  readonly start: (
+    exchange: Exchange,
+    resume: (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
+  ) => () => void
+  /** The deadline set with `Supervision.setDeadline` has passed: the exchange fails with `TimeoutError`. */
+  readonly onTimeout: () => void
+  /** The wire was destroyed by its supervisor: whatever the carrier has of its own goes too. */
+  readonly onDestroyed: () => void
+}
+
+/**
+ * What a carrier is given of the connection it is on.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Supervision {
+  /** `host:port` of the peer. */
+  readonly address: string
+  /** Longest time without progress in an exchange, in milliseconds. */
+  readonly timeoutMillis: number
+  /** Monotonic milliseconds, for `setDeadline`. */
+  readonly now: () => number
+  /** When the exchange has waited for too long, on the clock of `now`; `Infinity` while it waits for nothing of the peer. */
+  readonly setDeadline: (deadline: number) => void
+  /** The connection is in an unknown state: it takes no exchange any more and ends now. */
+  readonly abandon: (reason: CloseReason) => void
+}
+
+/**
+ * What a dialer is asked for.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface DialOptions extends Omit<ConnectOptions, "onClose"> {
+  /** `host:port`, for errors; an IPv6 address in brackets. */
+  readonly address: string
+  /** What to present. It has passed the gate. */
+  readonly identity: X509Context
+  /** The domains an acceptable peer can come from: what to limit TLS trust anchors to. */
+  readonly trustDomains: ReadonlySet<TrustDomain>
+  /**
+   * Called with what ends the connection, as soon as there is one. It is called back when the attempt comes to nothing,
+   * also where that is decided between the dialer's last step and the next one.
+   */
+  readonly hold: (destroy: () => void) => void
+}

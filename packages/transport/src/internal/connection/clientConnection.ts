@@ -1,0 +1,188 @@
+import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
+import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import * as Effect from "effect/Effect"
+import type { RuntimeFiber } from "effect/Fiber"
+import * as Tracer from "effect/Tracer"
+import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
+import type { Connection, Exchange, RequestFailure } from "../../Connector.js"
+import { CurrentAttempt } from "../../CurrentAttempt.js"
+import type { HttpCarrier, HttpWire, Supervision } from "../../Wire.js"
+import { pathOf } from "../tracing.js"
+import { requestEnded } from "./lifetime.js"
+import { type Established, type Owner, Supervised } from "./supervised.js"
+
+type Resume = (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
+
+let nextRequest = 0
+
+const attemptOf = (fiber: RuntimeFiber<unknown, unknown>): number =>
+  (fiber.currentContext.unsafeMap.get(CurrentAttempt.key) as number | undefined) ?? 1
+
+const traceOf = (fiber: RuntimeFiber<unknown, unknown>): string | undefined =>
+  (fiber.currentContext.unsafeMap.get(Tracer.ParentSpan.key) as Tracer.AnySpan | undefined)?.traceId
+
+/** One exchange on its connection: it leaves its two events, and frees the connection when it settles. */
+class SupervisedExchange implements Exchange {
+  readonly request: HttpClientRequest
+  readonly path: string
+  readonly fiber: RuntimeFiber<unknown, unknown>
+  private readonly inner: Exchange
+  private readonly connection: ClientConnection
+  private readonly startedAt: number
+  /** What both events say. */
+  private readonly common: Omit<Extract<AuditEvent, { _tag: "RequestStarted" }>, "_tag" | "time">
+  private status: number | undefined = undefined
+
+  constructor(inner: Exchange, connection: ClientConnection, startedAt: number) {
+    this.request = inner.request
+    this.path = inner.path
+    this.fiber = inner.fiber
+    this.inner = inner
+    this.connection = connection
+    this.startedAt = startedAt
+    const trace = inner.traceId ?? traceOf(inner.fiber)
+    this.common = {
+      side: "Client",
+      connectionId: connection.id,
+      address: connection.address,
+      requestId: `r${++nextRequest}`,
+      ...(trace === undefined ? undefined : { traceId: trace }),
+      peerId: connection.peer.spiffeId,
+      method: inner.request.method,
+      path: pathOf(inner.path),
+      attempt: attemptOf(inner.fiber)
+    }
+  }
+
+  started(): AuditEvent {
+    return { _tag: "RequestStarted", time: this.startedAt, ...this.common }
+  }
+
+  ended(now: number, error: string | undefined): AuditEvent {
+    const { status } = this
+    return {
+      _tag: "RequestEnded",
+      time: now,
+      ...this.common,
+      ...(status === undefined ? undefined : { status }),
+      ...(error === undefined ? undefined : { error }),
+      durationMillis: now - this.startedAt
+    }
+  }
+
+  onStatus(status: number): void {
+    this.status = status
+    this.inner.onStatus?.(status)
+  }
+
+  onSettled(error?: string): void {
+    this.connection.settled(this, error)
+    this.inner.onSettled(error)
+    this.connection.proceed()
+  }
+}
+
+export interface ClientOptions extends Established {
+  readonly wire: HttpWire
+  readonly timeoutMillis: number
+  readonly onClose: (reason: CloseReason) => void
+}
+
+/** A connection that we asked for, and the exchanges on it, one at a time. */
+export class ClientConnection extends Supervised implements Connection, Supervision {
+  readonly timeoutMillis: number
+  private readonly httpWire: HttpWire
+  private readonly onClose: (reason: CloseReason) => void
+  private carrier: HttpCarrier | undefined = undefined
+  private exchangeDeadline = Number.POSITIVE_INFINITY
+  /** Set while an exchange settles: the connection ends only once its owner knows that the exchange did. */
+  private isSettling = false
+
+  constructor(owner: Owner, options: ClientOptions) {
+    super(owner, options)
+    this.httpWire = options.wire
+    this.timeoutMillis = options.timeoutMillis
+    this.onClose = options.onClose
+  }
+
+  isUsable(): boolean {
+    return this.inFlight === 0 && this.isOpen && this.wire.isOpen && this.admits
+  }
+
+  unsafeStart(exchange: Exchange, resume: Resume): () => void {
+    const supervised = new SupervisedExchange(exchange, this, this.owner.deadlines.wall())
+    const unrecorded = this.owner.record(supervised.started())
+    if (unrecorded !== undefined) {
+      exchange.onSettled(unrecorded._tag)
+      resume(Effect.fail(unrecorded))
+      return () => {}
+    }
+    this.requests++
+    this.inFlight = 1
+    this.setDeadline(this.now() + this.timeoutMillis)
+    this.carrier ??= this.httpWire.carry(this)
+    return this.carrier.start(supervised, resume)
+  }
+
+  unsafeRetire(reason: CloseReason): void {
+    this.end(reason)
+  }
+
+  now(): number {
+    return this.owner.deadlines.now()
+  }
+
+  setDeadline(deadline: number): void {
+    this.exchangeDeadline = deadline
+    this.setNext(deadline)
+  }
+
+  protected override reschedule(): void {
+    super.reschedule()
+    this.setNext(this.exchangeDeadline)
+  }
+
+  abandon(reason: CloseReason): void {
+    this.cut(reason)
+  }
+
+  override onDeadline(at: { readonly mono: number; readonly wall: number }): void {
+    super.onDeadline(at)
+    if (at.mono >= this.exchangeDeadline) {
+      this.exchangeDeadline = Number.POSITIVE_INFINITY
+      this.carrier?.onTimeout()
+    }
+  }
+
+  /** An exchange no longer occupies the connection. */
+  settled(exchange: SupervisedExchange, error: string | undefined): void {
+    this.inFlight = 0
+    this.isSettling = true
+    this.setDeadline(Number.POSITIVE_INFINITY)
+    if (!this.isOpen) this.move(requestEnded)
+    // The request has happened: what cannot be recorded of its end is counted by the sink.
+    this.owner.record(exchange.ended(this.owner.deadlines.wall(), error))
+  }
+
+  /** Its owner knows. */
+  proceed(): void {
+    this.isSettling = false
+    if (this.state.phase === "Closed") this.close()
+  }
+
+  get canAnnounce(): boolean {
+    return false
+  }
+
+  protected announce(): void {}
+
+  protected close(): void {
+    if (this.isSettling) return
+    this.wire.destroy()
+    this.carrier?.onDestroyed()
+  }
+
+  protected onClosed(reason: CloseReason): void {
+    this.onClose(reason)
+  }
+}
