@@ -52,26 +52,49 @@ const kindOf = (reason: IdentityError["reason"]): IdentityProblemKind => {
   }
 }
 
+const isSame = (
+  before: Either.Either<X509Context, IdentityError>,
+  after: Either.Either<X509Context, IdentityError>
+): boolean =>
+  Either.isRight(before)
+    ? Either.isRight(after) && before.right === after.right
+    : Either.isLeft(after) && before.left.message === after.left.message
+
+/**
+ * What `changes` brings, with the loss of the identity as a value: the present state first, then every other one. A loss
+ * means that the SVID before it must not be used any more when its reason is `Withdrawn` (SPIFFE_Workload_API section
+ * 5.2.1). Where `changes` fails it is asked for again every 250 milliseconds, so that the return of the identity is seen;
+ * the same state twice is one. Ends with the provider.
+ *
+ * @since 0.1.0
+ * @category watching
+ */
+export const states = ({
+  changes
+}: Pick<Context.Tag.Service<IdentityProvider>, "changes">): Stream.Stream<Either.Either<X509Context, IdentityError>> =>
+  Stream.asyncPush<Either.Either<X509Context, IdentityError>>((emit) =>
+    Stream.runForEach(changes, (context) => Effect.sync(() => emit.single(Either.right(context)))).pipe(
+      Effect.tapError((error) => Effect.sync(() => emit.single(Either.left(error)))),
+      Effect.retry(Schedule.spaced(resubscribeAfter)),
+      Effect.ignore,
+      Effect.zipRight(Effect.sync(() => emit.end())),
+      Effect.interruptible,
+      Effect.forkScoped
+    )
+  ).pipe(Stream.changesWith(isSame))
+
 /** The failures of `changes`: each once, however often it is met again before the identity is back. */
-const losses = ({ changes }: Context.Tag.Service<IdentityProvider>): Stream.Stream<IdentityProblem> =>
-  Stream.suspend(() => {
-    let subscribed = false
-    let last: string | undefined
-    const drain = Stream.runForEach(changes, () => Effect.sync(() => (last = undefined)))
-    const next: Effect.Effect<IdentityProblem, Option.Option<never>> = Effect.gen(function* () {
-      while (true) {
-        if (subscribed) yield* Effect.sleep(resubscribeAfter)
-        subscribed = true
-        const ended = yield* Effect.either(drain)
-        if (Either.isRight(ended)) return yield* Effect.fail(Option.none())
-        const { description, message, reason } = ended.left
-        if (message === last) continue
-        last = message
-        return { time: yield* Clock.currentTimeMillis, kind: kindOf(reason), reason, description }
-      }
-    })
-    return Stream.repeatEffectOption(next)
-  })
+const losses = (provider: Context.Tag.Service<IdentityProvider>): Stream.Stream<IdentityProblem> =>
+  Stream.filterMapEffect(states(provider), (state) =>
+    Either.isRight(state)
+      ? Option.none()
+      : Option.some(
+          Effect.map(Clock.currentTimeMillis, (time) => {
+            const { description, reason } = state.left
+            return { time, kind: kindOf(reason), reason, description }
+          })
+        )
+  )
 
 /**
  * The problems of any provider: what it tells itself, or, of one that does not, the failures of its `changes`. A provider

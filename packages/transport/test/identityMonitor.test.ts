@@ -1,8 +1,9 @@
 import { IdentityError, IdentityProblem, IdentityProvider, type X509Context } from "@agentweave/spiffe"
 import { DevAuthority, TestIdentity } from "@agentweave/testkit"
 import { AuditEvent, AuditLog, IdentityMonitor } from "@agentweave/transport"
+import { HttpApp, HttpRouter } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Exit, Layer, Logger, Schema, Scope, TestClock } from "effect"
+import { Clock, Context, Effect, Exit, Layer, Logger, Schema, Scope, Stream, TestClock } from "effect"
 
 type Provider = IdentityProvider.IdentityProvider["Type"]
 
@@ -220,4 +221,92 @@ describe("a sink that takes nothing", () => {
       })
     )
   }
+})
+
+describe("the state of our identity", () => {
+  const withdrawn = new IdentityError.IdentityError({ reason: "Withdrawn", description: "no identity issued" })
+
+  /** A monitor, without a moment to look around. */
+  const built = (provider: Provider) =>
+    Effect.map(
+      Layer.build(
+        IdentityMonitor.layer().pipe(
+          Layer.provide(Layer.succeed(IdentityProvider.IdentityProvider, provider)),
+          Layer.provide(AuditLog.layerMemory([]))
+        )
+      ),
+      (context) => Context.get(context, IdentityMonitor.IdentityMonitor)
+    )
+
+  it.scoped("is right from its first instant on", () =>
+    Effect.gen(function* () {
+      const { identity } = yield* setting
+      const monitor = yield* built(identity.provider)
+      expect(yield* monitor.freshness).toBe("Fresh")
+      expect(yield* monitor.readiness).toEqual({ ready: true, freshness: "Fresh" })
+    })
+  )
+
+  it.scoped("is None, at once, while the provider waits for its first identity", () =>
+    Effect.gen(function* () {
+      const { freshness, readiness } = yield* built({ x509Context: Effect.never, changes: Stream.never })
+      expect(yield* freshness).toBe("None")
+      expect(yield* readiness).toEqual({ ready: false, freshness: "None" })
+    })
+  )
+
+  it.scoped("is a stream of every change, by the source and by the clock", () =>
+    Effect.gen(function* () {
+      const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+      const identity = yield* TestIdentity.make()
+      const monitor = yield* built(identity.provider)
+      const seen: Array<string> = []
+      yield* Effect.forkScoped(
+        Stream.runForEach(monitor.changes, (freshness) =>
+          Effect.gen(function* () {
+            expect(yield* monitor.freshness).toBe(freshness)
+            seen.push(`${freshness} at ${yield* Clock.currentTimeMillis}`)
+          })
+        )
+      )
+      const issue = authority.context({ validity: { notBefore: 0, notAfter: 3_000_000 } })
+      yield* TestClock.adjust("1 second")
+      yield* identity.set(yield* issue)
+      yield* TestClock.adjust("1999 seconds")
+      yield* TestClock.adjust("1 second")
+      yield* identity.set(yield* authority.context({ validity: { notBefore: 2_001_000, notAfter: 5_001_000 } }))
+      yield* TestClock.adjust("3000 seconds")
+      yield* TestClock.adjust("1 second")
+      yield* identity.fail(withdrawn)
+      yield* TestClock.adjust("1 second")
+      expect(seen).toEqual([
+        "None at 0",
+        "Fresh at 1250",
+        "Stale at 2000001",
+        "Fresh at 2001000",
+        "Stale at 4001001",
+        "Expired at 5001001",
+        "None at 5002000"
+      ])
+    })
+  )
+
+  it.scoped("is a route for an orchestrator: 200 while an identity is valid, else 503", () =>
+    Effect.gen(function* () {
+      const { identity } = yield* setting
+      const monitor = yield* built(identity.provider)
+      const router = HttpRouter.empty.pipe(IdentityMonitor.withReadinessRoute("/readyz"))
+      const runtime = yield* Effect.runtime<never>()
+      const handler = HttpApp.toWebHandlerRuntime(runtime)(
+        Effect.provideService(router, IdentityMonitor.IdentityMonitor, monitor)
+      )
+      const ask = Effect.promise(async () => {
+        const response = await handler(new Request("http://127.0.0.1/readyz"))
+        return { status: response.status, cache: response.headers.get("cache-control"), body: await response.json() }
+      })
+      expect(yield* ask).toEqual({ status: 200, cache: "no-store", body: { ready: true, freshness: "Fresh" } })
+      yield* identity.fail(withdrawn)
+      expect(yield* ask).toEqual({ status: 503, cache: "no-store", body: { ready: false, freshness: "None" } })
+    })
+  )
 })

@@ -21,19 +21,20 @@ import * as WorkloadEndpoint from "./WorkloadEndpoint.js"
 import { defaultLimits, type Limits } from "./WorkloadMessage.js"
 
 /**
- * - `Fresh`: a valid identity; the agent's stream is up and its last update was good.
- * - `Stale`: a valid identity, but the agent is away or its last update was discarded.
- * - `Expired`: the last identity is past its notAfter, and no successor came.
- * - `None`: no identity: none received yet, withdrawn, or not valid yet.
+ * How the agent does; how our identity does is the state that `IdentityMonitor` of `@agentweave/transport` has.
+ *
+ * - `Healthy`: its stream is up, and its last update was good.
+ * - `Degraded`: it has not answered yet, is away, has no identity for us, or its last update cannot be used. The last good
+ *   identity serves until it expires.
  *
  * @since 0.1.0
  * @category models
  */
-export type Freshness = "Fresh" | "Stale" | "Expired" | "None"
+export type AgentHealth = "Healthy" | "Degraded"
 
 /**
- * An identity source with its state of health. {@link layer} provides it together with `IdentityProvider`, of which it is
- * the same instance.
+ * An identity source with the health of its agent. {@link layer} provides it together with `IdentityProvider`, of which it
+ * is the same instance.
  *
  * @since 0.1.0
  * @category tags
@@ -41,7 +42,7 @@ export type Freshness = "Fresh" | "Stale" | "Expired" | "None"
 export class WorkloadApi extends Context.Tag("@agentweave/workload-api/WorkloadApi")<
   WorkloadApi,
   Context.Tag.Service<IdentityProvider.IdentityProvider> & {
-    readonly freshness: Effect.Effect<Freshness>
+    readonly agentHealth: Effect.Effect<AgentHealth>
   }
 >() {}
 

@@ -32,17 +32,17 @@ const reasonOf = <A>(effect: Effect.Effect<A, { readonly reason: string }>) =>
 
 it.scoped("the first update is what x509Context waits for", () =>
   Effect.gen(function* () {
-    const { freshness, identity, nextCall } = yield* ScriptedAgent.make()
+    const { agentHealth, identity, nextCall } = yield* ScriptedAgent.make()
     const waiting = yield* Effect.fork(identity.x509Context)
     const call = yield* nextCall
-    expect(yield* freshness).toBe("None")
+    expect(yield* agentHealth).toBe("Degraded")
     const context = yield* (yield* authority).context({ path: "/api" })
     yield* call.push(context)
     const received = yield* Fiber.join(waiting)
     expect(received.svid.fingerprint).toBe(context.svid.fingerprint)
     expect(received.svid.spiffeId).toBe("spiffe://example.org/api")
     expect(received.bundles.generation).toBe(context.bundles.generation)
-    expect(yield* freshness).toBe("Fresh")
+    expect(yield* agentHealth).toBe("Healthy")
   })
 )
 
@@ -50,7 +50,7 @@ it.scoped(
   "the initial wait is bounded: Unavailable after it, with the newest reason; and served when the agent comes",
   () =>
     Effect.gen(function* () {
-      const { events, freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make({
+      const { events, agentHealth, identity, nextCall, nextEvent } = yield* ScriptedAgent.make({
         initialTimeout: "10 seconds"
       })
       const waiting = yield* Effect.fork(Effect.flip(identity.x509Context))
@@ -66,7 +66,7 @@ it.scoped(
       expect((yield* events.take)._tag).toBe("InitialWaitOver")
       // Nobody waits any more.
       expect(yield* reasonOf(identity.x509Context)).toBe("Unavailable")
-      expect(yield* freshness).toBe("None")
+      expect(yield* agentHealth).toBe("Degraded")
       yield* call.push(yield* (yield* authority).context())
       yield* nextEvent("Updated")
       expect(yield* reasonOf(identity.x509Context)).toBe("ok")
@@ -113,7 +113,7 @@ it.scoped("changes: the current snapshot first, then every rotation, then the er
 it.scoped("an update that repeats what is known is no rotation", () =>
   Effect.gen(function* () {
     const issuer = yield* authority
-    const { events, freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
+    const { events, agentHealth, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
     const call = yield* nextCall
     const context = yield* issuer.context()
     yield* call.push(context)
@@ -121,13 +121,13 @@ it.scoped("an update that repeats what is known is no rotation", () =>
     const before = yield* identity.x509Context
     yield* call.fail("Unavailable")
     yield* nextEvent("Disconnected")
-    expect(yield* freshness).toBe("Stale")
+    expect(yield* agentHealth).toBe("Degraded")
     yield* TestClock.adjust("1 seconds")
     const again = yield* nextCall
     yield* again.push(context)
     yield* TestClock.adjust(1)
     expect(yield* identity.x509Context).toBe(before)
-    expect(yield* freshness).toBe("Fresh")
+    expect(yield* agentHealth).toBe("Healthy")
     expect(yield* events.size).toBe(0)
   })
 )
@@ -222,7 +222,7 @@ it.scoped("the SVID selected is not among those delivered any more: withdrawn, a
 it.scoped("garbage is discarded with an event; the last good identity serves on, Stale until a good update comes", () =>
   Effect.gen(function* () {
     const issuer = yield* authority
-    const { freshness, identity, nextCall, nextEvent, openCalls } = yield* ScriptedAgent.make()
+    const { agentHealth, identity, nextCall, nextEvent, openCalls } = yield* ScriptedAgent.make()
     const call = yield* nextCall
     yield* call.push(yield* issuer.context())
     yield* nextEvent("Updated")
@@ -230,11 +230,11 @@ it.scoped("garbage is discarded with an event; the last good identity serves on,
     yield* call.pushBytes(garbage)
     expect(yield* nextEvent("UpdateDiscarded")).toMatchObject({ reason: "Malformed", time: 0 })
     expect(yield* identity.x509Context).toBe(good)
-    expect(yield* freshness).toBe("Stale")
+    expect(yield* agentHealth).toBe("Degraded")
     expect(yield* openCalls).toBe(1)
     yield* call.push(yield* issuer.context())
     yield* nextEvent("Updated")
-    expect(yield* freshness).toBe("Fresh")
+    expect(yield* agentHealth).toBe("Healthy")
   })
 )
 
@@ -243,7 +243,7 @@ it.scoped(
   () =>
     Effect.gen(function* () {
       const issuer = yield* authority
-      const { freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
+      const { agentHealth, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
       const call = yield* nextCall
       yield* call.push(yield* issuer.context())
       yield* nextEvent("Updated")
@@ -251,7 +251,7 @@ it.scoped(
       expect((yield* nextEvent("Withdrawn")).description).toContain("PermissionDenied")
       yield* nextEvent("Disconnected")
       expect(yield* reasonOf(identity.x509Context)).toBe("Withdrawn")
-      expect(yield* freshness).toBe("None")
+      expect(yield* agentHealth).toBe("Degraded")
       // That the agent cannot be reached afterwards gives nothing back.
       yield* TestClock.adjust("1 seconds")
       yield* (yield* nextCall).fail("Unavailable")
@@ -297,14 +297,14 @@ for (const reason of ["InvalidArgument", "Unimplemented"] as const) {
 it.scoped("InvalidArgument after an identity came: it serves until it expires", () =>
   Effect.gen(function* () {
     const issuer = yield* authority
-    const { freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
+    const { agentHealth, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
     const call = yield* nextCall
     yield* call.push(yield* issuer.context({ ttl: "1 hour" }))
     yield* nextEvent("Updated")
     yield* call.fail("InvalidArgument")
     yield* nextEvent("Stopped")
     expect(yield* reasonOf(identity.x509Context)).toBe("ok")
-    expect(yield* freshness).toBe("Stale")
+    expect(yield* agentHealth).toBe("Degraded")
     yield* TestClock.adjust("61 minutes")
     expect(yield* reasonOf(identity.x509Context)).toBe("Expired")
   })
@@ -466,7 +466,7 @@ it.scoped(
   () =>
     Effect.gen(function* () {
       const issuer = yield* authority
-      const { freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make({
+      const { agentHealth, identity, nextCall, nextEvent } = yield* ScriptedAgent.make({
         reconnectSchedule: Schedule.spaced("10 minutes")
       })
       const call = yield* nextCall
@@ -479,12 +479,12 @@ it.scoped(
       )
       yield* TestClock.adjust("1 hours")
       expect(yield* reasonOf(identity.x509Context)).toBe("ok")
-      expect(yield* freshness).toBe("Stale")
+      expect(yield* agentHealth).toBe("Degraded")
       yield* TestClock.adjust("1 millis")
       const error = yield* Effect.flip(identity.x509Context)
       expect(error.reason).toBe("Expired")
       expect(error.message).toContain("1970-01-01T01:00:00.000Z")
-      expect(yield* freshness).toBe("Expired")
+      expect(yield* agentHealth).toBe("Degraded")
       expect((yield* Fiber.join(lost)).reason).toBe("Expired")
       expect(yield* nextEvent("Expired")).toMatchObject({ time: 3_600_001, notAfter: 3_600_000 })
       yield* Fiber.interrupt(agentIsAway)
@@ -492,7 +492,7 @@ it.scoped(
       yield* (yield* nextCall).push(yield* issuer.context())
       yield* nextEvent("Updated")
       expect(yield* reasonOf(identity.x509Context)).toBe("ok")
-      expect(yield* freshness).toBe("Fresh")
+      expect(yield* agentHealth).toBe("Healthy")
     })
 )
 
@@ -539,7 +539,7 @@ it.scoped("a call that brings no first answer is given up, and another one is ma
 it.scoped("an SVID that is not valid yet: the one before it serves until it begins", () =>
   Effect.gen(function* () {
     const issuer = yield* authority
-    const { freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
+    const { agentHealth, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
     const call = yield* nextCall
     const now = yield* issuer.context({ ttl: "1 hour" })
     const later = yield* issuer.context({ validity: { notBefore: 1_800_000, notAfter: 7_200_000 } })
@@ -549,7 +549,7 @@ it.scoped("an SVID that is not valid yet: the one before it serves until it begi
     expect(yield* nextEvent("Updated")).toMatchObject({ notBefore: 1_800_000 })
     const current = Effect.map(identity.x509Context, ({ svid }) => svid.fingerprint)
     expect(yield* current).toBe(now.svid.fingerprint)
-    expect(yield* freshness).toBe("Fresh")
+    expect(yield* agentHealth).toBe("Healthy")
     const rotation = yield* Effect.fork(Stream.runHead(Stream.drop(identity.changes, 1)))
     yield* TestClock.adjust("1799999 millis")
     expect(yield* current).toBe(now.svid.fingerprint)
@@ -565,11 +565,11 @@ it.scoped("an SVID that is not valid yet: the one before it serves until it begi
 it.scoped("the only SVID is not valid yet: NotYetValid at once, and served from its first second", () =>
   Effect.gen(function* () {
     const issuer = yield* authority
-    const { freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
+    const { agentHealth, identity, nextCall, nextEvent } = yield* ScriptedAgent.make()
     yield* (yield* nextCall).push(yield* issuer.context({ validity: { notBefore: 60_000, notAfter: 7_200_000 } }))
     yield* nextEvent("Updated")
     expect(yield* reasonOf(identity.x509Context)).toBe("NotYetValid")
-    expect(yield* freshness).toBe("None")
+    expect(yield* agentHealth).toBe("Healthy")
     yield* TestClock.adjust("1 minutes")
     expect(yield* reasonOf(identity.x509Context)).toBe("ok")
     yield* TestClock.adjust("2 hours")

@@ -79,7 +79,7 @@ it.effect.prop(
       const issuer = yield* DevAuthority.make({ trustDomain: "example.org" })
       const secrets: Array<Uint8Array> = []
       yield* Effect.gen(function* () {
-        const { identity, nextCall, freshness, events } = yield* ScriptedAgent.make({ initialTimeout: "1 seconds" })
+        const { identity, nextCall, agentHealth, events } = yield* ScriptedAgent.make({ initialTimeout: "1 seconds" })
         yield* Effect.forkScoped(
           Stream.runForEach(IdentityProvider.problems(identity), (problem) =>
             Effect.sync(() => texts.push(...printed(problem)))
@@ -109,7 +109,7 @@ it.effect.prop(
           yield* TestClock.adjust("1 seconds")
           texts.push(...printed(Either.merge(yield* Effect.either(identity.x509Context))), ...printed(identity))
         }
-        texts.push(...printed(yield* events.takeAll), yield* freshness)
+        texts.push(...printed(yield* events.takeAll), yield* agentHealth)
       }).pipe(
         Effect.scoped,
         Effect.provide(Logger.replace(Logger.defaultLogger, log)),

@@ -15,7 +15,7 @@ describe("an update is discarded, the last good one serves on, and an event says
         yield* TestClock.setTime(Date.UTC(2030, 0))
         const issuer = yield* authority
         const context = yield* issuer.context()
-        const { events, freshness, identity, nextCall, nextEvent, openCalls } = yield* ScriptedAgent.make({
+        const { events, agentHealth, identity, nextCall, nextEvent, openCalls } = yield* ScriptedAgent.make({
           maxAuthorities: 3
         })
         const call = yield* nextCall
@@ -27,7 +27,7 @@ describe("an update is discarded, the last good one serves on, and an event says
         expect(event).toMatchObject({ _tag: "UpdateDiscarded", reason })
         expect(event).toHaveProperty("description", expect.stringContaining(says))
         expect(yield* identity.x509Context).toBe(good)
-        expect(yield* freshness).toBe("Stale")
+        expect(yield* agentHealth).toBe("Degraded")
         expect(yield* openCalls).toBe(1)
       })
     )
@@ -57,7 +57,7 @@ describe("a foreign domain's unusable bundle takes away that domain and nothing 
         const issuer = yield* authority
         const partner = yield* DevAuthority.make({ trustDomain: "partner.org" })
         const friend = yield* DevAuthority.make({ trustDomain: "friend.org" })
-        const { events, freshness, identity, nextCall, nextEvent } = yield* ScriptedAgent.make({ maxAuthorities: 3 })
+        const { events, agentHealth, identity, nextCall, nextEvent } = yield* ScriptedAgent.make({ maxAuthorities: 3 })
         const call = yield* nextCall
         yield* call.push(yield* issuer.context({ federatesWith: [partner] }))
         yield* nextEvent("Updated")
@@ -73,7 +73,7 @@ describe("a foreign domain's unusable bundle takes away that domain and nothing 
         const served = yield* identity.x509Context
         expect(served.svid.fingerprint).toBe(rotated.svid.fingerprint)
         expect(served.bundles).toStrictEqual(rotated.bundles)
-        expect(yield* freshness).toBe("Fresh")
+        expect(yield* agentHealth).toBe("Healthy")
 
         // The agent repeats the whole with every update: that is no news.
         const again = yield* issuer.context({ federatesWith: [friend] })

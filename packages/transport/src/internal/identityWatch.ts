@@ -1,12 +1,13 @@
 /** One watch over an identity for all who ask for it, so that nothing is put on record twice. */
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProblem } from "@agentweave/spiffe/IdentityProblem"
-import { forEachChange, type IdentityProvider, problems } from "@agentweave/spiffe/IdentityProvider"
+import { type IdentityProvider, problems, states } from "@agentweave/spiffe/IdentityProvider"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import { sequential } from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
@@ -15,7 +16,7 @@ import * as Stream from "effect/Stream"
 import type { AuditEvent } from "../AuditEvent.js"
 import type { AuditError, AuditLog } from "../AuditLog.js"
 import { forkScoped } from "./background.js"
-import { differences, type Freshness, freshnessOf, overdue, reported, untilNextFreshness } from "./identityEvents.js"
+import { differences, freshnessOf, overdue, reported, untilNextFreshness } from "./identityEvents.js"
 import * as IdentityMetrics from "./identityMetrics.js"
 
 type Identity = Context.Tag.Service<IdentityProvider>
@@ -129,7 +130,7 @@ const watch = Effect.fnUntraced(function* (
     yield* Effect.timeoutOption(Queue.take(wake), limit)
   })
 
-  const changes = forEachChange({ changes: Stream.tapError(identity.changes, onLoss) }, onChange)
+  const changes = Stream.runForEach(states(identity), Either.match({ onLeft: onLoss, onRight: onChange }))
   const ofSource = Stream.runForEach(problems(identity), onProblem)
   for (const fiber of [changes, ofSource, Effect.forever(ticks)]) {
     yield* forkScoped(fiber)
@@ -159,11 +160,8 @@ const leave = (self: Known): Effect.Effect<void> =>
   )
 
 /** Watches until the scope closes, together with all who watch this identity for this log. */
-export const make = (
-  settings: Settings
-): Effect.Effect<{ readonly freshness: Effect.Effect<Freshness> }, never, Scope.Scope> =>
+export const make = (settings: Settings): Effect.Effect<void, never, Scope.Scope> =>
   Effect.suspend(() => {
     const self = knownOf(settings.log, settings.identity)
-    const freshness = Effect.map(Clock.currentTimeMillis, (now) => freshnessOf(self.current, now))
-    return Effect.acquireRelease(Effect.as(enter(self, settings), { freshness }), () => leave(self))
+    return Effect.acquireRelease(enter(self, settings), () => leave(self))
   })

@@ -125,11 +125,3 @@ export const isHeld = (self: IdentityState, now: number): boolean => {
   const identity = read(self, now)
   return identity !== undefined && Either.isRight(identity)
 }
-
-/** See `WorkloadApi.Freshness`. */
-export const freshness = (self: IdentityState, now: number): "Fresh" | "Stale" | "Expired" | "None" => {
-  const identity = read(self, now)
-  if (identity === undefined) return "None"
-  if (Either.isRight(identity)) return self.current ? "Fresh" : "Stale"
-  return identity.left.reason === "Expired" ? "Expired" : "None"
-}

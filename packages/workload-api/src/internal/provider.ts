@@ -56,7 +56,7 @@ export interface Settings<Message> {
 
 export interface Provider extends Context.Tag.Service<IdentityProvider.IdentityProvider> {
   readonly problems: Stream.Stream<IdentityProblem.IdentityProblem>
-  readonly freshness: Effect.Effect<"Fresh" | "Stale" | "Expired" | "None">
+  readonly agentHealth: Effect.Effect<"Healthy" | "Degraded">
 }
 
 const iso = (millis: number): string => new Date(millis).toISOString()
@@ -338,8 +338,6 @@ export const make = Effect.fnUntraced(function* <Message>(
     }),
     changes,
     problems: reporter.problems,
-    freshness: Effect.gen(function* () {
-      return State.freshness(yield* SubscriptionRef.get(state), yield* Clock.currentTimeMillis)
-    })
+    agentHealth: Effect.map(SubscriptionRef.get(state), ({ current }) => (current ? "Healthy" : "Degraded"))
   }
 })

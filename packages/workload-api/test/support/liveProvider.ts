@@ -14,7 +14,7 @@ export const make = Effect.fnUntraced(function* (options: WorkloadApi.Options) {
       ...options
     }).pipe(Layer.provide(Logger.minimumLogLevel(LogLevel.None)))
   )
-  const { freshness } = Context.get(context, WorkloadApi.WorkloadApi)
+  const { agentHealth } = Context.get(context, WorkloadApi.WorkloadApi)
   const { changes, x509Context } = Context.get(context, IdentityProvider.IdentityProvider)
   /** The next event with this tag; those before it are dropped. */
   const nextEvent = <Tag extends Event["_tag"]>(tag: Tag) =>
@@ -23,7 +23,7 @@ export const make = Effect.fnUntraced(function* (options: WorkloadApi.Options) {
       Stream.runHead,
       Effect.flatten
     )
-  return { changes, x509Context, freshness, nextEvent }
+  return { changes, x509Context, agentHealth, nextEvent }
 })
 
 /** Reasons read better than errors in an expectation. */

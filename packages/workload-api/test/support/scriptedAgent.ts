@@ -70,5 +70,5 @@ export const make = Effect.fnUntraced(function* (options: WorkloadApi.ProviderOp
       Stream.runHead,
       Effect.flatten
     )
-  return { ...agent, identity, freshness: api.freshness, events, nextEvent }
+  return { ...agent, identity, agentHealth: api.agentHealth, events, nextEvent }
 })
