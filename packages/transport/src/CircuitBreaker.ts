@@ -6,19 +6,27 @@
  */
 import * as HttpClient from "@effect/platform/HttpClient"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
+import * as Layer from "effect/Layer"
 import type * as Pipeable from "effect/Pipeable"
 import { hasProperty } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
+import { optionalRecorder } from "./AuditLog.js"
 import * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
-import type { CircuitBreakerMetrics, CircuitState } from "./CircuitBreakerMetrics.js"
+import type { CircuitBreakerMetrics } from "./CircuitBreakerMetrics.js"
 import type { CircuitOpenError } from "./CircuitOpenError.js"
+import type { CircuitState } from "./CircuitState.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/breaker.js"
+import { onTransition } from "./internal/breakerChanges.js"
 import { decoder, Text } from "./internal/config.js"
-import { clockOf } from "./internal/monotonic.js"
+import { withClock } from "./internal/monotonic.js"
+import { unsafeCircuitMade } from "./TransportMetrics.js"
 
 /**
  * @since 0.1.0
@@ -49,7 +57,10 @@ export interface CircuitBreaker extends Pipeable.Pipeable {
   /** The name of what is called: a SPIFFE ID, as a rule. */
   readonly target: string
   readonly config: CircuitBreakerConfig.CircuitBreakerConfig
-  /** Runs an effect through the breaker, or fails with a `CircuitOpenError` without running it. */
+  /**
+   * Runs an effect through the breaker, or fails with a `CircuitOpenError` without running it. What of its results is a
+   * failure says `isFailure`, here or else in the configuration: by default a response with a status of 500 or above.
+   */
   protect<A, E, R>(
     effect: Effect.Effect<A, E, R>,
     options?: ProtectOptions<A>
@@ -83,6 +94,17 @@ export interface ProtectOptions<in A> {
  */
 export const isCircuitBreaker = (u: unknown): u is CircuitBreaker => hasProperty(u, TypeId)
 
+/**
+ * What {@link make} takes: the name of what is called, and a `CircuitBreakerConfig`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Options = CircuitBreakerConfig.Options & {
+  /** The name of what is called, for metrics, audit events and errors: a SPIFFE ID, as a rule. */
+  readonly target: string
+}
+
 const decodeTarget = decoder("CircuitBreaker", Schema.Struct({ target: Text }))
 
 /**
@@ -101,13 +123,16 @@ const decodeTarget = decoder("CircuitBreaker", Schema.Struct({ target: Text }))
  * }).pipe(Effect.catchTag("CircuitOpenError", (error) => Effect.succeed(`not now: ${error.message}`)))
  * ```
  */
-export const make = ({
-  target,
-  ...options
-}: CircuitBreakerConfig.Options & { readonly target: string }): Effect.Effect<CircuitBreaker, InvalidConfigError> =>
-  Effect.flatMap(decodeTarget({ target }), () =>
-    Effect.flatMap(CircuitBreakerConfig.make(options), (config) => fromConfig(target, config))
+export const make = (options: Options): Effect.Effect<CircuitBreaker, InvalidConfigError> => makeBreaker(options)
+
+const makeBreaker = ({ target, ...options }: Options): Effect.Effect<internal.Breaker, InvalidConfigError> =>
+  Effect.zipRight(
+    decodeTarget({ target }),
+    Effect.flatMap(CircuitBreakerConfig.make(options), (config) => ofConfig(target, config))
   )
+
+const ofConfig = (target: string, config: CircuitBreakerConfig.CircuitBreakerConfig): Effect.Effect<internal.Breaker> =>
+  withClock((clock) => new internal.Breaker(target, config, clock))
 
 /**
  * A breaker of a configuration that has been checked.
@@ -115,17 +140,129 @@ export const make = ({
  * @since 0.1.0
  * @category constructors
  */
-export const fromConfig = (
+export const fromConfig: (
   target: string,
   config: CircuitBreakerConfig.CircuitBreakerConfig
-): Effect.Effect<CircuitBreaker> =>
-  Effect.withFiberRuntime((fiber) => Effect.succeed(new internal.Breaker(target, config, clockOf(fiber))))
+) => Effect.Effect<CircuitBreaker> = ofConfig
+
+const makeRecorded = Effect.fnUntraced(function* (options: Options) {
+  const breaker = yield* makeBreaker(options)
+  const record = yield* optionalRecorder
+  const clock = yield* Effect.clock
+  unsafeCircuitMade(breaker.target)
+  onTransition(breaker.machine, (from, to) => {
+    // What cannot be put on record cannot keep a breaker from changing its state either.
+    record({ _tag: "CircuitStateChanged", time: clock.unsafeCurrentTimeMillis(), target: breaker.target, from, to })
+  })
+  return breaker
+})
 
 /**
- * Runs an effect through a breaker; what {@link CircuitBreaker.protect} does.
+ * A breaker as a service of its own tag: an application has as many as it has targets. Its transitions are counted in the
+ * metrics and, where there is an `AuditLog` in the context, put on record. For a breaker a peer, made when it is first
+ * asked for, there is `CircuitBreakerRegistry`.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { CircuitBreaker } from "@agentweave/transport"
+ * import { Context, Effect } from "effect"
+ *
+ * class BillingBreaker extends Context.Tag("app/BillingBreaker")<BillingBreaker, CircuitBreaker.CircuitBreaker>() {}
+ *
+ * const BillingBreakerLive = CircuitBreaker.layer(BillingBreaker, {
+ *   target: "spiffe://example.org/billing",
+ *   failureThreshold: 3
+ * })
+ *
+ * const state = Effect.flatMap(BillingBreaker, (breaker) => breaker.state).pipe(Effect.provide(BillingBreakerLive))
+ * ```
+ */
+export const layer = <I>(tag: Context.Tag<I, CircuitBreaker>, options: Options): Layer.Layer<I, InvalidConfigError> =>
+  Layer.effect(tag, makeRecorded(options))
+
+/**
+ * {@link layer} with options from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { CircuitBreaker } from "@agentweave/transport"
+ * import { Config, Context } from "effect"
+ *
+ * class BillingBreaker extends Context.Tag("app/BillingBreaker")<BillingBreaker, CircuitBreaker.CircuitBreaker>() {}
+ *
+ * const BillingBreakerLive = CircuitBreaker.layerConfig(BillingBreaker, {
+ *   target: Config.string("BILLING_ID"),
+ *   failureThreshold: Config.withDefault(Config.integer("BILLING_FAILURES"), 5)
+ * })
+ * ```
+ */
+export const layerConfig = <I>(
+  tag: Context.Tag<I, CircuitBreaker>,
+  options: Config.Config.Wrap<Options>
+): Layer.Layer<I, ConfigError | InvalidConfigError> =>
+  Layer.effect(tag, Effect.flatMap(Config.unwrap(options), makeRecorded))
+
+/**
+ * An effect or a client under a breaker: it can fail with `CircuitOpenError` besides.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Protected<Self> =
+  Self extends HttpClient.HttpClient.With<infer E, infer R>
+    ? HttpClient.HttpClient.With<E | CircuitOpenError, R>
+    : Self extends Effect.Effect<infer A, infer E, infer R>
+      ? Effect.Effect<A, E | CircuitOpenError, R>
+      : never
+
+type Protectable = HttpClient.HttpClient.With<unknown, unknown> | Effect.Effect<unknown, unknown, unknown>
+
+/**
+ * Runs an effect, or each request of a client, through a breaker. Results that are failures are those of the breaker's
+ * `isFailure`: by default responses with a status of 500 or above. What a client does to a request before it is sent
+ * (`HttpClient.mapRequestEffect`) is not the target's doing, and stays outside.
+ *
+ * An interrupted call is neutral. So a limit of time that is to count as a failure belongs inside: `Transport` puts its
+ * `attemptTimeout` there, and one's own composition does with `HttpClient.transformResponse(Effect.timeout("1 second"))`.
  *
  * @since 0.1.0
  * @category combinators
+ * @example
+ * ```ts
+ * import { CircuitBreaker, ConnectionPool } from "@agentweave/transport"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const pool = yield* ConnectionPool.ConnectionPool
+ *   const breaker = yield* CircuitBreaker.make({ target: "spiffe://example.org/billing" })
+ *   const billing = pool.client("spiffe://example.org/billing").pipe(CircuitBreaker.withBreaker(breaker))
+ *   return yield* billing.get("/invoices/42")
+ * })
+ * ```
+ */
+export const withBreaker: {
+  (breaker: CircuitBreaker): <Self extends Protectable>(self: Self) => Protected<Self>
+  <E, R>(
+    self: HttpClient.HttpClient.With<E, R>,
+    breaker: CircuitBreaker
+  ): HttpClient.HttpClient.With<E | CircuitOpenError, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, breaker: CircuitBreaker): Effect.Effect<A, E | CircuitOpenError, R>
+} = dual(
+  2,
+  (self: Protectable, breaker: CircuitBreaker): Protected<Protectable> =>
+    Effect.isEffect(self) ? breaker.protect(self) : HttpClient.transform(self, (response) => breaker.protect(response))
+)
+
+/**
+ * {@link withBreaker} of an effect.
+ *
+ * @since 0.1.0
+ * @category combinators
+ * @deprecated `withBreaker` is the same; a result's own `isFailure` is an option of the breaker's method `protect`.
  */
 export const protect: {
   (breaker: CircuitBreaker): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | CircuitOpenError, R>
@@ -148,36 +285,10 @@ export const protect: {
 )
 
 /**
- * The responses that count as failures of an `HttpClient` by default: a status of 500 or above. A 4xx is the caller's.
+ * Whether a response has a status of 500 or above.
  *
  * @since 0.1.0
  * @category refinements
+ * @deprecated `CircuitBreakerConfig.isFailureByDefault` is the default of every breaker.
  */
 export const isServerError = (response: HttpClientResponse.HttpClientResponse): boolean => response.status >= 500
-
-/**
- * Runs each request of a client through a breaker. A response is a failure if the breaker's `isFailure` says so, or else
- * {@link isServerError}. What the client does to a request before it is sent (`HttpClient.mapRequestEffect`) is not the
- * target's doing, and stays outside.
- *
- * @since 0.1.0
- * @category combinators
- */
-export const withBreaker: {
-  (
-    breaker: CircuitBreaker
-  ): <E, R>(self: HttpClient.HttpClient.With<E, R>) => HttpClient.HttpClient.With<E | CircuitOpenError, R>
-  <E, R>(
-    self: HttpClient.HttpClient.With<E, R>,
-    breaker: CircuitBreaker
-  ): HttpClient.HttpClient.With<E | CircuitOpenError, R>
-} = dual(
-  2,
-  <E, R>(
-    self: HttpClient.HttpClient.With<E, R>,
-    breaker: CircuitBreaker
-  ): HttpClient.HttpClient.With<E | CircuitOpenError, R> => {
-    const options = { isFailure: breaker.config.isFailure ?? isServerError }
-    return HttpClient.transform(self, (response) => breaker.protect(response, options))
-  }
-)

@@ -3,6 +3,7 @@
  *
  * @since 0.1.0
  */
+import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import type * as Either from "effect/Either"
@@ -20,7 +21,8 @@ import { TripRule } from "./TripRule.js"
  * - this side's own limits and ends: `PoolExhaustedError`, `PoolClosedError`, `ScopeClosedError`, `AuditError`, a
  *   `TimeoutError` of phase `Acquire`, a `ConnectionError` of reason `NoAddress`, a `CircuitOpenError` of a breaker further down;
  * - mistakes of the caller: a `RequestError` of reason `Encode` (a header or a body that cannot be sent) or `InvalidUrl`,
- *   `HttpBodyError`, `InvalidSpiffeIdError`, `InvalidConfigError`.
+ *   `HttpBodyError`, `InvalidSpiffeIdError`, `InvalidConfigError`; and a `ResponseError` of reason `StatusCode` with a status
+ *   below 500 (`HttpClient.filterStatusOk` makes them).
  *
  * @since 0.1.0
  * @category refinements
@@ -38,6 +40,21 @@ import { TripRule } from "./TripRule.js"
  * ```
  */
 export const isExcludedByDefault = (error: unknown): boolean => isLocalFault(error)
+
+/**
+ * The results that count as failures by default, wherever a breaker sees one: an `HttpClientResponse`, or a `Response` of
+ * `fetch`, with a status of 500 or above. A 4xx is the caller's.
+ *
+ * @since 0.1.0
+ * @category refinements
+ */
+export const isFailureByDefault = (value: unknown): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  (HttpClientResponse.TypeId in value || value instanceof Response) &&
+  "status" in value &&
+  typeof value.status === "number" &&
+  value.status >= 500
 
 const fields = Schema.Struct({
   /** Failures in a row that open the breaker. Default 5. A `rule` takes its place. */
@@ -58,11 +75,10 @@ const fields = Schema.Struct({
   isExcluded: Schema.optionalWith(internal.FunctionOf<(error: unknown) => boolean>(), {
     default: () => isExcludedByDefault
   }),
-  /**
-   * Results that count as failures although the effect succeeded. Default: responses with a status of 500 or above for
-   * an `HttpClient`, none for other effects.
-   */
-  isFailure: Schema.optional(internal.FunctionOf<(value: unknown) => boolean>())
+  /** Results that count as failures although the effect succeeded. Default {@link isFailureByDefault}. */
+  isFailure: Schema.optionalWith(internal.FunctionOf<(value: unknown) => boolean>(), {
+    default: () => isFailureByDefault
+  })
 }).pipe(
   Schema.filter((config) =>
     config.maxTimeout !== undefined && Duration.lessThan(config.maxTimeout, config.timeout)

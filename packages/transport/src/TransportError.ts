@@ -3,11 +3,35 @@
  *
  * @since 0.1.0
  */
-import type { IdentityError } from "@agentweave/spiffe/IdentityError"
-import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
-import type { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
+import { IdentityError } from "@agentweave/spiffe/IdentityError"
+import { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
+import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
+
+export {
+  /**
+   * This workload's own identity is missing, unusable or refused.
+   *
+   * @since 0.1.0
+   * @category errors
+   */
+  IdentityError,
+  /**
+   * A text is not a SPIFFE ID.
+   *
+   * @since 0.1.0
+   * @category errors
+   */
+  InvalidSpiffeIdError,
+  /**
+   * The peer's certificate was refused.
+   *
+   * @since 0.1.0
+   * @category errors
+   */
+  PeerVerificationError
+}
 
 /**
  * Whether a request can have had an effect at the peer. `NotSent`: not one byte of it was written, so that even a
@@ -232,12 +256,43 @@ export class ScopeClosedError extends Schema.TaggedError<ScopeClosedError>()("Sc
 }
 
 /**
+ * Everything a pool can answer in place of a connection, as a schema.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
+export const ConnectionPoolError = Schema.Union(PoolExhaustedError, PoolClosedError)
+
+/**
  * Everything a pool can answer in place of a connection.
  *
  * @since 0.1.0
  * @category errors
  */
 export type ConnectionPoolError = PoolExhaustedError | PoolClosedError
+
+/**
+ * Whether a pool answered this in place of a connection.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isConnectionPoolError: (error: unknown) => error is ConnectionPoolError = Schema.is(ConnectionPoolError)
+
+/**
+ * What can go wrong on the way to a verified peer, apart from HTTP itself, as a schema.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
+export const TransportError = Schema.Union(
+  PeerVerificationError,
+  IdentityError,
+  ConnectionError,
+  TimeoutError,
+  ScopeClosedError,
+  InvalidSpiffeIdError
+)
 
 /**
  * What can go wrong on the way to a verified peer, apart from HTTP itself.

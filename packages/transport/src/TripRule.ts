@@ -1,5 +1,5 @@
 /**
- * When a circuit breaker opens, as plain data.
+ * When a circuit breaker opens, as a value.
  *
  * @since 0.1.0
  */
@@ -43,12 +43,34 @@ const SlowCallRatio = Schema.TaggedStruct("SlowCallRatio", {
   slowerThan: internal.PositiveDuration
 }).pipe(Schema.filter(oneWindow), Schema.filter(reachable))
 
-const Single = Schema.Union(ConsecutiveFailures, FailureRatio, SlowCallRatio)
+/**
+ * How one call ended. Excluded errors and interrupted calls are not seen by a rule.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Outcome {
+  readonly failed: boolean
+  /** How long the call took, in milliseconds. */
+  readonly duration: number
+}
+
+type Step<S> = (state: S, outcome: Outcome, now: number) => readonly [state: S, opens: boolean]
+
+const Custom = Schema.TaggedStruct("Custom", {
+  /** The state the rule begins with, each time the breaker closes. */
+  initial: Schema.Unknown,
+  /** The state after one more call, and whether the breaker has to open. */
+  step: internal.FunctionOf<Step<unknown>>()
+})
+
+const Single = Schema.Union(ConsecutiveFailures, FailureRatio, SlowCallRatio, Custom)
 
 /**
  * - `ConsecutiveFailures`: so many failures in a row.
  * - `FailureRatio`: a share of failures in a window of calls or of time.
  * - `SlowCallRatio`: a share of slow calls in such a window; a slow probe then also counts as a failure.
+ * - `Custom`: what a pure function of the caller's makes of the calls.
  * - `AnyOf`: as soon as one of the rules says so.
  *
  * @since 0.1.0
@@ -116,6 +138,33 @@ export const failureRatio = (options: Omit<typeof FailureRatio.Encoded, "_tag">)
 export const slowCallRatio = (options: Omit<typeof SlowCallRatio.Encoded, "_tag">): SingleOptions => ({
   ...options,
   _tag: "SlowCallRatio"
+})
+
+/**
+ * A rule of one's own: a state, and what one more call makes of it. It is asked after every call that ended while the
+ * breaker is closed, and begins anew each time the breaker closes. `now` is in milliseconds that never run backwards, from
+ * an arbitrary origin. `step` has to be pure and quick; what it throws is a defect of the call.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { CircuitBreaker, TripRule } from "@agentweave/transport"
+ *
+ * // Opens when three failures come within one second of each other.
+ * const burst = TripRule.custom<ReadonlyArray<number>>([], (failures, { failed }, now) => {
+ *   const recent = failed ? [...failures.filter((at) => now - at < 1_000), now] : failures
+ *   return [recent, recent.length >= 3]
+ * })
+ *
+ * const breaker = CircuitBreaker.make({ target: "spiffe://example.org/billing", rule: burst })
+ * ```
+ */
+export const custom = <S>(initial: S, step: Step<S>): SingleOptions => ({
+  _tag: "Custom",
+  initial,
+  // The state comes from `initial` and from `step` itself.
+  step: (state, outcome, now) => step(state as S, outcome, now)
 })
 
 /**

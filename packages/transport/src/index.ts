@@ -1,6 +1,13 @@
 /**
  * @since 0.1.0
  */
+export * as IdentityError from "@agentweave/spiffe/IdentityError"
+export * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
+export * as InvalidSpiffeIdError from "@agentweave/spiffe/InvalidSpiffeIdError"
+export * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+export * as PeerVerificationError from "@agentweave/spiffe/PeerVerificationError"
+export * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+export * as TrustDomain from "@agentweave/spiffe/TrustDomain"
 export * as AuditEvent from "./AuditEvent.js"
 export * as AuditLog from "./AuditLog.js"
 export * as CapturedHeaders from "./CapturedHeaders.js"
@@ -9,6 +16,7 @@ export * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
 export * as CircuitBreakerMetrics from "./CircuitBreakerMetrics.js"
 export * as CircuitBreakerRegistry from "./CircuitBreakerRegistry.js"
 export * as CircuitOpenError from "./CircuitOpenError.js"
+export * as CircuitState from "./CircuitState.js"
 export * as ConnectionPool from "./ConnectionPool.js"
 export * as Connector from "./Connector.js"
 export * as ConnectorResponse from "./ConnectorResponse.js"

@@ -50,8 +50,10 @@ describe("each combinator adds exactly its errors", () => {
       breaker.protect(effect, { isFailure: (value: string) => value === "" })
     }))
 
-  it("withBreaker adds CircuitOpenError", () =>
+  it("withBreaker adds CircuitOpenError, to an effect and to a client", () =>
     types(() => {
+      expectTypeOf(CircuitBreaker.withBreaker(effect, breaker)).toEqualTypeOf<Call<Boom | Open>>()
+      expectTypeOf(effect.pipe(CircuitBreaker.withBreaker(breaker))).toEqualTypeOf<Call<Boom | Open>>()
       expectTypeOf(CircuitBreaker.withBreaker(client, breaker)).toEqualTypeOf<Client<Boom | Open>>()
       expectTypeOf(client.pipe(CircuitBreaker.withBreaker(breaker))).toEqualTypeOf<Client<Boom | Open>>()
     }))

@@ -34,6 +34,15 @@ const isCallersFault = (error: unknown): boolean => {
   return tag === "HttpBodyError" || (tag === "RequestError" && reasonOf(error) !== "Transport")
 }
 
+/** A response that was made an error and is no failure of the target: its status is below 500. */
+const isCallersStatus = (error: unknown): boolean =>
+  tagOf(error) === "ResponseError" &&
+  reasonOf(error) === "StatusCode" &&
+  hasProperty(error, "response") &&
+  hasProperty(error.response, "status") &&
+  typeof error.response.status === "number" &&
+  error.response.status < 500
+
 /** A retry meets the same refusal: identities, what has ended on this side, malformed input. */
 const final: ReadonlySet<unknown> = new Set([
   "AuditError",
@@ -71,4 +80,4 @@ export const isFinal = (error: unknown): boolean =>
 
 /** An error that says nothing about the health of the target. */
 export const isLocalFault = (error: unknown): boolean =>
-  holds(error, (each) => local.has(tagOf(each)) || isCallersFault(each) || isOwnLimit(each))
+  holds(error, (each) => local.has(tagOf(each)) || isCallersFault(each) || isCallersStatus(each) || isOwnLimit(each))

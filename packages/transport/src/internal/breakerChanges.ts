@@ -1,7 +1,7 @@
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { CircuitState } from "../CircuitBreakerMetrics.js"
+import type { CircuitState } from "../CircuitState.js"
 import type { BreakerMachine } from "./breakerMachine.js"
 import { clockOf, millis } from "./monotonic.js"
 
@@ -10,6 +10,16 @@ const capacity = 16
 
 /** The longest a JavaScript timer waits: 2^31 - 1 milliseconds. A longer wait is made of several. */
 const longestSleep = 2_147_483_647
+
+/** Calls `f` in each transition. */
+export const onTransition = (machine: BreakerMachine, f: (from: CircuitState, to: CircuitState) => void): void => {
+  let before = machine.state
+  machine.listeners.add((state) => {
+    const from = before
+    before = state
+    f(from, state)
+  })
+}
 
 /** The present state, then each transition when it takes place: a reader also waits for the end of the open time. */
 export const changes = (machine: BreakerMachine): Stream.Stream<CircuitState> =>

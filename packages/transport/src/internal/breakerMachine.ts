@@ -56,7 +56,7 @@ export class BreakerMachine {
     this.config = config
     this.trip = fromRule(config.rule ?? { _tag: "ConsecutiveFailures", threshold: config.failureThreshold })
     this.windows = this.trip.windows()
-    this.timed = this.windows.some((window) => window.slowerThan !== undefined)
+    this.timed = this.windows.some((window) => window.timed)
     this.maxProbes = config.halfOpenMaxCalls ?? config.successThreshold
     this.maxTimeout =
       config.maxTimeout === undefined ? Math.max(timeout, 300_000) : Duration.toMillis(config.maxTimeout)
@@ -220,14 +220,14 @@ export class BreakerMachine {
 
   /** Whether a window says that the breaker has to open. Windows that are not asked any more begin anew when it closes. */
   private record(failed: boolean, clock: Clock.Clock, startedAt: number): boolean {
-    const now = this.windows.length === 0 ? 0 : millis(clock)
-    return this.windows.some((window) =>
-      window.record(window.slowerThan === undefined ? failed : now - startedAt > window.slowerThan, now)
-    )
+    if (this.windows.length === 0) return false
+    const now = millis(clock)
+    const outcome = { failed, duration: this.timed ? now - startedAt : 0 }
+    return this.windows.some((window) => window.record(outcome, now))
   }
 
   private isSlow(clock: Clock.Clock, startedAt: number): boolean {
-    return this.windows.some(({ slowerThan }) => slowerThan !== undefined && millis(clock) - startedAt > slowerThan)
+    return this.timed && this.windows.some((window) => window.isSlow(millis(clock) - startedAt))
   }
 }
 

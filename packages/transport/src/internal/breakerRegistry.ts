@@ -2,8 +2,10 @@ import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type { CircuitBreaker } from "../CircuitBreaker.js"
 import type { CircuitBreakerConfig } from "../CircuitBreakerConfig.js"
-import type { CircuitBreakerMetrics, CircuitState } from "../CircuitBreakerMetrics.js"
+import type { CircuitBreakerMetrics } from "../CircuitBreakerMetrics.js"
+import type { CircuitState } from "../CircuitState.js"
 import { Breaker } from "./breaker.js"
+import { onTransition } from "./breakerChanges.js"
 import type { BreakerMachine } from "./breakerMachine.js"
 import { millis, withClock } from "./monotonic.js"
 
@@ -93,10 +95,8 @@ export class Registry {
 
   private create(target: string, clock: Clock.Clock): Breaker {
     const breaker = new Breaker(target, this.configure(target), clock)
-    let before = breaker.machine.state
-    breaker.machine.listeners.add((state) => {
-      this.onTransition(target, before, state)
-      before = state
+    onTransition(breaker.machine, (from, state) => {
+      this.onTransition(target, from, state)
       // An open breaker is never held weakly. The next sweep takes it for used, and counts its rest from there.
       if (state === "Open" && !this.entries.has(target)) {
         this.keep(breaker, -1, 0)
