@@ -3,8 +3,9 @@
  *
  * @since 0.1.0
  */
+import type { X509Certificate } from "node:crypto"
 import { isIP } from "node:net"
-import { connect, type DetailedPeerCertificate, type TLSSocket } from "node:tls"
+import { connect, type TLSSocket } from "node:tls"
 import { parseArgs } from "node:util"
 import {
   Explanation,
@@ -52,11 +53,11 @@ const certificatesOf = (pem: string): ReadonlyArray<Uint8Array> =>
     Buffer.from(body ?? "", "base64")
   )
 
+/** All that the server sent, in its order. */
 const chainOf = (socket: TLSSocket): ReadonlyArray<Uint8Array> => {
   const chain: Array<Uint8Array> = []
-  let certificate: Partial<DetailedPeerCertificate> | undefined = socket.getPeerCertificate(true)
-  while (certificate?.raw !== undefined && chain.length < 11) {
-    if (chain.some((seen) => Buffer.compare(seen, certificate?.raw ?? seen) === 0)) break
+  let certificate: X509Certificate | undefined = socket.getPeerX509Certificate()
+  while (certificate !== undefined && chain.length < 11) {
     chain.push(certificate.raw)
     certificate = certificate.issuerCertificate
   }

@@ -15,7 +15,7 @@ const setUp = Effect.gen(function* () {
     Effect.sync(() => mkdtempSync(join(tmpdir(), "explain-"))),
     (path) => Effect.sync(() => rmSync(path, { recursive: true }))
   )
-  const authority = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 1 })
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 2 })
   const svid = yield* authority.issue({ path: "/api" })
   const cert = join(folder, "cert.pem")
   const bundle = join(folder, "bundle.pem")
@@ -47,31 +47,35 @@ it.scopedLive("a certificate file is explained for people and for programs", () 
   }).pipe(Effect.provide(NodeContext.layer))
 )
 
-it.scopedLive("what a server presents is explained, and nothing is sent to it", () =>
-  Effect.gen(function* () {
-    const { bundle, svid } = yield* setUp
-    let received = 0
-    const server = yield* Effect.acquireRelease(
-      Effect.async<ReturnType<typeof createServer>>((resume) => {
-        const made = createServer(
-          { cert: X509Svid.certificatesPem(svid), key: Redacted.value(X509Svid.privateKeyPem(svid)) },
-          (socket) => {
-            socket.on("error", () => {})
-            socket.on("data", (data) => {
-              received += data.length
-            })
-          }
-        )
-        made.listen(0, "127.0.0.1", () => resume(Effect.succeed(made)))
-      }),
-      (made) => Effect.async<void>((resume) => void made.close(() => resume(Effect.void)))
-    )
-    const { port } = server.address() as AddressInfo
-    const expected = ["--bundle", bundle, "--expect", "spiffe://example.org/api"]
-    const found = yield* Explain.run(["--connect", `127.0.0.1:${port}`, ...expected])
-    expect(found.output).toContain("accepted: spiffe://example.org/api")
-    expect(received).toBe(0)
-  }).pipe(Effect.provide(NodeContext.layer))
+it.scopedLive(
+  "what a server presents is explained, whatever the order of its intermediates, and nothing is sent to it",
+  () =>
+    Effect.gen(function* () {
+      const { bundle, svid } = yield* setUp
+      let received = 0
+      const [leaf = "", ...above] = X509Svid.certificatesPem(svid).split(/(?=-----BEGIN)/)
+      const outOfOrder = [leaf, ...above.toReversed()].join("")
+      const server = yield* Effect.acquireRelease(
+        Effect.async<ReturnType<typeof createServer>>((resume) => {
+          const made = createServer(
+            { cert: outOfOrder, key: Redacted.value(X509Svid.privateKeyPem(svid)) },
+            (socket) => {
+              socket.on("error", () => {})
+              socket.on("data", (data) => {
+                received += data.length
+              })
+            }
+          )
+          made.listen(0, "127.0.0.1", () => resume(Effect.succeed(made)))
+        }),
+        (made) => Effect.async<void>((resume) => void made.close(() => resume(Effect.void)))
+      )
+      const { port } = server.address() as AddressInfo
+      const expected = ["--bundle", bundle, "--expect", "spiffe://example.org/api"]
+      const found = yield* Explain.run(["--connect", `127.0.0.1:${port}`, ...expected])
+      expect(found.output).toContain("accepted: spiffe://example.org/api")
+      expect(received).toBe(0)
+    }).pipe(Effect.provide(NodeContext.layer))
 )
 
 it.scopedLive("wrong arguments and absent servers are said so", () =>

@@ -8,13 +8,13 @@ import {
 } from "node:tls"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
-import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
+import { PeerVerificationError, type PeerVerificationReason } from "@agentweave/spiffe/PeerVerificationError"
 import type { PeerVerifier, Purpose, VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
 import type { ConnectionError, TimeoutError } from "@agentweave/transport/TransportError"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { type Presented, presentedChain } from "./chain.js"
+import { linkedChain, type Presented, wholeChain } from "./chain.js"
 import { chainRefused, fromHandshake, handshakeCut, tooSlow } from "./errors.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
@@ -29,6 +29,14 @@ export interface Judge {
   /** Asks OpenSSL about the peer's chain, where Node has not done so: on a server. Returns the error of a refusal. */
   readonly askOpenSsl?: (socket: TLSSocket) => Error | undefined
 }
+
+/** Refusals that another certificate between leaf and anchor could have prevented. */
+const ofThePath: ReadonlySet<PeerVerificationReason> = new Set([
+  "UntrustedChain",
+  "InvalidChain",
+  "Expired",
+  "NotYetValid"
+])
 
 /**
  * Judges a socket whose TLS handshake has just ended: an answer, never a throw, because a throw in this callback would
@@ -61,7 +69,12 @@ export const judge = (socket: TLSSocket, by: Judge): Either.Either<VerifiedPeer,
     }
     const { bundles, matcher, purpose, verifier } = by
     const input = { bundles, matcher, purpose, now: by.now() }
-    return verifier.recognize({ ...input, leaf }) ?? verifier.verify({ ...input, chain: presentedChain(socket) })
+    const recognized = verifier.recognize({ ...input, leaf })
+    if (recognized !== undefined) return recognized
+    const linked = verifier.verify({ ...input, chain: linkedChain(socket) })
+    return Either.isLeft(linked) && ofThePath.has(linked.left.reason)
+      ? verifier.verify({ ...input, chain: wholeChain(socket) })
+      : linked
   }
   return Either.flatMap(
     Either.try({

@@ -1,7 +1,9 @@
 import { connect as tcpConnect } from "node:net"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
+import * as Credentials from "@agentweave/testkit/Credentials"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import type * as TransportConfig from "@agentweave/transport/TransportConfig"
 import { describe, expect, it } from "@effect/vitest"
 import { Clock, Effect, Either, Fiber, TestClock } from "effect"
 import { failure, host, hostileClient, hostileServer, realTime, startClient, startServer } from "./fixture.js"
@@ -89,19 +91,38 @@ describe("two verifiers must both accept a peer", () => {
   )
 })
 
-describe("a client's chain", () => {
-  it.scoped("is seen whole by the server, also with intermediates that it has not met", () =>
-    Effect.gen(function* () {
-      yield* realTime
-      const authority = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 3 })
-      const identity = yield* authority.context({ path: "/server" })
-      const server = yield* startServer({ identity, authorize: authority.id("/client") })
-      const credentials = yield* authority.issueRaw({ path: "/client" })
-      expect(credentials.certificates.length).toBe(4)
-      expect((yield* hostileClient(server.port, credentials)).received).toMatch(/^HTTP\/1.1 200/)
-      expect(server.log.all("ConnectionRefused")).toEqual([])
-    })
-  )
+const versions: ReadonlyArray<TransportConfig.TlsVersion> = ["TLSv1.2", "TLSv1.3"]
+
+describe("a chain with intermediates that the other side has not met", () => {
+  const orders = {
+    "in order": (above: ReadonlyArray<Uint8Array>) => above,
+    "in the opposite order": (above: ReadonlyArray<Uint8Array>) => above.toReversed()
+  }
+  for (const version of versions) {
+    for (const [order, arrange] of Object.entries(orders)) {
+      it.scoped(`is seen whole on either side when its certificates come ${order}, ${version}`, () =>
+        Effect.gen(function* () {
+          yield* realTime
+          const authority = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 3 })
+          const issued = yield* authority.issueRaw({ path: "/peer" })
+          const credentials = Credentials.withChain(issued, arrange(issued.certificates.slice(1)))
+          // Credentials of their own know nothing of the intermediates.
+          const own = yield* DevAuthority.make({ trustDomain: "own.test" })
+          const identity = yield* own.context({ path: "/own", federatesWith: [authority] })
+          const config = { tlsMinVersion: version, tlsMaxVersion: version }
+
+          const server = yield* startServer({ identity, authorize: authority.id("/peer"), ...config })
+          expect((yield* hostileClient(server.port, credentials)).received).toMatch(/^HTTP\/1.1 200/)
+          expect(server.log.all("ConnectionRefused")).toEqual([])
+
+          const client = yield* startClient(identity)
+          const hostile = yield* hostileServer(credentials)
+          const connection = yield* client.connect({ port: hostile.port, peer: authority.id("/peer"), config })
+          expect(connection.peer.spiffeId).toBe(authority.id("/peer"))
+        })
+      )
+    }
+  }
 })
 
 describe("bytes that are no TLS", () => {
