@@ -84,6 +84,29 @@ export const ConnectionRefused = Schema.TaggedStruct("ConnectionRefused", {
 })
 
 /**
+ * Connections that a server refused without an attempt, as many as came since the last such event: because of one of its
+ * limits (`maxConnections`, `maxHandshakesPerAddress` and the like), or because it has no identity to present (the error's
+ * tag and reason). They can be many, so they are counted and summed every ten seconds.
+ *
+ * ```json
+ * {"_tag":"ConnectionsRefused","time":1767225610000,"side":"Server","reason":"maxHandshakes","since":1767225600000,"description":"expected at most 256 (maxHandshakes)","count":812}
+ * ```
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const ConnectionsRefused = Schema.TaggedStruct("ConnectionsRefused", {
+  /** Milliseconds since the epoch. */
+  time: Schema.Number,
+  side: Schema.Literal("Server"),
+  reason: Schema.String,
+  /** When the first of them came, milliseconds since the epoch. */
+  since: Schema.Number,
+  description: Schema.String,
+  count: Schema.Number
+})
+
+/**
  * Why a connection ended.
  *
  * - `Idle`: not used for the idle timeout. `Evicted`: closed idle to make room for another peer.
@@ -316,6 +339,7 @@ export const AuditEvent = Schema.Union(
   ConnectionAttempted,
   ConnectionEstablished,
   ConnectionRefused,
+  ConnectionsRefused,
   ConnectionClosed,
   RequestStarted,
   RequestEnded,

@@ -92,6 +92,7 @@ export const record = (event: AuditEvent): Effect.Effect<void, AuditError, Audit
 
 const warnings: ReadonlySet<AuditEvent["_tag"]> = new Set([
   "ConnectionRefused",
+  "ConnectionsRefused",
   "IdentityProblem",
   "PoolExhausted",
   "LeaseLeaked"

@@ -309,6 +309,9 @@ export const unsafeObserve = (event: AuditEvent): void => {
     case "ConnectionRefused":
       byHandshake.update(1, event.side, "Refused", event.reason)
       return
+    case "ConnectionsRefused":
+      byHandshake.update(event.count, event.side, "Refused", event.reason)
+      return
     case "ConnectionClosed":
       open[event.side]--
       byOpen.update(open[event.side], event.side)

@@ -142,3 +142,63 @@ export interface DialOptions extends Omit<ConnectOptions, "onClose"> {
    */
   readonly hold: (destroy: () => void) => void
 }
+
+/**
+ * A TCP connection that has come in.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Incoming {
+  /** `host:port` of the peer. */
+  readonly address: string
+  /** Its address without the port, for the limits of one address. */
+  readonly host: string
+  readonly destroy: () => void
+  /** Calls the listener once, when the connection is off the wire. */
+  readonly onGone: (listener: () => void) => void
+}
+
+/**
+ * What a transport does for the supervision of one of its connections.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Shell {
+  /** Whether the peer can still be told that a response in flight is the last one. */
+  readonly canAnnounce: () => boolean
+  /** Tells the peer so, with every response in flight that still can. */
+  readonly announce: () => void
+  /** Ends the connection. `inOrder`: its last response was just sent and may still be on its way; otherwise at once. */
+  readonly close: (inOrder: boolean) => void
+}
+
+/**
+ * How a request arrived at a server.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RequestLine {
+  readonly method: string
+  /** The request target as it came; its query is not put on record. */
+  readonly target: string
+  /** The trace the request belongs to, where it says so. */
+  readonly traceId?: string | undefined
+}
+
+/**
+ * How a request at a server ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface RequestEnd {
+  /** Absent where no response began. */
+  readonly status?: number | undefined
+  /** Why it did not run to its end. */
+  readonly error?: string | undefined
+  /** A trace that began with the request. */
+  readonly traceId?: string | undefined
+}

@@ -1,6 +1,7 @@
 /**
  * @since 0.1.0
  */
+
 export * as IdentityError from "@agentweave/spiffe/IdentityError"
 export * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
 export * as InvalidSpiffeIdError from "@agentweave/spiffe/InvalidSpiffeIdError"
@@ -8,6 +9,9 @@ export * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 export * as PeerVerificationError from "@agentweave/spiffe/PeerVerificationError"
 export * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 export * as TrustDomain from "@agentweave/spiffe/TrustDomain"
+
+export * as Acceptor from "./Acceptor.js"
+
 export * as AuditEvent from "./AuditEvent.js"
 export * as AuditLog from "./AuditLog.js"
 export * as CapturedHeaders from "./CapturedHeaders.js"

@@ -1,0 +1,132 @@
+/**
+ * How a server's transport accepts peers, for authors of transports. A server listens, speaks TLS and carries out what an
+ * acceptor decides: whether a connection is begun at all, who its peer is, whether a request may be served, and when the
+ * connection ends. Applications do not use it.
+ *
+ * @since 0.1.0
+ */
+import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
+import type { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
+import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
+import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
+import type { X509Context } from "@agentweave/spiffe/X509Context"
+import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
+import type * as Scope from "effect/Scope"
+import type { AuditLog } from "./AuditLog.js"
+import * as internal from "./internal/connection/accept.js"
+import type { TransportError } from "./TransportError.js"
+import type { Incoming, RequestEnd, RequestLine, Shell, Wire } from "./Wire.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options<A> {
+  /** Which peers are served. */
+  readonly authorize: PeerMatcher
+  /** Makes of an identity what handshakes need, such as a TLS context. A failure keeps the last good one in use. */
+  readonly prepare: (context: X509Context) => Either.Either<A, IdentityError>
+  /** Limit of a handshake, in milliseconds. */
+  readonly handshakeTimeoutMillis: number
+  /** Longest life of a connection, in milliseconds; `Infinity` for none but that of the certificates on it. */
+  readonly maxAgeMillis: number
+  /** What a request in flight has left on a connection that must end, in milliseconds. */
+  readonly graceMillis: number
+  /** How long a connection may be open before its first request, in milliseconds. */
+  readonly firstRequestMillis: number
+  /** TCP connections at a time, in all and of one remote address. */
+  readonly maxConnections: number
+  readonly maxConnectionsPerAddress: number
+  /** Of them, those whose handshake has not ended. */
+  readonly maxHandshakes: number
+  readonly maxHandshakesPerAddress: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Acceptor<A> {
+  /** A TCP connection has come in; `undefined` where it is not to be answered: then it has been destroyed. */
+  readonly accept: (incoming: Incoming) => Attempt<A> | undefined
+  /**
+   * Accepts nothing new, ends what there is, and completes when everything is off the wire and on record. It is run when the
+   * scope closes, and may be run before.
+   */
+  readonly shutdown: Effect.Effect<void>
+}
+
+/**
+ * One accepted TCP connection, until its handshake has ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Attempt<A> {
+  /** What to present, as the transport prepared it. */
+  readonly credentials: A
+  /** The handshake came to nothing. The transport destroys the connection. */
+  failed(error: TransportError): void
+  /** The handshake has succeeded. What is to become of the connection is decided in this very call. */
+  secured(wire: Wire, shell: Shell): Verdict
+}
+
+/**
+ * - `Serve`: the peer is verified; its requests are put to `connection`.
+ * - `Tell`: it proved who it is and is not authorised: it is told so, and served nothing.
+ * - `Close`: it is closed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Verdict =
+  | { readonly _tag: "Serve"; readonly connection: AcceptedConnection }
+  | { readonly _tag: "Tell"; readonly error: PeerVerificationError }
+  | { readonly _tag: "Close" }
+
+/**
+ * A verified connection of a server.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface AcceptedConnection {
+  /** Unique within the process; the audit log's `connectionId`. */
+  readonly id: string
+  readonly peer: VerifiedPeer
+  /** Our own SPIFFE ID on this connection. */
+  readonly ownId: SpiffeId
+  /** `host:port` of the peer. */
+  readonly address: string
+  /**
+   * A request has arrived, and its response is known to the shell. `undefined` where it may not be served, or cannot be put
+   * on record: then it gets no answer, and the connection ends.
+   */
+  requestStarted(line: RequestLine): AcceptedRequest | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface AcceptedRequest {
+  /** The response is out, or will never be. To be called for every request; what comes after the first call is nothing. */
+  ended(end: RequestEnd): void
+}
+
+/**
+ * An acceptor that lives until the scope closes. Fails where our first identity cannot serve.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = <A>(
+  options: Options<A>
+): Effect.Effect<Acceptor<A>, IdentityError, IdentityProvider | AuditLog | Scope.Scope> =>
+  Effect.flatMap(IdentityProvider, (identity) => {
+    const { verifier: _, ownVerifier: __, ...settings }: internal.Settings<A> = options
+    return internal.make(settings, identity)
+  })
