@@ -80,7 +80,7 @@ const settingsOf = (options: Options): Either.Either<federation.Settings, Invali
 const connect =
   (timeout: Duration.Duration, authorities: string | undefined) => (provider: Context.Tag.Service<IdentityProvider>) =>
     Effect.map(
-      Layer.build(Layer.provideMerge(NodeConnector.layer, Layer.succeed(IdentityProvider, provider))),
+      Layer.build(Layer.provideMerge(NodeConnector.layerOneSided, Layer.succeed(IdentityProvider, provider))),
       (services): Get =>
         ({ endpointId }, url) =>
           endpointId === undefined

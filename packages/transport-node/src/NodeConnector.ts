@@ -86,7 +86,10 @@ interface Met {
   readonly socket: TLSSocket
 }
 
-const make = Effect.gen(function* () {
+const make = Effect.fnUntraced(function* (
+  /** Whether servers are accepted that do not ask for our certificate. */
+  oneSided: boolean
+) {
   const identity = yield* IdentityProvider
   const record = yield* recorder
   const clock = yield* Effect.clock
@@ -164,6 +167,7 @@ const make = Effect.gen(function* () {
         bundles: context.bundles,
         matcher,
         purpose: "ServerAuth",
+        oneSided,
         now
       })
     })
@@ -309,7 +313,8 @@ const make = Effect.gen(function* () {
 
 /**
  * Connections for `SecureChannel` and `ConnectionPool`: mutual TLS, full handshakes only, the peer's SVID verified and
- * its ID matched before a byte of a request is written. At most 32 handshakes of the last 250 milliseconds are under way at a
+ * its ID matched before a byte of a request is written; a server that does not ask for our certificate is refused, since it
+ * serves clients without one. At most 32 handshakes of the last 250 milliseconds are under way at a
  * time, so that connections lost together do not come back all at once; the others wait for their turn, within
  * `connectTimeout`. A connection is drained and closed when a bundle it rests on is
  * withdrawn, and at the latest at the earliest notAfter of the certificates on it.
@@ -317,4 +322,15 @@ const make = Effect.gen(function* () {
  * @since 0.1.0
  * @category layers
  */
-export const layer: Layer.Layer<Connector, never, IdentityProvider | AuditLog> = Layer.scoped(Connector, make)
+export const layer: Layer.Layer<Connector, never, IdentityProvider | AuditLog> = Layer.scoped(Connector, make(false))
+
+/**
+ * The same for SPIFFE bundle endpoints (SPIFFE_Federation section 5.2.2), which prove who they are to clients they do not
+ * know.
+ *
+ * @internal
+ */
+export const layerOneSided: Layer.Layer<Connector, never, IdentityProvider | AuditLog> = Layer.scoped(
+  Connector,
+  make(true)
+)

@@ -26,9 +26,21 @@ export interface Judge {
   readonly purpose: Purpose
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /**
+   * Accepts a server that does not ask for our certificate: for protocols that want it so. Default `false`; of no effect
+   * on a server.
+   */
+  readonly oneSided?: boolean
   /** Asks OpenSSL about the peer's chain, where Node has not done so: on a server. Returns the error of a refusal. */
   readonly askOpenSsl?: (socket: TLSSocket) => Error | undefined
 }
+
+/**
+ * Whether the server asked the client that this socket is for its certificate. OpenSSL (Node 20 to 26, TLS 1.2 and 1.3)
+ * knows signature algorithms of the server's only from its request for a certificate (RFC 8446 section 4.3.2, RFC 5246
+ * section 7.4.4).
+ */
+const isAskedForCertificate = (socket: TLSSocket): boolean => socket.getSharedSigalgs().length > 0
 
 /** Refusals that another certificate between leaf and anchor could have prevented. */
 const ofThePath: ReadonlySet<PeerVerificationReason> = new Set([
@@ -68,6 +80,11 @@ export const judge = (socket: TLSSocket, by: Judge): Either.Either<VerifiedPeer,
       return Either.left(refusal("NoCertificate", "expected a certificate, the peer presented none"))
     }
     const { bundles, matcher, purpose, verifier } = by
+    if (purpose === "ServerAuth" && by.oneSided !== true && !isAskedForCertificate(socket)) {
+      return Either.left(
+        refusal("NotMutual", "expected to be asked for our certificate, the server serves clients without one")
+      )
+    }
     const input = { bundles, matcher, purpose, now: by.now() }
     const recognized = verifier.recognize({ ...input, leaf })
     if (recognized !== undefined) return recognized
