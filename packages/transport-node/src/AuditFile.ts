@@ -1,121 +1,14 @@
 /**
- * The audit file: newline-delimited JSON in which every record names the SHA-256 of the one before, with signed
- * checkpoints. Whoever changes, removes, swaps or inserts a record breaks the chain at that place; whoever writes the chain
- * anew cannot sign it.
+ * Audit files, verified. An audit file is newline-delimited JSON: records are chained by the SHA-256 of rows of up to 64 of
+ * them, and signed at checkpoints with the workload's SVID. AUDIT_FORMAT.md of this package describes each field, and
+ * SECURITY.md what verification can show and what it cannot.
  *
  * @since 0.1.0
  */
-import { sign } from "node:crypto"
-import type { X509Svid } from "@agentweave/spiffe/X509Svid"
-import type { AuditEvent } from "@agentweave/transport/AuditEvent"
-import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
-import { digestFor, type Trust } from "./internal/audit/signers.js"
+import type { Anchored } from "./AuditAnchor.js"
+import type { Head } from "./internal/audit/format.js"
+import type { Trust } from "./internal/audit/signers.js"
 import { Verification } from "./internal/audit/verification.js"
-import { hashOf, placeOf } from "./internal/auditLine.js"
-
-/**
- * The `prev` of the first record there ever was.
- *
- * @since 0.1.0
- * @category constants
- */
-export const origin: string = "0".repeat(64)
-
-/**
- * Where a chain stands: the sequence number and the hash of its last record.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Head {
-  /** -1 before the first record. */
-  readonly seq: number
-  /** SHA-256 of the last record's line, lower-case hex. */
-  readonly hash: string
-}
-
-/**
- * @since 0.1.0
- * @category constants
- */
-export const start: Head = { seq: -1, hash: origin }
-
-const Checkpoint = Schema.Struct({
-  /** Whether the log was closed in order here. */
-  final: Schema.Boolean,
-  /** The SPIFFE ID that signed. */
-  ownId: Schema.String,
-  /** DER of the signer's certificates, base64, the leaf first. */
-  certificates: Schema.NonEmptyArray(Schema.String),
-  signature: Schema.String
-})
-
-const Header = Schema.Struct({
-  version: Schema.Literal(1),
-  /** Milliseconds since the epoch. */
-  time: Schema.Number,
-  /** What a crash can lose at most, in milliseconds. */
-  flushWindowMillis: Schema.Number,
-  /**
-   * Records, from this one to that one, that were in the file before, which somebody deleted, replaced or cut short while it
-   * was being written.
-   */
-  lost: Schema.optional(Schema.Struct({ from: Schema.Number, to: Schema.Number }))
-})
-
-const Dropped = Schema.Struct({
-  /** Events that the sink could not take, since the last record of this kind. */
-  requests: Schema.Number,
-  others: Schema.Number
-})
-
-/**
- * What a record holds besides its place in the chain.
- *
- * @since 0.1.0
- * @category models
- */
-export type Content =
-  | { readonly event: AuditEvent }
-  | { readonly header: typeof Header.Type }
-  | { readonly dropped: typeof Dropped.Type }
-  | { readonly checkpoint: typeof Checkpoint.Type }
-
-/**
- * Appends one record: its line, without a newline, and where the chain stands then.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const append = (head: Head, content: Content): { readonly line: string; readonly head: Head } => {
-  const seq = head.seq + 1
-  const line = placeOf(seq, head.hash) + JSON.stringify(content).slice(1)
-  return { line, head: { seq, hash: hashOf(line) } }
-}
-
-const signed = (head: Head, final: boolean): Buffer =>
-  Buffer.from(`audit checkpoint ${head.seq} ${head.hash} ${final ? "final" : "open"}`)
-
-const toBase64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64")
-
-/**
- * A checkpoint over everything up to `head`, signed with the workload's own SVID.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const checkpoint = (head: Head, svid: X509Svid, final: boolean): Content => {
-  const key = Redacted.value(svid.privateKey)
-  return {
-    checkpoint: {
-      final,
-      ownId: svid.spiffeId,
-      certificates: [toBase64(svid.certificates[0]), ...svid.certificates.slice(1).map(toBase64)],
-      signature: sign(digestFor(key.asymmetricKeyType), signed(head, final), key).toString("base64")
-    }
-  }
-}
 
 /**
  * How far an audit file can be believed, from the best to the gravest:
@@ -243,6 +136,13 @@ export interface File {
 
 export type {
   /**
+   * Where a chain stands: the number of its last record, and the hash of the row that record is in.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  Head,
+  /**
    * Which signers are believed: the workloads that are expected, and every authority that may have issued their
    * certificates. Give the bundles of the past too: a signature is verified as of its own date.
    *
@@ -254,13 +154,22 @@ export type {
 
 /**
  * Verifies an audit file: its text, that of several joined in order, or several files in order. Without `trust` no signer is
- * known, and the best verdict is `SignerUnknown`. Formats 1 and 2.
+ * known, and the best verdict is `SignerUnknown`. With what an anchor kept of the log (`AuditAnchor.parse`) a cut end shows
+ * too. Formats 1 and 2.
  *
  * @since 0.1.0
  * @category verification
+ * @example
+ * ```ts
+ * import { PeerMatcher, type SpiffeId, type X509BundleSet } from "@agentweave/spiffe"
+ * import { AuditFile } from "@agentweave/transport-node"
+ *
+ * const isGood = (text: string, bundles: X509BundleSet.X509BundleSet, web: SpiffeId.SpiffeId): boolean =>
+ *   AuditFile.verify(text, { bundles, expected: PeerMatcher.exactly(web) }).verdict === "Verified"
+ * ```
  */
-export const verify = (files: string | Iterable<File>, trust?: Trust): Report => {
-  const verification = new Verification(trust)
+export const verify = (files: string | Iterable<File>, trust?: Trust, anchored?: Iterable<Anchored>): Report => {
+  const verification = new Verification(trust, anchored)
   if (typeof files === "string") verification.add(files, undefined)
   else for (const { name, text } of files) verification.add(text, name)
   return verification.finish()

@@ -1,6 +1,7 @@
 /**
  * @since 0.1.0
  */
+export * as AuditAnchor from "./AuditAnchor.js"
 export * as AuditFile from "./AuditFile.js"
 export * as BundleEndpoint from "./BundleEndpoint.js"
 export * as BundleEndpointError from "./BundleEndpointError.js"

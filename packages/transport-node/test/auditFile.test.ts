@@ -4,6 +4,7 @@ import { AuditFile } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as fc from "fast-check"
+import * as Format1 from "./auditFormat1.js"
 import { kindOf, problemsOf, trustIn } from "./auditReports.js"
 
 const event = (n: number): AuditEvent.AuditEvent => ({
@@ -27,18 +28,18 @@ const write = (records: number) =>
     const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
     const svid = yield* authority.issue({ path: "/web" })
     const lines: Array<string> = []
-    let head = AuditFile.start
-    const add = (content: AuditFile.Content) => {
-      const appended = AuditFile.append(head, content)
+    let head = Format1.start
+    const add = (content: Format1.Content) => {
+      const appended = Format1.append(head, content)
       lines.push(appended.line)
       head = appended.head
     }
     add({ header: { version: 1, time: 0, flushWindowMillis: 100 } })
     for (let n = 1; n <= records; n++) {
       add({ event: event(n) })
-      if (n % 5 === 0) add(AuditFile.checkpoint(head, svid, false))
+      if (n % 5 === 0) add(Format1.checkpoint(head, svid, false))
     }
-    add(AuditFile.checkpoint(head, svid, true))
+    add(Format1.checkpoint(head, svid, true))
     return { authority, lines, svid }
   })
 
@@ -92,11 +93,11 @@ it.effect("a changed, removed, swapped or inserted record is named", () =>
 it.effect("a chain written anew without the key has no valid signature", () =>
   Effect.gen(function* () {
     const { lines } = yield* write(12)
-    let head = AuditFile.start
+    let head = Format1.start
     const forged = lines.map((line) => {
       const { prev: _prev, seq: _seq, ...content } = JSON.parse(line)
       if (content.event !== undefined) content.event.status = 500
-      const appended = AuditFile.append(head, content)
+      const appended = Format1.append(head, content)
       head = appended.head
       return appended.line
     })
@@ -165,18 +166,18 @@ it.effect("what is signed after the signer's SVID had expired is unsigned, and n
   Effect.gen(function* () {
     const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
     const svid = yield* authority.issue({ path: "/web", ttl: "1 minute" })
-    let head = AuditFile.start
+    let head = Format1.start
     let file = ""
-    const add = (content: AuditFile.Content) => {
-      const appended = AuditFile.append(head, content)
+    const add = (content: Format1.Content) => {
+      const appended = Format1.append(head, content)
       file += `${appended.line}\n`
       head = appended.head
     }
     add({ header: { version: 1, time: 0, flushWindowMillis: 100 } })
     add({ event: event(1) })
-    add(AuditFile.checkpoint(head, svid, false))
+    add(Format1.checkpoint(head, svid, false))
     add({ event: event(120_000) })
-    add(AuditFile.checkpoint(head, svid, true))
+    add(Format1.checkpoint(head, svid, true))
     expect(problemsOf(file)).toEqual(["Unsigned"])
     expect(AuditFile.verify(file, trustIn(authority, "/web"))).toMatchObject({
       verdict: "Unsigned",

@@ -107,6 +107,30 @@ export const ConnectionsRefused = Schema.TaggedStruct("ConnectionsRefused", {
 })
 
 /**
+ * Connection attempts that the audit file did not record one by one, because there were many: at a server, of peers that did
+ * not prove their identity.
+ *
+ * ```json
+ * {"_tag":"AttemptsSummed","time":1767225660000,"side":"Server","since":1767225600000,"attempts":1200,"addresses":3,"reasons":{"ConnectionError HandshakeReset":1200}}
+ * ```
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const AttemptsSummed = Schema.TaggedStruct("AttemptsSummed", {
+  /** Milliseconds since the epoch. */
+  time: Schema.Number,
+  side: Schema.Literal("Server"),
+  /** Time of the first of them, milliseconds since the epoch. */
+  since: Schema.Number,
+  attempts: Schema.Number,
+  /** Different addresses without their ports; above 10,000 no more are told apart. */
+  addresses: Schema.Number,
+  /** Attempts by the error and the reason they were refused with. */
+  reasons: Schema.Record({ key: Schema.String, value: Schema.Number })
+})
+
+/**
  * Why a connection ended.
  *
  * - `Idle`: not used for the idle timeout. `Evicted`: closed idle to make room for another peer.
@@ -339,6 +363,7 @@ export const AuditEvent = Schema.Union(
   ConnectionAttempted,
   ConnectionEstablished,
   ConnectionRefused,
+  AttemptsSummed,
   ConnectionsRefused,
   ConnectionClosed,
   RequestStarted,

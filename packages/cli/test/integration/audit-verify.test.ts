@@ -4,10 +4,10 @@ import { join } from "node:path"
 import * as AuditVerify from "@agentweave/cli/AuditVerify"
 import { X509Bundle } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
-import { AuditFile } from "@agentweave/transport-node"
 import { NodeContext } from "@effect/platform-node"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as Format1 from "../../../transport-node/test/auditFormat1.js"
 
 const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "audit-verify-"))),
@@ -25,15 +25,15 @@ const world = (description = "no successor came") =>
     const svid = yield* authority.issue({ path: "/web" })
     const time = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
     const lines: Array<string> = []
-    let head = AuditFile.start
-    const add = (content: AuditFile.Content) => {
-      const appended = AuditFile.append(head, content)
+    let head = Format1.start
+    const add = (content: Format1.Content) => {
+      const appended = Format1.append(head, content)
       head = appended.head
       lines.push(appended.line)
     }
     add({ header: { version: 1 as const, time, flushWindowMillis: 100 } })
     add({ event: { _tag: "IdentityProblem" as const, time, problem: "Stale" as const, description } })
-    add(AuditFile.checkpoint(head, svid, true))
+    add(Format1.checkpoint(head, svid, true))
     const write = (name: string, content: string) => {
       writeFileSync(join(dir, name), content)
       return join(dir, name)

@@ -55,6 +55,8 @@ it.scoped("a full file gives way to a new one, and all of them are one chain", (
   Effect.gen(function* () {
     const dir = yield* folder
     const path = join(dir, "audit.ndjson")
+    const texts = () => readdirSync(dir).map((name) => read(join(dir, name)))
+    let events = 0
     for (let session = 0; session < 3; session++) {
       yield* withLog({ path, maxFileSize: 2000 }, (log) =>
         Effect.forEach(
@@ -62,8 +64,8 @@ it.scoped("a full file gives way to a new one, and all of them are one chain", (
           (n) =>
             Effect.zipRight(
               Effect.sync(() => log.unsafeRecord(refused(n))),
-              TestClock.adjust("200 millis")
-            ),
+              until(() => count(texts().join(""), "PoolExhausted") > events)
+            ).pipe(Effect.zipRight(Effect.sync(() => events++))),
           { discard: true }
         )
       )

@@ -137,10 +137,10 @@ it.scoped("a record torn by a crash is not part of the chain, which goes on wher
   Effect.gen(function* () {
     const { dir, path, session } = yield* world
     yield* session
-    appendFileSync(path, '{"seq":2,"prev":"ab')
-    expect(AuditFile.verify(readFileSync(path, "utf8"))).toMatchObject({ isClosed: false, records: 2 })
+    appendFileSync(path, '{"seq":3,"prev":"ab')
+    expect(AuditFile.verify(readFileSync(path, "utf8"))).toMatchObject({ isClosed: false, records: 3 })
     yield* session
-    expect(AuditFile.verify(joined(dir))).toMatchObject({ isClosed: true, records: 4 })
+    expect(AuditFile.verify(joined(dir))).toMatchObject({ isClosed: true, records: 6 })
     expect(problemsOf(joined(dir))).toEqual([])
   })
 )
@@ -149,12 +149,12 @@ it.scoped("the chain goes on after a crash that left no file, or only the beginn
   Effect.gen(function* () {
     const { dir, path, session } = yield* world
     yield* session
-    renameSync(path, `${path}.1`)
+    renameSync(path, `${path}.2`)
     yield* session
-    renameSync(path, `${path}.3`)
-    writeFileSync(path, '{"seq":4,"pr')
+    renameSync(path, `${path}.5`)
+    writeFileSync(path, '{"seq":6,"pr')
     yield* session
-    expect(AuditFile.verify(joined(dir))).toMatchObject({ isClosed: true, records: 6 })
+    expect(AuditFile.verify(joined(dir))).toMatchObject({ isClosed: true, records: 9 })
     expect(problemsOf(joined(dir))).toEqual([])
   })
 )

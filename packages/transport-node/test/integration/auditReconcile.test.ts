@@ -4,6 +4,7 @@ import { connect as connectTcp } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { PeerMatcher, type SpiffeId } from "@agentweave/spiffe"
+import type { InvalidConfigError } from "@agentweave/spiffe/InvalidConfigError"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as Fault from "@agentweave/testkit/Fault"
 import * as FaultProxy from "@agentweave/testkit/FaultProxy"
@@ -33,7 +34,7 @@ const audited = (path: string, options: Partial<NodeAuditLog.Options> = {}) => {
 const startServer = Effect.fnUntraced(function* (options: {
   readonly identity: TestIdentity.TestIdentity
   readonly authorize: SpiffeId.SpiffeId
-  readonly audit: Layer.Layer<AuditLog.AuditLog, AuditLog.AuditError, never>
+  readonly audit: Layer.Layer<AuditLog.AuditLog, AuditLog.AuditError | InvalidConfigError>
 }) {
   let handled = 0
   const scope = yield* ownScope
@@ -50,7 +51,7 @@ const startServer = Effect.fnUntraced(function* (options: {
 
 const startClient = Effect.fnUntraced(function* (options: {
   readonly identity: TestIdentity.TestIdentity
-  readonly audit: Layer.Layer<AuditLog.AuditLog, AuditLog.AuditError, never>
+  readonly audit: Layer.Layer<AuditLog.AuditLog, AuditLog.AuditError | InvalidConfigError>
 }) {
   const scope = yield* ownScope
   const services = yield* NodeConnector.layer.pipe(

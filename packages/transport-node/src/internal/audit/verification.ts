@@ -1,5 +1,6 @@
 /** Reads audit files from their first line to their last, and says what does not hold. */
 import * as Either from "effect/Either"
+import type { Anchored } from "../../AuditAnchor.js"
 import type { Finding, Report, Signer, TamperedProblem } from "../../AuditFile.js"
 import {
   type Checkpoint,
@@ -8,6 +9,7 @@ import {
   type Head,
   hashOf,
   origin,
+  type PredecessorState,
   type Range,
   type Record,
   start
@@ -47,6 +49,10 @@ interface Current {
 /** One verification, from the first line of the first file to the last line of the last. */
 export class Verification {
   private readonly signers: Signers
+  /** Checkpoints that an anchor keeps, by log and number. */
+  private readonly anchored = new Map<string, Map<number, string>>()
+  /** Logs that were read to their end, and where that is. */
+  private readonly logs = new Map<string, number>()
   private readonly findings: Array<Finding> = []
   private readonly strangers = new Map<SignerCertificates, { readonly seq: number; readonly description: string }>()
   private readonly signedBy = new Map<SignerCertificates, Signer>()
@@ -76,8 +82,12 @@ export class Verification {
   private signedUpTo = -1
   private stopped = false
 
-  constructor(trust: Trust | undefined) {
+  constructor(trust: Trust | undefined, anchored: Iterable<Anchored> = []) {
     this.signers = new Signers(trust)
+    for (const one of anchored) {
+      const log = this.anchored.get(one.log) ?? new Map<number, string>()
+      this.anchored.set(one.log, log.set(one.seq, one.checkpoint))
+    }
   }
 
   /** The next file, or the next part of one text. */
@@ -124,6 +134,17 @@ export class Verification {
     }
     this.seq = record.seq
     this.records++
+    const log = this.current?.log
+    if (log !== undefined) {
+      this.logs.set(log, record.seq)
+      const anchored = this.anchored.get(log)?.get(record.seq)
+      if (anchored !== undefined && anchored !== line) {
+        return new Tampering(
+          "Changed",
+          `the anchor keeps another record ${record.seq} than the file: the file was written anew`
+        )
+      }
+    }
     if (record.prev === undefined) this.row.push(line)
     else {
       this.row = [line]
@@ -332,6 +353,17 @@ export class Verification {
     this.open = []
   }
 
+  /** Where the last file ends, and how. */
+  get end(): {
+    readonly log: string | undefined
+    readonly file: number
+    readonly head: Head
+    readonly state: PredecessorState
+  } {
+    const { current, ended, head, torn } = this
+    return { log: current?.log, file: current?.file ?? -1, head, state: torn ? "Torn" : (ended ?? "Open") }
+  }
+
   /** Reports what was found in all that was added. */
   finish(): Report {
     this.settle()
@@ -342,6 +374,7 @@ export class Verification {
       else {
         this.ends(first)
         this.settled(first.seq)
+        this.compareWithAnchor()
       }
     }
     const verdict = gravity.find((grave) => this.findings.some(({ _tag }) => _tag === grave)) ?? "Verified"
@@ -358,6 +391,27 @@ export class Verification {
       lost: this.missing(first?.seq ?? 0),
       dropped: this.dropped,
       signers: Array.from(this.signedBy.values())
+    }
+  }
+
+  /** What an anchor has seen, and the files do not hold. */
+  private compareWithAnchor(): void {
+    for (const [log, checkpoints] of this.anchored) {
+      const last = Math.max(...checkpoints.keys())
+      const end = this.logs.get(log)
+      if (end === undefined) {
+        const what = `the anchor keeps checkpoints of another log, up to record ${last}, whose files were not given`
+        this.incomplete("PredecessorMissing", what)
+      } else if (end < last) {
+        this.findings.push({
+          _tag: "Tampered",
+          file: this.current?.name,
+          line: this.lines + 1,
+          seq: end + 1,
+          problem: "Missing",
+          description: `the anchor keeps a checkpoint at record ${last}: records ${end + 1} to ${last} were cut off`
+        })
+      }
     }
   }
 
