@@ -4,6 +4,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { type Anchored, AuditAnchor } from "../../AuditAnchor.js"
+import { forkScoped } from "../background.js"
 import { hashOf, type Range } from "./format.js"
 import type { Origin } from "./rotation.js"
 
@@ -82,7 +83,7 @@ export const make: Effect.Effect<Anchoring> = Effect.gen(function* () {
     run: (how) =>
       Effect.suspend(() => {
         sync = how
-        return Effect.asVoid(Effect.forkScoped(Effect.forever(giveNext)))
+        return Effect.asVoid(forkScoped(Effect.forever(giveNext)))
       }),
     close: Effect.flatMap(Queue.takeAll(waiting), (all) => Effect.forEach(all, give, { discard: true })).pipe(
       Effect.interruptible,

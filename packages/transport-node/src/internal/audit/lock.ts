@@ -11,6 +11,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { forkScoped } from "../background.js"
 import { codeOf } from "./files.js"
 
 const Lock = Schema.parseJson(
@@ -133,7 +134,7 @@ export const acquire = (path: string): Effect.Effect<HeldLock, AuditError, Scope
         description: `expected to be the only writer of the audit file ${path}, ${holder} writes to it (${lockPath})`
       })
     }
-    yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(renewEvery), renew)))
+    yield* forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(renewEvery), renew)))
     return { isHeld }
   })
 }

@@ -15,6 +15,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Options } from "../../NodeAuditLog.js"
+import { forkScoped } from "../background.js"
 import * as anchoring from "./anchoring.js"
 import { Attempts } from "./attempts.js"
 import { type Batch, Chain } from "./chain.js"
@@ -283,7 +284,7 @@ export const make = Effect.fnUntraced(function* (
       if (reason === "Withdrawn") svids.withdraw()
     })
   )
-  yield* Effect.forkScoped(
+  yield* forkScoped(
     forEachChange({ changes }, ({ svid }) =>
       Effect.sync(() => {
         // What was recorded until now is signed with the SVID that was in use.
@@ -322,7 +323,7 @@ export const make = Effect.fnUntraced(function* (
     )
   )
   yield* anchor.run(() => store.sync())
-  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(due.await, flushAndNote)))
+  yield* forkScoped(Effect.forever(Effect.zipRight(due.await, flushAndNote)))
   // A fiber of its own: a race with the window for each batch would cost as much as writing it.
   yield* filled.await.pipe(
     Effect.zipRight(Effect.sleep(flushWindow)),
@@ -333,10 +334,10 @@ export const make = Effect.fnUntraced(function* (
       })
     ),
     Effect.forever,
-    Effect.forkScoped
+    forkScoped
   )
   // Without events nothing else asks whether a checkpoint or a sum is due.
-  yield* Effect.forkScoped(
+  yield* forkScoped(
     Effect.forever(
       Effect.zipRight(
         Effect.sleep(settings.checkpointInterval),
