@@ -71,6 +71,18 @@ export const PositiveDuration = FromInput.pipe(
 )
 
 /**
+ * A positive duration, which may be without end.
+ *
+ * @since 0.1.0
+ * @category schemas
+ */
+export const PositiveOrInfiniteDuration = FromInput.pipe(
+  Schema.filter(
+    (value) => Duration.greaterThan(value, Duration.zero) || `expected a positive duration, got ${show(value)}`
+  )
+)
+
+/**
  * A finite duration; zero is allowed.
  *
  * @since 0.1.0

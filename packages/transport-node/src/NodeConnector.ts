@@ -237,6 +237,8 @@ const make = Effect.fnUntraced(function* (
       peer,
       ownId: svid.spiffeId,
       timeoutMillis: Duration.toMillis(config.timeout),
+      bodyTimeoutMillis: Duration.toMillis(config.bodyTimeout ?? config.timeout),
+      maxResponseSize: config.maxResponseSize,
       agesAt: endedAt + maxAge * part,
       expiresAt: endedAt + (Math.min(peer.notAfter, svid.notAfter) - endedAt) * part,
       sweeper,

@@ -6,7 +6,11 @@
 import type { Headers } from "@effect/platform/Headers"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
-import { Body, BodyResponse } from "./internal/response.js"
+import * as Effect from "effect/Effect"
+import type { RuntimeFiber } from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { BodyResponse } from "./internal/response.js"
+import { Body } from "./internal/responseBody.js"
 import type { TransportError } from "./TransportError.js"
 
 /**
@@ -34,6 +38,8 @@ export interface Source {
 export interface ResponseSink {
   /** Takes a piece of the body; `false` asks to stop reading from the wire until `Source.resume` is called. */
   readonly push: (chunk: Uint8Array) => boolean
+  /** Whether a reader has begun to take the body. */
+  readonly isBeingRead: () => boolean
   /** The body is whole. */
   readonly end: () => void
   /** The body broke off. Readers get a `ResponseError` with the error as its cause. */
@@ -58,28 +64,54 @@ export const highWaterMark: number = Body.highWaterMark
 export const makeSink = (source: Source): ResponseSink => new Body(source)
 
 /**
+ * What a response is made of, apart from its body.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ResponseOptions {
+  readonly request: HttpClientRequest
+  readonly status: number
+  /** Evaluated once, when a header is first asked for. */
+  readonly headers: () => Headers
+  readonly setCookie: () => ReadonlyArray<string>
+  readonly remoteAddress: string | undefined
+  /** The most bytes of a body that is read as a whole. Default: no limit. */
+  readonly maxResponseSize?: number | undefined
+}
+
+/**
  * The response over a sink made by {@link makeSink}. Make it when the request's fiber takes the result: if it is then
  * dropped before its body was read, the rest of the body is aborted.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const makeResponse = (
-  sink: ResponseSink,
-  options: {
-    readonly request: HttpClientRequest
-    readonly status: number
-    /** Evaluated once, when a header is first asked for. */
-    readonly headers: () => Headers
-    readonly setCookie: () => ReadonlyArray<string>
-    readonly remoteAddress: string | undefined
-  }
-): HttpClientResponse =>
+export const makeResponse = (sink: ResponseSink, options: ResponseOptions): HttpClientResponse =>
   new BodyResponse(
     sink as Body,
     options.request,
     options.status,
     options.headers,
     options.setCookie,
-    options.remoteAddress
+    options.remoteAddress,
+    options.maxResponseSize ?? Number.POSITIVE_INFINITY
   )
+
+/**
+ * {@link makeResponse} as what the request's fiber is resumed with. When the fiber runs in a `Scope`, a body that is still
+ * on its way when that scope ends is aborted then, read or not.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const respond = (sink: ResponseSink, options: ResponseOptions): Effect.Effect<HttpClientResponse> =>
+  Effect.withFiberRuntime((fiber) => {
+    const response = makeResponse(sink, options)
+    const body = sink as Body
+    const scope = body.isOpen ? scopeOf(fiber) : undefined
+    return scope === undefined ? Effect.succeed(response) : Effect.as(body.tieTo(scope), response)
+  })
+
+const scopeOf = (fiber: RuntimeFiber<unknown, unknown>): Scope.Scope | undefined =>
+  fiber.currentContext.unsafeMap.get(Scope.Scope.key) as Scope.Scope | undefined

@@ -37,10 +37,22 @@ const fields = Schema.Struct({
   /** Highest TLS version to speak. Default `"TLSv1.3"`. */
   tlsMaxVersion: Schema.optionalWith(TlsVersion, { default: () => "TLSv1.3" }),
   /**
-   * Longest time without progress in one phase of a request: waiting for a free connection, waiting for the response's
-   * headers, waiting for the next piece of its body. Default 30 seconds.
+   * Longest time without progress in one phase of a request: waiting for a free connection, for the next piece of the
+   * request's body, for the response's headers. Default 30 seconds.
    */
   timeout: Schema.optionalWith(internal.PositiveDuration, { default: () => Duration.seconds(30) }),
+  /**
+   * Longest silence in a response's body, and longest time that a body larger than 64 KiB waits for its reader to begin; a
+   * reader that has begun may pause ten times as long. `BodyTimeout.withBodyTimeout` sets another one for a request.
+   * `Duration.infinity` is no limit. Default: `timeout`.
+   */
+  bodyTimeout: Schema.optional(internal.PositiveOrInfiniteDuration),
+  /**
+   * The most bytes of a response that is read as a whole (`json`, `text`, `arrayBuffer` and the like): one that has more
+   * fails with a `ResponseError` whose cause is a `ResponseTooLargeError`, and its connection ends. Streams have no limit.
+   * `HttpIncomingMessage.withMaxBodySize` sets another one for an effect that reads. Default 64 MiB.
+   */
+  maxResponseSize: Schema.optionalWith(internal.NumberIn(1), { default: () => 64 * 1024 * 1024 }),
   /** Always `true`: there is no other value. */
   verifyPeer: Schema.optionalWith(
     Schema.Literal(true).annotations({
@@ -115,8 +127,9 @@ export const make: (options: Options) => Either.Either<TransportConfig, InvalidC
 export const defaults: TransportConfig = new TransportConfig({})
 
 /**
- * The configuration read from `Config`: `tlsMinVersion`, `tlsMaxVersion`, `timeout`, `verifyPeer`, `connectTimeout`,
- * `connections`, `maxConnectionAge`, each optional; and, nested in `retry`, the fields of `RetryConfig.config`.
+ * The configuration read from `Config`: `tlsMinVersion`, `tlsMaxVersion`, `timeout`, `bodyTimeout`, `maxResponseSize`,
+ * `verifyPeer`, `connectTimeout`, `connections`, `maxConnectionAge`, each optional; and, nested in `retry`, the fields of
+ * `RetryConfig.config`.
  *
  * @since 0.1.0
  * @category config
@@ -126,6 +139,8 @@ export const config: Config.Config<TransportConfig> = internal.fromConfig(
     tlsMinVersion: internal.optional(Config.string("tlsMinVersion")),
     tlsMaxVersion: internal.optional(Config.string("tlsMaxVersion")),
     timeout: internal.optionalDuration("timeout"),
+    bodyTimeout: internal.optionalDuration("bodyTimeout"),
+    maxResponseSize: internal.optional(Config.integer("maxResponseSize")),
     verifyPeer: internal.optional(Config.boolean("verifyPeer")),
     connectTimeout: internal.optionalDuration("connectTimeout"),
     connections: internal.optional(Config.integer("connections")),

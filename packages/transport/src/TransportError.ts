@@ -119,13 +119,24 @@ export class ConnectionError extends Schema.TaggedError<ConnectionError>()("Conn
  * - `Acquire`: waiting for a free connection.
  * - `Connect`: TCP connect and TLS handshake.
  * - `Headers`: from the request's start to the response's headers.
+ * - `RequestBody`: between two pieces of the request's body, which its own stream did not give.
  * - `Body`: between two pieces of the response's body.
+ * - `Read`: the response's body waited for its reader, who did not begin, or did not go on.
  * - `Attempt`, `Total`: the per-attempt timeout and the total deadline of a retry policy.
  *
  * @since 0.1.0
  * @category models
  */
-export const TimeoutPhase = Schema.Literal("Acquire", "Connect", "Headers", "Body", "Attempt", "Total")
+export const TimeoutPhase = Schema.Literal(
+  "Acquire",
+  "Connect",
+  "Headers",
+  "RequestBody",
+  "Body",
+  "Read",
+  "Attempt",
+  "Total"
+)
 
 /**
  * @since 0.1.0
@@ -145,20 +156,26 @@ export class TimeoutError extends Schema.TaggedError<TimeoutError>()("TimeoutErr
   limit: Schema.DurationFromMillis,
   target: Schema.String
 }) {
-  /** A slow peer can be faster next time. Whether a *request* may be sent again depends on `outcome` too. */
+  /**
+   * A slow peer can be faster next time; what this side was slow at (`RequestBody`, `Read`) is not retried. Whether a
+   * *request* may be sent again depends on `outcome` too.
+   */
   get isRetryable(): boolean {
-    return true
+    return this.phase !== "RequestBody" && this.phase !== "Read"
   }
   override get message(): string {
-    const what = {
-      Acquire: "a free connection",
-      Connect: "the TCP connection and TLS handshake",
-      Headers: "the response's headers",
-      Body: "the next piece of the response's body",
-      Attempt: "one attempt",
-      Total: "all attempts"
+    const nothing = `nothing came from ${this.target}`
+    const [what, seen] = {
+      Acquire: ["a free connection", nothing],
+      Connect: ["the TCP connection and TLS handshake", nothing],
+      Headers: ["the response's headers", nothing],
+      RequestBody: ["the next piece of the request's body", `its own stream gave none to send to ${this.target}`],
+      Body: ["the next piece of the response's body", nothing],
+      Read: ["the response's body to be read", `no reader took more of what came from ${this.target}`],
+      Attempt: ["one attempt", nothing],
+      Total: ["all attempts", nothing]
     }[this.phase]
-    return `${this.phase}: expected ${what} within ${Duration.format(this.limit)}, nothing came from ${this.target}; request ${this.outcome === "NotSent" ? "not sent" : "outcome unknown"}`
+    return `${this.phase}: expected ${what} within ${Duration.format(this.limit)}, ${seen}; request ${this.outcome === "NotSent" ? "not sent" : "outcome unknown"}`
   }
 }
 

@@ -2,12 +2,13 @@
  * A connection without a wire: exchanges run a handler, and everything a socket could do to them can be done.
  */
 import type { PeerVerifier, SpiffeId } from "@agentweave/spiffe"
-import { type AuditEvent, type Connector, ConnectorResponse, TransportError } from "@agentweave/transport"
+import { type AuditEvent, BodyTimeout, type Connector, ConnectorResponse, TransportError } from "@agentweave/transport"
 import * as Cookies from "@effect/platform/Cookies"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
@@ -25,6 +26,8 @@ export interface Options {
   readonly peer: PeerVerifier.VerifiedPeer
   readonly caller: PeerVerifier.VerifiedPeer
   readonly timeout: Duration.Duration
+  readonly bodyTimeout: Duration.Duration
+  readonly maxResponseSize: number
   readonly handler: () => Handler
   /** Runs an effect now, on the test's clock. */
   readonly run: RunFork
@@ -147,15 +150,14 @@ class TestExchange implements ConnectorResponse.Source {
       const body = responseBody(request, response)
       this.exchange.onStatus?.(response.status)
       this.settleFiber(
-        Effect.sync(() =>
-          ConnectorResponse.makeResponse(sink, {
-            request,
-            status: response.status,
-            headers: () => response.headers,
-            setCookie: () => Cookies.toSetCookieHeaders(response.cookies),
-            remoteAddress: undefined
-          })
-        )
+        ConnectorResponse.respond(sink, {
+          request,
+          status: response.status,
+          headers: () => response.headers,
+          setCookie: () => Cookies.toSetCookieHeaders(response.cookies),
+          remoteAddress: undefined,
+          maxResponseSize: this.connection.options.maxResponseSize
+        })
       )
       if (!(body instanceof Uint8Array)) return this.stream(body, sink)
       // Known whole: it is there before the fiber that asked goes on, as a small answer on a wire often is.
@@ -171,7 +173,7 @@ class TestExchange implements ConnectorResponse.Source {
       Stream.mapError((cause) =>
         TransportError.isTransportError(cause) ? cause : this.broken("the answer's body failed", cause)
       ),
-      Stream.timeoutFail(() => this.timeout("Body"), this.connection.options.timeout),
+      this.bodyLimited,
       Stream.runForEach((bytes) => (this.push(bytes) ? Effect.void : this.awaitReader)),
       Effect.zipRight(
         Effect.sync(() => {
@@ -187,15 +189,31 @@ class TestExchange implements ConnectorResponse.Source {
     return this.sink?.push(bytes) ?? true
   }
 
-  private get awaitReader(): Effect.Effect<void> {
-    return Effect.async((resume) => {
-      this.readOn = () => resume(Effect.void)
-    })
+  /** The longest silence in the answer's body: the request's own, or its channel's. */
+  private get bodyTimeout(): Duration.Duration {
+    const own = Context.get(this.exchange.fiber.currentContext, BodyTimeout.BodyTimeout)
+    return own ?? this.connection.options.bodyTimeout
   }
 
-  private timeout(phase: "Headers" | "Body") {
-    const { address, timeout } = this.connection.options
-    return new TransportError.TimeoutError({ phase, outcome: "Unknown", limit: timeout, target: address })
+  private readonly bodyLimited = <E>(body: Stream.Stream<Uint8Array, E>) => {
+    const limit = this.bodyTimeout
+    return Duration.isFinite(limit) ? Stream.timeoutFail(body, () => this.timeout("Body", limit), limit) : body
+  }
+
+  private get awaitReader(): Effect.Effect<void, TransportError.TimeoutError> {
+    const room = Effect.async<void>((resume) => {
+      this.readOn = () => resume(Effect.void)
+    })
+    // As on a socket: a reader that has begun may pause ten times as long.
+    const limit = Duration.times(this.bodyTimeout, this.sink?.isBeingRead() ? 10 : 1)
+    return Duration.isFinite(limit)
+      ? Effect.timeoutFail(room, { duration: limit, onTimeout: () => this.timeout("Read", limit) })
+      : room
+  }
+
+  private timeout(phase: "Headers" | "Body" | "Read", limit = this.connection.options.timeout) {
+    const { address } = this.connection.options
+    return new TransportError.TimeoutError({ phase, outcome: "Unknown", limit, target: address })
   }
 
   private broken(description: string, cause?: unknown) {

@@ -180,6 +180,8 @@ export const open = (
         peer,
         caller,
         timeout: config.timeout,
+        bodyTimeout: config.bodyTimeout ?? config.timeout,
+        maxResponseSize: config.maxResponseSize,
         handler: () => network.handler,
         run: network.run,
         onClosed: ({ bytesRead, bytesWritten, requests }, reason) => {

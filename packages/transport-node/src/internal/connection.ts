@@ -27,6 +27,8 @@ export interface ConnectionOptions {
   readonly peer: VerifiedPeer
   readonly ownId: SpiffeId
   readonly timeoutMillis: number
+  readonly bodyTimeoutMillis: number
+  readonly maxResponseSize: number
   /** When the connection is old enough to take no new exchange, milliseconds since the epoch; `Infinity` for never. */
   readonly agesAt: number
   /** When the certificates on it have had their time, milliseconds since the epoch. */
@@ -75,6 +77,8 @@ export class NodeConnection implements Connection, Carrier, Timed {
   readonly address: string
   readonly remoteAddress: string | undefined
   readonly timeoutMillis: number
+  readonly bodyTimeoutMillis: number
+  readonly maxResponseSize: number
   readonly ownId: SpiffeId
   readonly peer: VerifiedPeer
   deadline: number
@@ -106,6 +110,8 @@ export class NodeConnection implements Connection, Carrier, Timed {
     this.address = options.address
     this.remoteAddress = options.socket.remoteAddress
     this.timeoutMillis = options.timeoutMillis
+    this.bodyTimeoutMillis = options.bodyTimeoutMillis
+    this.maxResponseSize = options.maxResponseSize
     this.ownId = options.ownId
     this.peer = options.peer
     this.socket = options.socket
@@ -148,6 +154,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
     const { request } = exchange
     const upload = toUndici(request.body, exchange.fiber, (cause) => handler.onRequestBodyFailure(cause))
     handler.onFinished = upload.cancel
+    handler.isUploadWaiting = upload.isWaiting
     this.client ??= clientOver(this.socket, this.host, this.port)
     this.client.dispatch(
       {

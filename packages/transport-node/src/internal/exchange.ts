@@ -1,7 +1,14 @@
 import type { CloseReason } from "@agentweave/transport/AuditEvent"
+import { BodyTimeout } from "@agentweave/transport/BodyTimeout"
 import type { Exchange, RequestFailure } from "@agentweave/transport/Connector"
 import * as ConnectorResponse from "@agentweave/transport/ConnectorResponse"
-import { ConnectionError, type Outcome, TimeoutError, type TransportError } from "@agentweave/transport/TransportError"
+import {
+  ConnectionError,
+  type Outcome,
+  TimeoutError,
+  type TimeoutPhase,
+  type TransportError
+} from "@agentweave/transport/TransportError"
 import * as Headers from "@effect/platform/Headers"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
@@ -15,6 +22,8 @@ export interface Carrier {
   readonly address: string
   readonly remoteAddress: string | undefined
   readonly timeoutMillis: number
+  readonly bodyTimeoutMillis: number
+  readonly maxResponseSize: number
   /** The peer ended the connection, in order. */
   readonly peerEnded: boolean
   /** The connection ended otherwise. */
@@ -52,6 +61,13 @@ const setCookies = (raw: ReadonlyArray<Buffer | string>): ReadonlyArray<string> 
   return values
 }
 
+/** The body's limit that the request has of its own, if it has one. */
+const bodyTimeout = (fiber: Exchange["fiber"]): Duration.Duration | undefined =>
+  fiber.currentContext.unsafeMap.get(BodyTimeout.key) as Duration.Duration | undefined
+
+/** A reader that has begun may pause this many times as long as a body waits for its first reader. */
+const readerPauses = 10
+
 /** What undici refuses before it writes a byte: the caller's request is at fault. */
 const isRequestFault = (code: string): boolean =>
   code === "UND_ERR_INVALID_ARG" || code === "UND_ERR_NOT_SUPPORTED" || code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH"
@@ -76,6 +92,12 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   /** The response, until the fiber is given it. */
   private response: Effect.Effect<HttpClientResponse> | undefined = undefined
   private scheduled = false
+  /** The longest silence in the response's body, in milliseconds. */
+  private bodyMillis: number
+  /** Whether the next piece of the body waits for its reader. */
+  private paused = false
+  /** Whether the exchange waits for the next piece of its request's body, and not for the peer. */
+  isUploadWaiting: (() => boolean) | undefined = undefined
   /** Called once when the exchange is over, for what still works on it. */
   onFinished: (() => void) | undefined = undefined
 
@@ -85,6 +107,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     resume: (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
   ) {
     this.carrier = carrier
+    this.bodyMillis = carrier.bodyTimeoutMillis
     this.exchange = exchange
     this.resumeFiber = resume
   }
@@ -107,18 +130,18 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     const sink = ConnectorResponse.makeSink(this)
     this.sink = sink
     this.resumeWire = resume
+    const own = bodyTimeout(exchange.fiber)
+    if (own !== undefined) this.bodyMillis = Duration.toMillis(own)
     this.progress()
-    const request = exchange.request
-    const remoteAddress = this.carrier.remoteAddress
-    this.response = Effect.sync(() =>
-      ConnectorResponse.makeResponse(sink, {
-        request,
-        status,
-        headers: () => parseHeaders(raw),
-        setCookie: () => setCookies(raw),
-        remoteAddress
-      })
-    )
+    const { maxResponseSize, remoteAddress } = this.carrier
+    this.response = ConnectorResponse.respond(sink, {
+      request: exchange.request,
+      status,
+      headers: () => parseHeaders(raw),
+      setCookie: () => setCookies(raw),
+      remoteAddress,
+      maxResponseSize
+    })
     // Neither has content, whatever its headers say (RFC 9112 section 6.3). undici (7.30) ends the exchange as failed when a
     // `Content-Length` stands in one, which a 304 may carry (RFC 9110 section 8.6): by then it is complete.
     if (status === 204 || status === 304) this.complete = true
@@ -127,10 +150,14 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   }
 
   onData(chunk: Buffer): boolean {
-    const wanted = this.sink?.push(chunk) ?? true
-    if (wanted) this.progress()
-    else this.carrier.setDeadline(Number.POSITIVE_INFINITY)
-    return wanted
+    const { sink } = this
+    if (sink === undefined || sink.push(chunk)) {
+      this.progress()
+      return true
+    }
+    this.paused = true
+    this.setLimit(this.readerMillis)
+    return false
   }
 
   /** A piece of the request's body was written. */
@@ -209,20 +236,26 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   /** No progress for as long as is allowed. */
   onTimeout(): void {
     if (this.done || this.complete) return
-    const error = new TimeoutError({
-      phase: this.sink === undefined ? "Headers" : "Body",
-      outcome: this.outcome,
-      limit: Duration.millis(this.carrier.timeoutMillis),
-      target: this.carrier.address
-    })
+    const error = this.outOfTime()
     const sink = this.sink
     this.abortExchange(error._tag)
     sink?.fail(error)
     this.settleFiber(Effect.fail(error))
   }
 
+  private outOfTime(): TimeoutError {
+    const { address, timeoutMillis } = this.carrier
+    const [phase, millis]: [TimeoutPhase, number] = this.paused
+      ? ["Read", this.readerMillis]
+      : this.sink !== undefined
+        ? ["Body", this.bodyMillis]
+        : [this.isUploadWaiting?.() === true ? "RequestBody" : "Headers", timeoutMillis]
+    return new TimeoutError({ phase, outcome: this.outcome, limit: Duration.millis(millis), target: address })
+  }
+
   /** The reader has room again. */
   resume(): void {
+    this.paused = false
     this.progress()
     this.resumeWire?.()
   }
@@ -242,8 +275,16 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     return this.written ? "Unknown" : "NotSent"
   }
 
+  private get readerMillis(): number {
+    return this.bodyMillis * (this.sink?.isBeingRead() === true ? readerPauses : 1)
+  }
+
   private progress(): void {
-    if (!this.done) this.carrier.setDeadline(this.carrier.now() + this.carrier.timeoutMillis)
+    this.setLimit(this.sink === undefined ? this.carrier.timeoutMillis : this.bodyMillis)
+  }
+
+  private setLimit(millis: number): void {
+    if (!this.done) this.carrier.setDeadline(this.carrier.now() + millis)
   }
 
   private fail(error: TransportError): void {
@@ -280,6 +321,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     this.sink = undefined
     this.resumeWire = undefined
     this.abortWire = undefined
+    this.isUploadWaiting = undefined
     const { onFinished } = this
     this.onFinished = undefined
     onFinished?.()

@@ -18,16 +18,18 @@ async function* slices(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 export interface Upload {
   readonly body: Body
   readonly cancel: (() => void) | undefined
+  /** Whether its next piece is asked for and not there yet; absent where all of it is. */
+  readonly isWaiting: (() => boolean) | undefined
   /** Where only the encoding of the body says it. */
   readonly contentType: string | undefined
 }
 
-const plain = (body: Body): Upload => ({ body, cancel: undefined, contentType: undefined })
+const plain = (body: Body): Upload => ({ body, cancel: undefined, isWaiting: undefined, contentType: undefined })
 
 /** undici (7.30) knows its own forms only, and not the platform's: a form is encoded by the platform itself. */
 const encoded = (form: FormData): Upload => {
   const { body, headers } = new Response(form)
-  return { body, cancel: undefined, contentType: headers.get("content-type") ?? undefined }
+  return { body, cancel: undefined, isWaiting: undefined, contentType: headers.get("content-type") ?? undefined }
 }
 
 /**
@@ -46,9 +48,17 @@ const streamed = (
   })
   const observed = Stream.tapErrorCause(stream, (cause) => Effect.sync(() => onFailure(Cause.squash(cause))))
   const iterator = Stream.toAsyncIterableRuntime(observed, runtime)[Symbol.asyncIterator]()
+  let isWaiting = false
+  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+    isWaiting = true
+    const result = await iterator.next()
+    isWaiting = false
+    return result
+  }
   return {
-    body: { [Symbol.asyncIterator]: () => iterator },
+    body: { [Symbol.asyncIterator]: () => ({ next }) },
     cancel: () => void iterator.return?.(),
+    isWaiting: () => isWaiting,
     contentType: undefined
   }
 }

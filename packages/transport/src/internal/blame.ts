@@ -69,10 +69,13 @@ const local: ReadonlySet<unknown> = new Set([
   "ScopeClosedError"
 ])
 
-/** This side's own limit on connections, or its directory. */
+/** What this side waits for itself: a free connection, its own request's body, its own reader of a response. */
+const ownPhases: ReadonlySet<unknown> = new Set(["Acquire", "RequestBody", "Read"])
+
+/** This side's own limit on connections or slowness, or its directory. */
 const isOwnLimit = (error: unknown): boolean =>
   (tagOf(error) === "ConnectionError" && reasonOf(error) === "NoAddress") ||
-  (tagOf(error) === "TimeoutError" && hasProperty(error, "phase") && error.phase === "Acquire")
+  (tagOf(error) === "TimeoutError" && hasProperty(error, "phase") && ownPhases.has(error.phase))
 
 /** A retry would meet the same refusal, whatever a predicate or a schedule says. */
 export const isFinal = (error: unknown): boolean =>

@@ -1,0 +1,366 @@
+/** How long the body of a response holds on to its connection, and how much of it is taken. */
+import type { TLSSocket } from "node:tls"
+import * as DevAuthority from "@agentweave/testkit/DevAuthority"
+import * as BodyTimeout from "@agentweave/transport/BodyTimeout"
+import type * as TransportConfig from "@agentweave/transport/TransportConfig"
+import * as HttpBody from "@effect/platform/HttpBody"
+import * as HttpClient from "@effect/platform/HttpClient"
+import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as IncomingMessage from "@effect/platform/HttpIncomingMessage"
+import { describe, expect, it } from "@effect/vitest"
+import { Chunk, Deferred, Duration, Effect, Exit, Fiber, Option, Queue, Scope, Stream, TestClock } from "effect"
+import { failure, hostileServer, realTime, startClient } from "./fixture.js"
+
+const mebibyte = 1024 * 1024
+const large = Buffer.alloc(mebibyte, "large")
+const chunk = Buffer.concat([Buffer.from("100000\r\n"), large, Buffer.from("\r\n")])
+const head = (length: number) => `HTTP/1.1 200 OK\r\ncontent-length: ${length}\r\n\r\n`
+
+/** Answers by path: `/small`, `/large` (1 MiB), `/endless` (chunks, as long as they are read), others as the script says. */
+const setup = Effect.fnUntraced(function* (
+  config: TransportConfig.Options = {},
+  script: (socket: TLSSocket) => void = () => {}
+) {
+  yield* realTime
+  let sent = 0
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+  const server = yield* hostileServer(yield* authority.issueRaw({ path: "/raw", ttl: "10 days" }), {
+    onRequest: (socket, bytes) => {
+      if (bytes.includes(" /small ")) socket.write(`${head(5)}small`)
+      else if (bytes.includes(" /large ")) {
+        socket.write(head(mebibyte))
+        socket.write(large)
+      } else if (bytes.includes(" /endless ")) {
+        socket.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        const more = () => {
+          do sent += chunk.length
+          while (socket.write(chunk))
+        }
+        socket.on("drain", more)
+        more()
+      } else script(socket)
+    }
+  })
+  const client = yield* startClient(yield* authority.context({ path: "/client", ttl: "10 days" }))
+  const channel = yield* client.channel({
+    port: server.port,
+    peer: authority.id("/raw"),
+    config: { connections: 1, ...config }
+  })
+  const small = Effect.flatMap(channel.get("/small"), (response) => response.text)
+  return { channel, client, server, small, sent: () => sent }
+})
+
+/** Waits until the number has stood still for 200 turns of the event loop: no buffer takes more. */
+const stopped = (count: () => number): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    const look = (last: number, turns: number): void => {
+      if (turns === 200) resume(Effect.void)
+      else setImmediate(() => (count() === last ? look(last, turns + 1) : look(count(), 0)))
+    }
+    look(count(), 0)
+  })
+
+const tooLong = (phase: string, limit: Duration.Duration) => ({
+  _tag: "ResponseError",
+  cause: { _tag: "TimeoutError", phase, limit, isRetryable: phase !== "Read" }
+})
+
+describe("a body nobody has begun to read", () => {
+  it.scoped("gives its connection back after bodyTimeout, without the garbage collector", () =>
+    Effect.gen(function* () {
+      const { channel, client, small } = yield* setup({ bodyTimeout: "20 seconds", timeout: "1 minute" })
+      const response = yield* channel.get("/large")
+      const next = yield* Effect.fork(small)
+      yield* TestClock.adjust("19999 millis")
+      expect(next.unsafePoll()).toBeNull()
+      yield* TestClock.adjust("1 millis")
+      expect(yield* Fiber.join(next)).toBe("small")
+      expect(yield* client.log.nth("ConnectionClosed")).toMatchObject({ reason: "Aborted" })
+      expect(yield* failure(response.text)).toMatchObject(tooLong("Read", Duration.seconds(20)))
+    })
+  )
+
+  it.scoped("gives its connection back at once when the scope of its request ends", () =>
+    Effect.gen(function* () {
+      const { channel, small } = yield* setup()
+      for (let round = 0; round < 3; round++) {
+        const response = yield* Effect.scoped(channel.get("/large"))
+        expect(yield* small).toBe("small")
+        expect(yield* failure(response.text)).toMatchObject({
+          _tag: "ResponseError",
+          description: "expected the body to be read within the scope of its request, that scope has ended"
+        })
+      }
+    })
+  )
+
+  it.scoped("gives its connection back at once when its fiber is interrupted with its scope", () =>
+    Effect.gen(function* () {
+      const { channel, small } = yield* setup()
+      const holding = yield* Deferred.make<void>()
+      const fiber = yield* channel.get("/large").pipe(
+        Effect.tap(() => Deferred.succeed(holding, undefined)),
+        Effect.zipRight(Effect.never),
+        Effect.scoped,
+        Effect.fork
+      )
+      yield* Deferred.await(holding)
+      yield* Fiber.interrupt(fiber)
+      expect(yield* small).toBe("small")
+    })
+  )
+
+  it.scoped("gives its connection back at once to a client that HttpClient.withScope made", () =>
+    Effect.gen(function* () {
+      const { channel, small } = yield* setup()
+      yield* Effect.scoped(HttpClient.withScope(channel).get("/large"))
+      expect(yield* small).toBe("small")
+    })
+  )
+
+  it.scoped("is not bound to a scope that had ended before its request was made", () =>
+    Effect.gen(function* () {
+      const { channel } = yield* setup()
+      const scope = yield* Scope.make()
+      yield* Scope.close(scope, Exit.void)
+      const response = yield* Scope.extend(channel.get("/large"), scope)
+      expect((yield* response.arrayBuffer).byteLength).toBe(mebibyte)
+    })
+  )
+})
+
+describe("a body half read", () => {
+  it.scoped("gives its connection back at once when the scope of its request ends", () =>
+    Effect.gen(function* () {
+      const { channel, small } = yield* setup()
+      const outer = yield* Effect.scope
+      const pull = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const response = yield* channel.get("/large")
+          const pull = yield* Scope.extend(Stream.toPull(response.stream), outer)
+          expect(Chunk.isNonEmpty(yield* pull)).toBe(true)
+          return pull
+        })
+      )
+      expect(yield* small).toBe("small")
+      expect(yield* failure(Effect.forever(pull))).toMatchObject(Option.some({ _tag: "ResponseError" }))
+    })
+  )
+
+  const halfRead = Effect.fnUntraced(function* () {
+    const { channel, sent, small } = yield* setup({ bodyTimeout: "20 seconds", timeout: "1 hour" })
+    const response = yield* channel.get("/endless")
+    const pull = yield* Stream.toPull(response.stream)
+    yield* pull
+    yield* stopped(sent)
+    return { pull, small }
+  })
+
+  it.scoped("may pause longer than bodyTimeout", () =>
+    Effect.gen(function* () {
+      const { pull } = yield* halfRead()
+      yield* TestClock.adjust("199 seconds")
+      for (let more = 0; more < 100; more++) expect(Chunk.isNonEmpty(yield* pull)).toBe(true)
+    })
+  )
+
+  it.scoped("gives its connection back after a pause of ten times bodyTimeout", () =>
+    Effect.gen(function* () {
+      const { pull, small } = yield* halfRead()
+      yield* TestClock.adjust("200 seconds")
+      expect(yield* small).toBe("small")
+      expect(yield* failure(Effect.forever(pull))).toMatchObject(Option.some(tooLong("Read", Duration.seconds(200))))
+    })
+  )
+})
+
+describe("bodyTimeout", () => {
+  const silent = (socket: TLSSocket) => {
+    socket.write(
+      "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n"
+    )
+  }
+
+  it.scoped("is its own limit for a body, and that of the request comes before that of the channel", () =>
+    Effect.gen(function* () {
+      const { channel } = yield* setup({ timeout: "1 second", bodyTimeout: "1 minute", connections: 2 }, silent)
+      const limits = [
+        [channel.get("/silent"), Duration.minutes(1)],
+        [BodyTimeout.withBodyTimeout(channel.get("/silent"), "5 minutes"), Duration.minutes(5)]
+      ] as const
+      for (const [request, limit] of limits) {
+        const response = yield* request
+        const reading = yield* Effect.fork(response.text)
+        yield* Effect.yieldNow()
+        yield* TestClock.adjust(Duration.subtract(limit, "1 millis"))
+        expect(reading.unsafePoll()).toBeNull()
+        yield* TestClock.adjust("1 millis")
+        expect(yield* failure(Fiber.join(reading))).toMatchObject(tooLong("Body", limit))
+      }
+    })
+  )
+
+  it.scoped("can be switched off for a stream of events, which then may be silent for long", () =>
+    Effect.gen(function* () {
+      let peer: TLSSocket | undefined
+      const { channel } = yield* setup({}, (socket) => {
+        peer = socket
+        silent(socket)
+      })
+      const response = yield* BodyTimeout.withBodyTimeout(channel.get("/silent"), Duration.infinity)
+      const events = yield* Queue.unbounded<string>()
+      yield* Effect.fork(
+        Stream.runForEach(response.stream, (bytes) => Queue.offer(events, Buffer.from(bytes).toString()))
+      )
+      expect(yield* Queue.take(events)).toBe("first")
+      yield* TestClock.adjust("1 hour")
+      peer?.write("6\r\nsecond\r\n")
+      expect(yield* Queue.take(events)).toBe("second")
+    })
+  )
+})
+
+describe("a request's own body that pauses", () => {
+  it.scoped("is what a request out of time blames, not the peer", () =>
+    Effect.gen(function* () {
+      const { channel, client } = yield* setup({ timeout: "10 seconds" })
+      const asked = yield* Deferred.make<void>()
+      const body = Stream.concat(
+        Stream.make(new Uint8Array(10)),
+        Stream.fromEffect(Effect.zipRight(Deferred.succeed(asked, undefined), Effect.never))
+      )
+      const fiber = yield* Effect.fork(channel.post("/silent", { body: HttpBody.stream(body) }))
+      yield* Deferred.await(asked)
+      yield* TestClock.adjust("10 seconds")
+      const error = yield* failure(Fiber.join(fiber))
+      expect(error).toMatchObject({ _tag: "TimeoutError", phase: "RequestBody", isRetryable: false })
+      expect(error.message).toMatch(
+        /^RequestBody: expected the next piece of the request's body within 10s, its own stream/
+      )
+      expect(client.log.all("RequestEnded")).toMatchObject([{ error: "TimeoutError" }])
+    })
+  )
+
+  it.scoped("is not blamed when it is the peer that does not read", () =>
+    Effect.gen(function* () {
+      const paused = yield* Deferred.make<void>()
+      const { channel } = yield* setup({ timeout: "10 seconds" }, (socket) => {
+        socket.pause()
+        Deferred.unsafeDone(paused, Effect.void)
+      })
+      let pulled = 0
+      const body = Stream.repeatEffect(
+        Effect.sync(() => {
+          pulled++
+          return new Uint8Array(mebibyte)
+        })
+      )
+      const fiber = yield* Effect.fork(channel.post("/silent", { body: HttpBody.stream(body) }))
+      yield* Deferred.await(paused)
+      yield* stopped(() => pulled)
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* failure(Fiber.join(fiber))).toMatchObject({ _tag: "TimeoutError", phase: "Headers" })
+    })
+  )
+})
+
+describe("maxResponseSize", () => {
+  const tooLarge = (limit: number) => ({
+    _tag: "ResponseError",
+    reason: "Decode",
+    cause: { _tag: "ResponseTooLargeError", limit, isRetryable: false }
+  })
+  const readers: ReadonlyArray<
+    readonly [name: string, read: (response: HttpClientResponse.HttpClientResponse) => Effect.Effect<unknown, unknown>]
+  > = [
+    ["text", (response) => response.text],
+    ["json", (response) => response.json],
+    ["arrayBuffer", (response) => response.arrayBuffer],
+    ["urlParamsBody", (response) => response.urlParamsBody],
+    ["formData", (response) => response.formData]
+  ]
+  for (const [name, read] of readers) {
+    it.scoped(`ends what ${name} takes of a body without end, and the connection`, () =>
+      Effect.gen(function* () {
+        const { channel, client, small } = yield* setup({ maxResponseSize: 3 * mebibyte })
+        const response = yield* channel.get("/endless")
+        expect(yield* failure(read(response))).toMatchObject(tooLarge(3 * mebibyte))
+        const closed = yield* client.log.nth("ConnectionClosed")
+        expect(closed.reason).toBe("Aborted")
+        expect(closed.bytesRead).toBeLessThan(8 * mebibyte)
+        expect(yield* small).toBe("small")
+      })
+    )
+  }
+
+  it.scoped("is 64 MiB unless said otherwise", () =>
+    Effect.gen(function* () {
+      const { channel } = yield* setup()
+      const response = yield* channel.get("/endless")
+      expect(yield* failure(response.arrayBuffer)).toMatchObject(tooLarge(64 * mebibyte))
+    })
+  )
+
+  it.scoped("refuses a body whose stated length is larger before it is received", () =>
+    Effect.gen(function* () {
+      const { channel, client } = yield* setup({ maxResponseSize: mebibyte }, (socket) =>
+        socket.write(head(mebibyte + 1))
+      )
+      expect(yield* failure(Effect.flatMap(channel.get("/long"), (response) => response.text))).toMatchObject(
+        tooLarge(mebibyte)
+      )
+      expect((yield* client.log.nth("ConnectionClosed")).bytesRead).toBeLessThan(10_000)
+      expect((yield* Effect.flatMap(channel.get("/large"), (response) => response.arrayBuffer)).byteLength).toBe(
+        mebibyte
+      )
+    })
+  )
+
+  it.scoped("holds for a small body that is there already, and leaves its connection in use", () =>
+    Effect.gen(function* () {
+      const { channel, server, small } = yield* setup({ maxResponseSize: 4 })
+      expect(yield* failure(small)).toMatchObject(tooLarge(4))
+      const read = Effect.flatMap(channel.get("/small"), (response) => response.text)
+      expect(yield* read.pipe(IncomingMessage.withMaxBodySize(Option.some(5)))).toBe("small")
+      expect(server.accepted()).toBe(1)
+    })
+  )
+
+  it.scoped("does not hold for streams", () =>
+    Effect.gen(function* () {
+      const { channel } = yield* setup({ maxResponseSize: 1 })
+      const response = yield* channel.get("/large")
+      expect(yield* Stream.runFold(response.stream, 0, (sum, bytes) => sum + bytes.length)).toBe(mebibyte)
+    })
+  )
+})
+
+describe("the whole of a body", () => {
+  it.scoped("is one buffer, of just its bytes, however often it is asked for", () =>
+    Effect.gen(function* () {
+      const { channel } = yield* setup()
+      const response = yield* channel.get("/large")
+      const [first, second] = yield* Effect.all([response.arrayBuffer, response.arrayBuffer], { concurrency: 2 })
+      expect(first.byteLength).toBe(mebibyte)
+      expect(second).toBe(first)
+      expect(Buffer.from(first).equals(large)).toBe(true)
+      expect((yield* response.text).length).toBe(mebibyte)
+      const streamed = yield* Stream.runCollect(response.stream)
+      expect(Buffer.concat(Chunk.toReadonlyArray(streamed)).equals(large)).toBe(true)
+    })
+  )
+
+  it.scoped("is not taken by a stream in the middle of it", () =>
+    Effect.gen(function* () {
+      const { channel } = yield* setup()
+      const response = yield* channel.get("/large")
+      const whole = yield* Effect.fork(response.arrayBuffer)
+      yield* Effect.yieldNow()
+      expect(yield* failure(Stream.runDrain(response.stream))).toMatchObject({
+        description: "the body is being read whole by another reader"
+      })
+      expect((yield* Fiber.join(whole)).byteLength).toBe(mebibyte)
+    })
+  )
+})
