@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer"
 import { sign } from "node:crypto"
-import { TrustDomain, X509Bundle } from "@agentweave/spiffe"
+import { PeerVerifier, TrustDomain, X509Bundle } from "@agentweave/spiffe"
 import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
 import type * as CertificateProfile from "@agentweave/testkit/CertificateProfile"
 import * as KeyPair from "@agentweave/testkit/KeyPair"
@@ -9,9 +9,10 @@ import { Clock, Effect, Either, Redacted } from "effect"
 import { type Anchors, makeReader } from "../src/internal/anchors.js"
 import { type Certificate, readCertificate } from "../src/internal/certificate.js"
 import { findPath, maxSignatureChecks } from "../src/internal/chain.js"
+import { makeNameJudge } from "../src/internal/pathGuards.js"
 import { makeCheck } from "../src/internal/signature.js"
 import { encode, hex, parse, replace, sequence, tlv } from "./support/der.js"
-import { itAtEpoch, makeShared, verdict } from "./support/gate.js"
+import { epochClock, inputOf, itAtEpoch, makeShared, verdict } from "./support/gate.js"
 
 type Authority = CertificateAuthority.CertificateAuthority
 
@@ -60,6 +61,13 @@ const descend = (from: Authority, depth: number) =>
     }
   )
 
+/** The same certificate with another version: nobody signed that, and nobody needs to. */
+const version1 = (certificate: Uint8Array): Uint8Array => {
+  const der = Buffer.from(certificate)
+  der.writeUInt8(0, der.indexOf(Buffer.from("a003020102", "hex")) + 4)
+  return der
+}
+
 describe("every CA of a path", () => {
   const unknownCritical = [{ oid: "1.2.3.4", critical: true, value: Uint8Array.of(5, 0) }]
   const rows: ReadonlyArray<readonly [string, CertificateProfile.CertificateProfile, string]> = [
@@ -69,7 +77,13 @@ describe("every CA of a path", () => {
     ["no key usage", { keyUsage: "Absent" }, "Accepted"],
     ["an unknown critical extension", { extensions: unknownCritical }, "InvalidChain ca-critical-extensions"],
     ["an RSA-1024 key", { keyAlgorithm: "RSA-1024" }, "InvalidChain ca-key"],
-    ["a signature over SHA-1", { signatureHash: "SHA-1" }, "InvalidChain ca-signature-algorithm"],
+    [
+      "an extended key usage without ours",
+      { extendedKeyUsage: ["clientAuth", "1.3.6.1.5.5.7.3.17"] },
+      "InvalidChain ca-extended-key-usage"
+    ],
+    ["an extended key usage for anything", { extendedKeyUsage: ["2.5.29.37.0"] }, "InvalidChain ca-extended-key-usage"],
+    ["an extended key usage with ours", { extendedKeyUsage: ["clientAuth", "serverAuth"] }, "Accepted"],
     [
       "constraints that do not permit the leaf",
       { nameConstraints: { permitted: { uris: ["other.test"] } } },
@@ -98,6 +112,34 @@ describe("every CA of a path", () => {
       })
     )
   }
+})
+
+describe("a signature over SHA-1", () => {
+  itAtEpoch("on an intermediate refuses the chain", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* belowIntermediate({ signatureHash: "SHA-1" }), "InvalidChain ca-signature-algorithm")
+    })
+  )
+
+  itAtEpoch("on an anchor is asked of nobody: it is trusted for being in the bundle", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* belowRoot({ signatureHash: "SHA-1" }), "Accepted")
+      const root = yield* makeRoot({ signatureHash: "SHA-1" })
+      const { issuer } = yield* descend(root, 2)
+      assert.strictEqual(yield* under(issuer, [root.certificate]), "Accepted")
+      const whole = [...issuer.chain, root.certificate]
+      assert.strictEqual(yield* under(issuer, [root.certificate], {}, whole), "Accepted")
+    })
+  )
+
+  itAtEpoch("on a root that the peer sent makes no anchor of it", () =>
+    Effect.gen(function* () {
+      const root = yield* makeRoot({ signatureHash: "SHA-1" })
+      const trusted = yield* makeRoot()
+      const answer = yield* under(root, [trusted.certificate], {}, [root.certificate])
+      assert.strictEqual(answer, "InvalidChain ca-signature-algorithm")
+    })
+  )
 })
 
 describe("an intermediate's SPIFFE ID", () => {
@@ -138,20 +180,39 @@ describe("limits of a path", () => {
     })
   )
 
-  itAtEpoch("64 names in an intermediate are read, 65 are not", () =>
+  itAtEpoch("128 names in an intermediate are read, 129 are not", () =>
     Effect.gen(function* () {
-      const dnsNames = Array.from({ length: 64 }, (_, i) => `n${i}.test`)
+      const dnsNames = Array.from({ length: 128 }, (_, i) => `n${i}.test`)
       assert.strictEqual(yield* belowIntermediate({ uris: [], dnsNames }), "Accepted")
       assert.strictEqual(yield* belowIntermediate({ dnsNames }), "LimitExceeded names-limit")
     })
   )
 
-  itAtEpoch("a certificate that cannot be read refuses the chain, needed or not", () =>
-    Effect.gen(function* () {
-      const root = yield* makeRoot()
-      const junk = Uint8Array.of(0x30, 0x03, 0x02, 0x01, 0x00)
-      assert.strictEqual(yield* under(root, [root.certificate], {}, [junk]), "InvalidChain ca-readable")
-    })
+  itAtEpoch(
+    "certificates besides that cannot be used are left out, and named where no path is found without them",
+    () =>
+      Effect.gen(function* () {
+        const root = yield* makeRoot()
+        const issuer = yield* CertificateAuthority.makeIntermediate(root)
+        const crowded = yield* makeRoot({ dnsNames: Array.from({ length: 129 }, (_, i) => `n${i}.test`) })
+        const extras: ReadonlyArray<readonly [Uint8Array, string]> = [
+          [Uint8Array.of(0x30, 0x03, 0x02, 0x01, 0x00), "InvalidChain ca-readable"],
+          [new Uint8Array(0), "InvalidChain ca-readable"],
+          [version1(root.certificate), "InvalidChain ca-readable"],
+          [crowded.certificate, "LimitExceeded names-limit"]
+        ]
+        for (const [extra, reason] of extras) {
+          for (const certificates of [
+            [extra, issuer.certificate],
+            [issuer.certificate, extra]
+          ]) {
+            const peer = CertificateAuthority.withChain(issuer, certificates)
+            assert.strictEqual(yield* under(peer, [root.certificate]), "Accepted")
+          }
+          const alone = CertificateAuthority.withChain(issuer, [extra])
+          assert.strictEqual(yield* under(alone, [root.certificate]), reason)
+        }
+      })
   )
 
   itAtEpoch("32 signature checks find the last of 32 roots of one name, and not the 33rd", () =>
@@ -220,12 +281,77 @@ describe("name constraints", () => {
       })
   )
 
-  itAtEpoch("on email addresses, which are not processed, refuse a leaf that has one", () =>
+  const constrained: ReadonlyArray<
+    readonly [
+      string,
+      CertificateProfile.GeneralSubtrees,
+      CertificateProfile.CertificateProfile,
+      CertificateProfile.CertificateProfile
+    ]
+  > = [
+    ["IP ranges", { ipRanges: ["10.1.0.0/16"] }, { ipAddresses: ["10.1.2.3"] }, { ipAddresses: ["10.2.2.3"] }],
+    ["email addresses", { emails: ["internal"] }, { emails: ["ops@internal"] }, { emails: ["ops@evil.test"] }],
+    [
+      "directory names",
+      { directoryNames: ["C=AT,O=Bank"] },
+      { subject: "C=AT,O=bank,CN=api" },
+      { subject: "C=AT,O=Other,CN=api" }
+    ],
+    [
+      "an email address in the subject",
+      { emails: ["internal"] },
+      { subject: "E=ops@internal,CN=api" },
+      { subject: "E=ops@evil.test,CN=api" }
+    ]
+  ]
+  for (const [name, subtrees, inside, outside] of constrained) {
+    itAtEpoch(`on ${name} are judged: within what is permitted, and out of what is excluded`, () =>
+      Effect.gen(function* () {
+        const permitting = { nameConstraints: { permitted: subtrees }, subject: "C=AT,O=Bank,CN=ca" }
+        const excluding = { nameConstraints: { excluded: subtrees } }
+        const refused = "InvalidChain ca-name-constraints"
+        assert.strictEqual(yield* belowRoot(permitting, inside), "Accepted")
+        assert.strictEqual(yield* belowRoot(permitting, outside), refused)
+        assert.strictEqual(yield* belowIntermediate(permitting, outside), refused)
+        assert.strictEqual(yield* belowRoot(excluding, outside), "Accepted")
+        assert.strictEqual(yield* belowRoot(excluding, inside), refused)
+        assert.strictEqual(yield* belowIntermediate(excluding, inside), refused)
+      })
+    )
+  }
+
+  itAtEpoch("of 7,000 bases against 63 names on 7 paths are refused within 10 milliseconds", () =>
     Effect.gen(function* () {
-      const root = yield* makeRoot({ nameConstraints: { permitted: { emails: ["internal"] } } })
-      assert.strictEqual(yield* under(root, [root.certificate]), "Accepted")
-      const emails = ["ops@internal"]
-      assert.strictEqual(yield* under(root, [root.certificate], { emails }), "InvalidChain ca-name-constraints")
+      const subtree = Array.from({ length: 7000 }, (_, i) => sequence(tlv(0x82, Buffer.from(i.toString(36)))))
+      const value = Uint8Array.from(sequence(tlv(0xa1, ...subtree)))
+      const root = yield* makeRoot({ extensions: [{ oid: "2.5.29.30", critical: true, value }] })
+      const crosses = yield* Effect.replicateEffect(CertificateAuthority.makeIntermediate(root, { subject: "CN=x" }), 7)
+      const [first = root] = crosses
+      const chain = crosses.map(({ certificate }) => certificate)
+      const dnsNames = Array.from({ length: 62 }, (_, i) => `name${i}.test`)
+      const issuer = CertificateAuthority.withChain(first, chain)
+      const { certificates } = yield* CertificateAuthority.issue(issuer, { dnsNames, keyAlgorithm: "P-256" })
+      const { trustDomain } = yield* shared
+      const bundle = yield* X509Bundle.fromDer(trustDomain, [root.certificate])
+      const peer = { certificates, bundle, verifier: PeerVerifier.make() }
+      assert.strictEqual(yield* verdict(peer), "LimitExceeded ca-name-constraints-limit")
+      const best = (work: () => unknown): number =>
+        Math.min(
+          ...Array.from({ length: 5 }, () => {
+            const begun = performance.now()
+            work()
+            return performance.now() - begun
+          })
+        )
+      assert.isBelow(
+        best(() => peer.verifier.verify(inputOf(peer, 0))),
+        10
+      )
+      const input = inputOf(peer, 0)
+      assert.isBelow(
+        best(() => Effect.runSync(Effect.withClock(PeerVerifier.explain(input), epochClock))),
+        50
+      )
     })
   )
 
@@ -358,7 +484,7 @@ describe("trust", () => {
     })
   )
 
-  itAtEpoch("an anchor on whose curve its point is not signs nothing", () =>
+  itAtEpoch("a key whose point is not on its curve is none, of an anchor", () =>
     Effect.gen(function* () {
       const pair = yield* KeyPair.make("P-256")
       const publicKey = Uint8Array.from(pair.publicKey)
@@ -367,7 +493,45 @@ describe("trust", () => {
       const { certificates } = yield* CertificateAuthority.issue(root, { keyAlgorithm: "P-256" })
       const { trustDomain } = yield* shared
       const bundle = { trustDomain, authorities: [root.certificate], generation: "by hand" }
-      assert.strictEqual(yield* verdict({ certificates, bundle }), "UntrustedChain trusted-path")
+      assert.strictEqual(yield* verdict({ certificates, bundle }), "InvalidChain ca-key")
+    })
+  )
+
+  itAtEpoch("nor of a leaf, on any curve", () =>
+    Effect.gen(function* () {
+      const authority = yield* shared
+      for (const algorithm of ["P-256", "P-384", "P-521"] as const) {
+        const pair = yield* KeyPair.make(algorithm)
+        const publicKey = Uint8Array.from(pair.publicKey)
+        publicKey[publicKey.length - 1] = (publicKey.at(-1) ?? 0) ^ 1
+        const { certificates } = yield* authority.issueRaw({ keyPair: { ...pair, publicKey } })
+        assert.strictEqual(yield* verdict({ certificates, bundle: authority.bundle }), "InvalidLeaf leaf-key")
+        const proper = yield* authority.issueRaw({ keyPair: pair })
+        assert.strictEqual(yield* verdict({ ...proper, bundle: authority.bundle }), "Accepted")
+      }
+    })
+  )
+
+  itAtEpoch("key identifiers that are critical are refused, of a leaf and of a CA", () =>
+    Effect.gen(function* () {
+      const authority = yield* shared
+      const identifier = tlv(0x04, Buffer.alloc(20, 1))
+      const extensions = {
+        subject: { oid: "2.5.29.14", critical: true, value: Uint8Array.from(identifier) },
+        authority: {
+          oid: "2.5.29.35",
+          critical: true,
+          value: Uint8Array.from(sequence(tlv(0x80, Buffer.alloc(20, 1))))
+        }
+      }
+      for (const profile of [
+        { subjectKeyIdentifier: "Absent", extensions: [extensions.subject] },
+        { authorityKeyIdentifier: "Absent", extensions: [extensions.authority] }
+      ] as const) {
+        const { certificates } = yield* authority.issueRaw(profile)
+        assert.strictEqual(yield* verdict({ certificates, bundle: authority.bundle }), "InvalidLeaf leaf-readable")
+        assert.strictEqual(yield* belowIntermediate(profile), "InvalidChain ca-readable")
+      }
     })
   )
 
@@ -396,8 +560,7 @@ describe("the work of a search", () => {
         leaf: read(certificates[0]),
         candidates: chain.map(read),
         anchors,
-        trustDomain,
-        now,
+        rules: { trustDomain, purpose: "ServerAuth", now, names: makeNameJudge() },
         isSignedBy: makeCheck()
       })
     })

@@ -137,7 +137,7 @@ describe("what X509Svid refuses", () => {
         [{ uris: ["spiffe://example.org"] }, "leaf-spiffe-id"],
         [{ uris: ["spiffe://example.org/a", "spiffe://example.org/b"] }, "leaf-one-uri"],
         [{ uris: [] }, "leaf-one-uri"],
-        [{ dnsNames: Array.from({ length: 64 }, (_, i) => `n${i}.test`) }, "leaf-names-limit"],
+        [{ dnsNames: Array.from({ length: 128 }, (_, i) => `n${i}.test`) }, "leaf-names-limit"],
         [{ extensions: [{ oid: "1.2.3.4", critical: false, value: new Uint8Array(70_000) }] }, "bytes-limit"]
       ]
       for (const [options, rule] of rows) {

@@ -52,6 +52,10 @@ export interface GeneralSubtrees {
   readonly uris?: ReadonlyArray<string> | undefined
   readonly dnsNames?: ReadonlyArray<string> | undefined
   readonly emails?: ReadonlyArray<string> | undefined
+  /** IPv4 addresses with the length of their prefix: `10.0.0.0/8`. */
+  readonly ipRanges?: ReadonlyArray<string> | undefined
+  /** Distinguished names, e.g. `O=SPIFFE`. */
+  readonly directoryNames?: ReadonlyArray<string> | undefined
 }
 
 /**

@@ -1,9 +1,8 @@
 import * as Either from "effect/Either"
-import type { TrustDomain } from "../TrustDomain.js"
 import type { Anchors } from "./anchors.js"
 import type { Certificate } from "./certificate.js"
 import { firstRefusal, type Refusal } from "./guard.js"
-import { type Path, strengthGuards, validatePath } from "./pathGuards.js"
+import { anchorStrengthGuards, type Path, type PathRules, strengthGuards, validatePath } from "./pathGuards.js"
 import type { SignatureCheck } from "./signature.js"
 
 /** Links from a leaf to its anchor. */
@@ -71,11 +70,10 @@ export const findPath = (input: {
   /** What the peer sent besides: in any order, trusted in nothing. */
   readonly candidates: ReadonlyArray<Certificate>
   readonly anchors: Anchors
-  readonly trustDomain: TrustDomain
-  readonly now: number
+  readonly rules: PathRules
   readonly isSignedBy: SignatureCheck
 }): Search => {
-  const { anchors, candidates, isSignedBy, leaf, now, trustDomain } = input
+  const { anchors, candidates, isSignedBy, leaf, rules } = input
   let signatureChecks = 0
   let nearest: Refusal | undefined
 
@@ -83,8 +81,8 @@ export const findPath = (input: {
     if (nearest === undefined || nearness(refusal) > nearness(nearest)) nearest = refusal
   }
 
-  const isLinked = (child: Certificate, issuer: Certificate): boolean => {
-    const weakness = firstRefusal(strengthGuards, issuer)
+  const isLinked = (child: Certificate, issuer: Certificate, strength: typeof strengthGuards): boolean => {
+    const weakness = firstRefusal(strength, issuer)
     if (weakness !== undefined) {
       note(weakness)
       return false
@@ -108,9 +106,9 @@ export const findPath = (input: {
   const explore = (path: Path): Path | undefined => {
     const child = path.at(-1) ?? leaf
     for (const anchor of possibleIssuers(child, anchors.bySubject.get(child.issuer) ?? [])) {
-      if (!isLinked(child, anchor)) continue
+      if (!isLinked(child, anchor, anchorStrengthGuards)) continue
       const complete: Path = [...path, anchor]
-      const refusal = validatePath(complete, trustDomain, now)
+      const refusal = validatePath(complete, rules)
       if (refusal === undefined) return complete
       note(refusal)
     }
@@ -121,7 +119,7 @@ export const findPath = (input: {
         if (leadsToAnchor(candidate, new Set())) note(tooDeep)
         continue
       }
-      if (!isLinked(child, candidate)) continue
+      if (!isLinked(child, candidate, strengthGuards)) continue
       const found = explore([...path, candidate])
       if (found !== undefined) return found
     }
@@ -133,7 +131,7 @@ export const findPath = (input: {
   const untrusted: Refusal = {
     rule: "trusted-path",
     reason: "UntrustedChain",
-    expected: `a path to one of the ${anchors.count} authorities of ${trustDomain}`,
+    expected: `a path to one of the ${anchors.count} authorities of ${rules.trustDomain}`,
     seen:
       signatureChecks === 0
         ? "no certificate with the issuer's name and key identifier"

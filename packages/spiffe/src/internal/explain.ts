@@ -5,11 +5,11 @@ import * as SpiffeId from "../SpiffeId.js"
 import { makeReader } from "./anchors.js"
 import { readCertificate } from "./certificate.js"
 import { findPath } from "./chain.js"
-import { bundleOf, type GateInput, judge } from "./gate.js"
+import { bundleOf, type GateInput, judge, readCandidates, type Tools } from "./gate.js"
 import type { Guard, Refusal } from "./guard.js"
 import { hintFor } from "./hints.js"
 import { claimedId, leafGuards } from "./leafGuards.js"
-import { caGuards, dateGuards, type Path, type PathMember } from "./pathGuards.js"
+import { caGuards, dateGuards, makeNameJudge, membersOf, type Path } from "./pathGuards.js"
 import { makeCheck } from "./signature.js"
 import { sizeGuards, sizeRefusal } from "./sizeGuards.js"
 
@@ -52,7 +52,7 @@ const memberName = (position: number, path: Path): string =>
   position === 0 ? "leaf" : position === path.length - 1 ? "anchor" : `intermediate ${position}`
 
 /** The steps from the leaf to the anchor, in their order. */
-const pathSteps = (input: Input, leafDer: Uint8Array): ReadonlyArray<Step> => {
+const pathSteps = (input: Input, leafDer: Uint8Array, { anchorsOf, isSignedBy }: Tools): ReadonlyArray<Step> => {
   const leaf = readCertificate(leafDer)
   if (Either.isLeft(leaf)) {
     return [
@@ -84,16 +84,15 @@ const pathSteps = (input: Input, leafDer: Uint8Array): ReadonlyArray<Step> => {
   if (id === undefined || bundle === undefined) {
     return [readable, ...profile, bundleStep, ...notReached(["trusted-path", ...pathRules], "")]
   }
-  const others = input.chain.slice(1).map((der) => readCertificate(der))
-  const candidates = others.flatMap((other) => (Either.isRight(other) ? [other.right] : []))
+  const candidates = readCandidates(input.chain.slice(1))
   const trustDomain = SpiffeId.trustDomain(id)
+  const rules = { trustDomain, purpose: input.purpose, now: input.now, names: makeNameJudge() }
   const { outcome, signatureChecks } = findPath({
     leaf: leaf.right,
-    candidates,
-    anchors: makeReader()(bundle),
-    trustDomain,
-    now: input.now,
-    isSignedBy: makeCheck()
+    candidates: candidates.usable,
+    anchors: anchorsOf(bundle),
+    rules,
+    isSignedBy
   })
   const trusted: Step = {
     rule: "trusted-path",
@@ -113,9 +112,7 @@ const pathSteps = (input: Input, leafDer: Uint8Array): ReadonlyArray<Step> => {
     return [readable, ...profile, bundleStep, trusted, ...failing, ...notReached(rest, "path")]
   }
   const path = outcome.right
-  const members = path.map(
-    (certificate, position): PathMember => ({ certificate, position, path, trustDomain, now: input.now })
-  )
+  const members = membersOf(path, rules)
   return [
     readable,
     ...profile,
@@ -137,7 +134,7 @@ export const explainAt = (input: Input): Explanation => {
   const [leaf] = chain
   const middle =
     tooLarge === undefined && leaf !== undefined
-      ? pathSteps(input, leaf)
+      ? pathSteps(input, leaf, tools)
       : notReached(["leaf-readable", ...rulesOf(leafGuards), "bundle", "trusted-path", ...pathRules], "")
   const expectedId = describe(matcher)
   const matched = id !== null && matches(matcher, id)

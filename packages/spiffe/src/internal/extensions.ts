@@ -157,9 +157,11 @@ export const readExtensions = (extensions: Element): Extensions => {
         nameConstraints = readNameConstraints(inner)
         break
       case "551d0e":
+        if (critical) der.fail("subject key identifier that is critical (RFC 5280 section 4.2.1.2)", extension.start)
         subjectKeyIdentifier = der.hex(der.read(value, der.tags.octetString, "subject key identifier"))
         break
       case "551d23":
+        if (critical) der.fail("authority key identifier that is critical (RFC 5280 section 4.2.1.1)", extension.start)
         inner = sequence("authority key identifier")
         authorityKeyIdentifier = readAuthorityKeyIdentifier(inner)
         break

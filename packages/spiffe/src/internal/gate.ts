@@ -10,6 +10,7 @@ import { findPath } from "./chain.js"
 import { sha256 } from "./digest.js"
 import { firstRefusal, type Refusal } from "./guard.js"
 import { claimedId, leafGuards, namesLimit, type Purpose } from "./leafGuards.js"
+import { makeNameJudge } from "./pathGuards.js"
 import type { SignatureCheck } from "./signature.js"
 
 /** What a chain is judged by; the matcher is not part of it. */
@@ -66,24 +67,40 @@ export const bundleOf = (set: X509BundleSet, trustDomain: TrustDomain): X509Bund
   return bundle?.trustDomain === trustDomain ? bundle : undefined
 }
 
-const readCandidates = (chain: ReadonlyArray<Uint8Array>): Either.Either<ReadonlyArray<Certificate>, Refusal> => {
-  const candidates: Array<Certificate> = []
-  for (const [index, der] of chain.entries()) {
-    const candidate = readCertificate(der)
-    if (Either.isLeft(candidate)) {
-      return Either.left({
+/** The certificates after the leaf that can be used, and why the first of the others cannot. */
+export interface Candidates {
+  readonly usable: ReadonlyArray<Certificate>
+  readonly leftOut: Refusal | undefined
+}
+
+const readCandidate = (der: Uint8Array, position: number): Either.Either<Certificate, Refusal> =>
+  readCertificate(der).pipe(
+    Either.mapLeft(
+      (error): Refusal => ({
         rule: "ca-readable",
         reason: "InvalidChain",
-        expected: `certificate ${index + 1} after the leaf to be strict DER`,
-        seen: candidate.left.message
+        expected: `certificate ${position} after the leaf to be strict DER`,
+        seen: error.message
       })
-    }
-    const refusal = firstRefusal([namesLimit], candidate.right)
-    if (refusal !== undefined) return Either.left(refusal)
-    candidates.push(candidate.right)
+    ),
+    Either.flatMap((certificate) => {
+      const refusal = firstRefusal([namesLimit], certificate)
+      return refusal === undefined ? Either.right(certificate) : Either.left(refusal)
+    })
+  )
+
+/** What a peer sends besides its leaf is offered, not asked for: one that cannot be used is as good as not sent. */
+export const readCandidates = (chain: ReadonlyArray<Uint8Array>): Candidates => {
+  const read = chain.map((der, index) => readCandidate(der, index + 1))
+  return {
+    usable: read.flatMap((candidate) => (Either.isRight(candidate) ? [candidate.right] : [])),
+    leftOut: read.flatMap((candidate) => (Either.isLeft(candidate) ? [candidate.left] : []))[0]
   }
-  return Either.right(candidates)
 }
+
+/** Where no path was found, a certificate that was left out is the likelier cause. */
+export const nearestCause = (refusal: Refusal, { leftOut }: Candidates): Refusal =>
+  refusal.reason === "UntrustedChain" && leftOut !== undefined ? leftOut : refusal
 
 /** What one verifier keeps between peers: bundles read and keys imported. */
 export interface Tools {
@@ -115,11 +132,10 @@ export const judge = (input: GateInput, { anchorsOf, isSignedBy }: Tools): Eithe
     return reject({ rule: "bundle", reason: "NoBundle", expected: `a bundle of ${trustDomain}`, seen }, spiffeId)
   }
   const candidates = readCandidates(others)
-  if (Either.isLeft(candidates)) return reject(candidates.left, spiffeId)
-
   const anchors = anchorsOf(bundle)
-  const { outcome } = findPath({ leaf, candidates: candidates.right, anchors, trustDomain, now, isSignedBy })
-  if (Either.isLeft(outcome)) return reject(outcome.left, spiffeId)
+  const rules = { trustDomain, purpose, now, names: makeNameJudge() }
+  const { outcome } = findPath({ leaf, candidates: candidates.usable, anchors, rules, isSignedBy })
+  if (Either.isLeft(outcome)) return reject(nearestCause(outcome.left, candidates), spiffeId)
   return Either.right({
     spiffeId,
     trustDomain,

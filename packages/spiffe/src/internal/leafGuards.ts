@@ -3,6 +3,7 @@ import * as SpiffeId from "../SpiffeId.js"
 import { describeSignatureAlgorithm } from "./algorithms.js"
 import type { Certificate } from "./certificate.js"
 import { extendedKeyUsages, keyUsageBits } from "./extensions.js"
+import { describeKey, isKeyUsable } from "./gate/publicKey.js"
 import type { Guard } from "./guard.js"
 
 export type Purpose = "ServerAuth" | "ClientAuth"
@@ -13,7 +14,7 @@ export interface Leaf {
   readonly purposes: ReadonlyArray<Purpose>
 }
 
-export const maxSubjectAltNames = 64
+export const maxSubjectAltNames = 128
 
 /** How many names any certificate that a peer sends may hold. */
 export const namesLimit: Guard<Certificate> = {
@@ -47,12 +48,12 @@ const seenUsage = ({ certificate }: Leaf): string => {
   return `key usage ${names.join(", ") || "without any of the bits that matter here"}`
 }
 
-const purposeOids: Record<Purpose, string> = {
+export const purposeOids: Record<Purpose, string> = {
   ServerAuth: extendedKeyUsages.serverAuth,
   ClientAuth: extendedKeyUsages.clientAuth
 }
 
-const seenPurposes = ({ certificate }: Leaf): string => {
+export const seenPurposes = ({ certificate }: Pick<Leaf, "certificate">): string => {
   const usages = certificate.extensions.extendedKeyUsage
   if (usages === undefined) return "no extended key usage"
   const named = Object.entries(purposeOids).flatMap(([name, oid]) => (usages.includes(oid) ? [name] : []))
@@ -131,8 +132,8 @@ export const leafGuards: ReadonlyArray<Guard<Leaf>> = [
     rule: "leaf-key",
     reason: "InvalidLeaf",
     expected: () => "a key of RSA 2048 to 8192, P-256, P-384, P-521 or Ed25519",
-    holds: ({ certificate }) => certificate.keyKind._tag === "Acceptable",
-    seen: ({ certificate }) => certificate.keyKind.name
+    holds: ({ certificate }) => isKeyUsable(certificate),
+    seen: ({ certificate }) => describeKey(certificate)
   },
   {
     rule: "leaf-extended-key-usage",

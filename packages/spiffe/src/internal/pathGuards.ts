@@ -2,20 +2,46 @@ import type { TrustDomain } from "../TrustDomain.js"
 import { describeSignatureAlgorithm } from "./algorithms.js"
 import type { Certificate } from "./certificate.js"
 import { keyUsageBits } from "./extensions.js"
+import { describeKey, isKeyUsable } from "./gate/publicKey.js"
 import { firstRefusal, type Guard, type Refusal } from "./guard.js"
-import { uriNames } from "./leafGuards.js"
-import { findViolation } from "./nameConstraints.js"
+import { type Purpose, purposeOids, seenPurposes, uriNames } from "./leafGuards.js"
+import { type Allowance, findViolation, maxNameComparisons, tooManyComparisons } from "./nameConstraints.js"
 
 /** Certificates from a leaf to an anchor, each signed by the next one. */
 export type Path = readonly [leaf: Certificate, ...issuers: ReadonlyArray<Certificate>]
 
+/** What every certificate of a path is judged by. */
+export interface PathRules {
+  readonly trustDomain: TrustDomain
+  readonly purpose: Purpose
+  readonly now: number
+  /** The names of a certificate against the constraints of another one: one memory and one allowance for a peer. */
+  readonly names: NameJudge
+}
+
 /** One certificate of a path: position 0 is the leaf, the last one is the anchor. */
-export interface PathMember {
+export interface PathMember extends PathRules {
   readonly certificate: Certificate
   readonly position: number
   readonly path: Path
-  readonly trustDomain: TrustDomain
-  readonly now: number
+}
+
+type NameVerdict = ReturnType<typeof findViolation>
+
+export type NameJudge = (constrained: Certificate, authority: Certificate) => NameVerdict
+
+/** Each pair of certificates is judged once, on however many paths it occurs. */
+export const makeNameJudge = (): NameJudge => {
+  const allowance: Allowance = { comparisons: maxNameComparisons }
+  const known = new Map<Certificate, Map<Certificate, NameVerdict>>()
+  return (constrained, authority) => {
+    const constraints = authority.extensions.nameConstraints
+    if (constraints === undefined) return undefined
+    const ofAuthority = known.get(authority) ?? new Map<Certificate, NameVerdict>()
+    known.set(authority, ofAuthority)
+    if (!ofAuthority.has(constrained)) ofAuthority.set(constrained, findViolation(constraints, constrained, allowance))
+    return ofAuthority.get(constrained)
+  }
 }
 
 const isAnchor = ({ path, position }: PathMember): boolean => position === path.length - 1
@@ -33,12 +59,10 @@ const pathLength = ({ certificate }: PathMember): number =>
   certificate.extensions.basicConstraints?.pathLength ?? Number.POSITIVE_INFINITY
 
 /** RFC 5280 section 6.1.3 (b): a self-issued certificate is constrained only as the last of the path, the leaf. */
-const nameViolation = ({ certificate, path, position }: PathMember): string | undefined => {
-  const constraints = certificate.extensions.nameConstraints
-  if (constraints === undefined) return undefined
+const nameViolation = ({ certificate, names, path, position }: PathMember): NameVerdict => {
   for (const [below, constrained] of path.slice(0, position).entries()) {
     if (below > 0 && isSelfIssued(constrained)) continue
-    const violation = findViolation(constraints, constrained)
+    const violation = names(constrained, certificate)
     if (violation !== undefined) return violation
   }
   return undefined
@@ -50,16 +74,18 @@ const isOwnDomain = ({ certificate, trustDomain }: PathMember): boolean => {
   return !uris.some((uri) => /^spiffe:/i.test(uri)) || (uris.length === 1 && uris[0] === `spiffe://${trustDomain}`)
 }
 
+const caKey: Guard<Certificate> = {
+  rule: "ca-key",
+  reason: "InvalidChain",
+  expected: (certificate) =>
+    `CA ${certificate.serialNumber} with a key of RSA 2048 to 8192, P-256, P-384, P-521 or Ed25519`,
+  holds: isKeyUsable,
+  seen: describeKey
+}
+
 /** How strong a CA's key and the signature on it are; judged before its key is used for anything. */
 export const strengthGuards: ReadonlyArray<Guard<Certificate>> = [
-  {
-    rule: "ca-key",
-    reason: "InvalidChain",
-    expected: (certificate) =>
-      `CA ${certificate.serialNumber} with a key of RSA 2048 to 8192, P-256, P-384, P-521 or Ed25519`,
-    holds: (certificate) => certificate.keyKind._tag === "Acceptable",
-    seen: (certificate) => certificate.keyKind.name
-  },
+  caKey,
   {
     rule: "ca-signature-algorithm",
     reason: "InvalidChain",
@@ -68,6 +94,9 @@ export const strengthGuards: ReadonlyArray<Guard<Certificate>> = [
     seen: (certificate) => describeSignatureAlgorithm(certificate.signatureAlgorithm)
   }
 ]
+
+/** The same of an anchor: it is trusted for being in the bundle, so that nobody asks who signed it and how (RFC 8446 section 4.2.3). */
+export const anchorStrengthGuards: ReadonlyArray<Guard<Certificate>> = [caKey]
 
 /** What every CA of a path must be, the anchor included: RFC 5280 sections 4.2, 4.2.1 and 6.1.4, X509-SVID section 3.2. */
 export const caGuards: ReadonlyArray<Guard<PathMember>> = [
@@ -88,6 +117,14 @@ export const caGuards: ReadonlyArray<Guard<PathMember>> = [
       extensions.keyUsage === undefined
         ? "no key usage"
         : `keyCertSign=${(extensions.keyUsage & keyUsageBits.keyCertSign) !== 0}`
+  },
+  {
+    rule: "ca-extended-key-usage",
+    reason: "InvalidChain",
+    expected: (member) => `${role(member)} without an extended key usage or with ${member.purpose}`,
+    holds: ({ certificate: { extensions }, purpose }) =>
+      extensions.extendedKeyUsage?.includes(purposeOids[purpose]) ?? true,
+    seen: ({ certificate }) => seenPurposes({ certificate })
   },
   {
     rule: "ca-critical-extensions",
@@ -116,11 +153,22 @@ export const caGuards: ReadonlyArray<Guard<PathMember>> = [
     seen: (member) => `${countBelow(member)}`
   },
   {
+    rule: "ca-name-constraints-limit",
+    reason: "LimitExceeded",
+    expected: (member) =>
+      `names and constraints of ${role(member)} that take at most ${maxNameComparisons} comparisons for a peer`,
+    holds: (member) => nameViolation(member) !== tooManyComparisons,
+    seen: (member) => (nameViolation(member) === tooManyComparisons ? "more" : "no more")
+  },
+  {
     rule: "ca-name-constraints",
     reason: "InvalidChain",
     expected: (member) => `only names that the constraints of ${role(member)} allow`,
     holds: (member) => nameViolation(member) === undefined,
-    seen: (member) => nameViolation(member) ?? "no other"
+    seen: (member) => {
+      const violation = nameViolation(member)
+      return violation === tooManyComparisons ? "names that were not compared" : (violation ?? "no other")
+    }
   }
 ]
 
@@ -144,9 +192,12 @@ export const dateGuards: ReadonlyArray<Guard<PathMember>> = [
   }
 ]
 
+export const membersOf = (path: Path, rules: PathRules): ReadonlyArray<PathMember> =>
+  path.map((certificate, position) => ({ ...rules, certificate, position, path }))
+
 /** Judges a path whose signatures have been verified. Dates come last: who fails them only was nearest to a success. */
-export const validatePath = (path: Path, trustDomain: TrustDomain, now: number): Refusal | undefined => {
-  const members = path.map((certificate, position): PathMember => ({ certificate, position, path, trustDomain, now }))
+export const validatePath = (path: Path, rules: PathRules): Refusal | undefined => {
+  const members = membersOf(path, rules)
   for (const member of members.slice(1)) {
     const refusal = firstRefusal(caGuards, member)
     if (refusal !== undefined) return refusal

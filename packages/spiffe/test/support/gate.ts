@@ -13,7 +13,8 @@ export interface Peer {
   readonly verifier?: PeerVerifier.PeerVerifier
 }
 
-const epochClock: Clock.Clock = Object.assign(Clock.make(), {
+/** A clock that stands at the epoch. */
+export const epochClock: Clock.Clock = Object.assign(Clock.make(), {
   unsafeCurrentTimeMillis: () => 0,
   currentTimeMillis: Effect.succeed(0)
 })

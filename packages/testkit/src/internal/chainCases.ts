@@ -226,6 +226,10 @@ const authorities: ReadonlyArray<PeerCase> = [
     { basicConstraints: { ca: true, pathLength: 1 } },
     { intermediates: 1 }
   ),
+  root("Accepted", "a root whose own signature is over SHA-1", { signatureHash: "SHA-1" }),
+  root("Accepted", "a root for servers and clients", { extendedKeyUsage: ["serverAuth", "clientAuth"] }),
+  root("InvalidChain", "a root for code signing", { extendedKeyUsage: ["1.3.6.1.5.5.7.3.3"] }),
+  intermediate("InvalidChain", "an intermediate for code signing", { extendedKeyUsage: ["1.3.6.1.5.5.7.3.3"] }),
   root("Accepted", "an RSA-2048 root", { keyAlgorithm: "RSA-2048" }),
   root("Accepted", "a P-521 root", { keyAlgorithm: "P-521" }),
   root("Accepted", "an Ed25519 root", { keyAlgorithm: "Ed25519" }),
@@ -269,6 +273,40 @@ const constraints: ReadonlyArray<PeerCase> = [
     "a leaf with a DNS name its intermediate is permitted",
     { nameConstraints: { permitted: { dnsNames: ["internal"] } } },
     { dnsNames: ["api.internal"] }
+  ),
+  intermediate(
+    "Accepted",
+    "a leaf with names of every form its intermediate is permitted",
+    {
+      subject: "O=SPIFFE,CN=ca",
+      nameConstraints: {
+        permitted: {
+          ipRanges: ["127.0.0.0/8"],
+          emails: ["internal"],
+          directoryNames: ["O=SPIFFE"],
+          dnsNames: ["internal"]
+        }
+      }
+    },
+    { subject: "O=SPIFFE,CN=api", ipAddresses: ["127.0.0.1"], emails: ["ops@internal"], dnsNames: ["api.internal"] }
+  ),
+  intermediate(
+    "InvalidChain",
+    "a leaf with an IP address its intermediate is not permitted",
+    { nameConstraints: { permitted: { ipRanges: ["10.0.0.0/8"] } } },
+    { ipAddresses: ["127.0.0.1"] }
+  ),
+  intermediate(
+    "InvalidChain",
+    "a leaf with an email address excluded for its intermediate",
+    { nameConstraints: { excluded: { emails: ["internal"] } } },
+    { emails: ["ops@internal"] }
+  ),
+  intermediate(
+    "InvalidChain",
+    "a leaf whose subject is excluded for its intermediate",
+    { nameConstraints: { excluded: { directoryNames: ["O=Evil"] } } },
+    { subject: "O=Evil,CN=api" }
   ),
   root("InvalidChain", "a root permitted another URI host only", {
     nameConstraints: { permitted: hosts("other.test") }

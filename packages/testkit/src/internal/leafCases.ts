@@ -44,6 +44,9 @@ const accepted: ReadonlyArray<PeerCase> = [
     ipAddresses: ["127.0.0.1"],
     emails: ["ops@internal"]
   }),
+  leaf("Accepted", "a leaf with 128 names", {
+    dnsNames: Array.from({ length: 127 }, (_, index) => `n${index}.internal`)
+  }),
   leaf("Accepted", "a leaf without extended key usage", { extendedKeyUsage: "Absent" }),
   leaf("Accepted", "a leaf without basic constraints", { basicConstraints: "Absent" }),
   leaf("Accepted", "a leaf with more key usages than it needs", { keyUsage: ["digitalSignature", "keyEncipherment"] }),
@@ -79,8 +82,8 @@ const improper: ReadonlyArray<PeerCase> = [
   leaf("UntrustedChain", "a leaf that states another authority key identifier", {
     authorityKeyIdentifier: "00112233445566778899aabbccddeeff00112233"
   }),
-  leaf("LimitExceeded", "a leaf with 70 names", {
-    dnsNames: Array.from({ length: 69 }, (_, index) => `n${index}.internal`)
+  leaf("LimitExceeded", "a leaf with 129 names", {
+    dnsNames: Array.from({ length: 128 }, (_, index) => `n${index}.internal`)
   }),
   leaf("LimitExceeded", "a leaf of 70 kB", {
     extensions: [{ oid: "1.3.6.1.4.1.99999.2", critical: false, value: new Uint8Array(70_000) }]

@@ -47,8 +47,20 @@ const generalNames = {
   ip: (value: string) => tlv(0x87, Uint8Array.from(value.split("."), Number))
 }
 
-const subtrees = (tag: number, trees: GeneralSubtrees | undefined): ReadonlyArray<Uint8Array> => {
+/** An address and a mask (RFC 5280 section 4.2.1.10). */
+const ipRange = (range: string): Uint8Array => {
+  const [address = "", prefix] = range.split("/")
+  const mask = Array.from(
+    { length: 4 },
+    (_, index) => 0xff & (0xff00 >> Math.min(8, Math.max(0, Number(prefix) - 8 * index)))
+  )
+  return tlv(0x87, Uint8Array.from(address.split("."), Number), Uint8Array.from(mask))
+}
+
+const subtrees = (x509: X509, tag: number, trees: GeneralSubtrees | undefined): ReadonlyArray<Uint8Array> => {
   const names = [
+    ...(trees?.ipRanges ?? []).map(ipRange),
+    ...(trees?.directoryNames ?? []).map((name) => tlv(0xa4, new Uint8Array(new x509.Name(name).toArrayBuffer()))),
     ...(trees?.emails ?? []).map(generalNames.email),
     ...(trees?.dnsNames ?? []).map(generalNames.dns),
     ...(trees?.uris ?? []).map(generalNames.uri)
@@ -56,8 +68,8 @@ const subtrees = (tag: number, trees: GeneralSubtrees | undefined): ReadonlyArra
   return names.length === 0 ? [] : [tlv(tag, ...names.map((name) => sequence(name)))]
 }
 
-const nameConstraints = (constraints: NameConstraints): Uint8Array<ArrayBuffer> =>
-  sequence(...subtrees(0xa0, constraints.permitted), ...subtrees(0xa1, constraints.excluded))
+const nameConstraints = (x509: X509, constraints: NameConstraints): Uint8Array<ArrayBuffer> =>
+  sequence(...subtrees(x509, 0xa0, constraints.permitted), ...subtrees(x509, 0xa1, constraints.excluded))
 
 const purposes: Record<string, string> = { serverAuth: "1.3.6.1.5.5.7.3.1", clientAuth: "1.3.6.1.5.5.7.3.2" }
 
@@ -97,7 +109,7 @@ const extensions = (
     ...(profile.ipAddresses ?? []).map(generalNames.ip)
   ]
   if (names.length > 0) raw("2.5.29.17", false, sequence(...names))
-  if (profile.nameConstraints !== undefined) raw("2.5.29.30", true, nameConstraints(profile.nameConstraints))
+  if (profile.nameConstraints !== undefined) raw("2.5.29.30", true, nameConstraints(x509, profile.nameConstraints))
   for (const extension of profile.extensions ?? []) raw(extension.oid, extension.critical, extension.value)
   return list
 }

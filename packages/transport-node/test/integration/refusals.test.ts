@@ -80,7 +80,12 @@ const decidedByTls: ReadonlySet<string> = new Set([
   "a leaf with a DNS name its intermediate is not permitted",
   "a leaf with a DNS name excluded for its intermediate",
   "a root permitted another URI host only",
-  "a root with our URI host excluded"
+  "a root with our URI host excluded",
+  "a root for code signing",
+  "an intermediate for code signing",
+  "a leaf with an IP address its intermediate is not permitted",
+  "a leaf with an email address excluded for its intermediate",
+  "a leaf whose subject is excluded for its intermediate"
 ])
 
 /** Where sockets make a difference to the catalogue's verdict, or the two sides differ. */
