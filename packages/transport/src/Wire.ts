@@ -186,6 +186,8 @@ export interface RequestLine {
   readonly target: string
   /** The trace the request belongs to, where it says so. */
   readonly traceId?: string | undefined
+  /** The status of its response, where one has begun: asked when the connection is lost before the request has ended. */
+  readonly status?: (() => number | undefined) | undefined
 }
 
 /**

@@ -21,6 +21,10 @@ class ManualClock implements Clock.Clock {
         this.sleepers = this.sleepers.filter((other) => other !== sleeper)
       })
     })
+  /** How long the next sleeper sleeps still. */
+  get untilNext(): number {
+    return Math.min(Number.POSITIVE_INFINITY, ...this.sleepers.map(({ at }) => at - this.now))
+  }
   /** How many fibers sleep. */
   get sleeping(): number {
     return this.sleepers.length

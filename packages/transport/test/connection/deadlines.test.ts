@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Chunk, Effect, Exit, Scope, TestClock } from "effect"
+import { Chunk, Effect, Exit, Logger, Scope, TestClock } from "effect"
 import * as Deadlines from "../../src/internal/connection/deadlines.js"
 import { SteppedClock } from "./steppedClock.js"
 
@@ -103,6 +103,21 @@ describe("the deadlines of a layer", () => {
       yield* Effect.yieldNow()
       assert.deepStrictEqual(Array.from(yield* TestClock.sleeps()), asleep)
     })
+  )
+
+  it.scoped("are told to the others when acting on one throws", () =>
+    Effect.gen(function* () {
+      const deadlines = yield* Deadlines.make
+      const [broken, whole, later] = [timer(1_000), timer(1_000), timer(2_000)]
+      broken.onDeadline = () => {
+        broken.deadline = never
+        throw new Error("the audit sink is broken")
+      }
+      for (const timed of [broken, whole, later]) deadlines.add(timed)
+      yield* TestClock.adjust(1_000)
+      yield* TestClock.adjust(1_000)
+      assert.deepStrictEqual([whole.told, later.told], [[1_000], [2_000]])
+    }).pipe(Effect.provide(Logger.remove(Logger.defaultLogger)))
   )
 
   it.effect("run on the monotonic clock: setting the wall clock neither ends nor prolongs them", () =>

@@ -16,20 +16,33 @@ export interface Certificate {
   readonly notAfter: number
 }
 
+const ids = new Map<string, SpiffeId.SpiffeId>()
+
+const idOf = (path: string): SpiffeId.SpiffeId => {
+  const id = ids.get(path) ?? SpiffeId.make(`spiffe://example.org/${path}`)
+  ids.set(path, id)
+  return id
+}
+
 export const certificate = (path: string, ca: string, notAfter = Number.POSITIVE_INFINITY): Certificate => ({
-  id: SpiffeId.make(`spiffe://example.org/${path}`),
+  id: idOf(path),
   ca,
   notAfter
 })
 
-const encode = (made: Certificate): Uint8Array =>
-  new TextEncoder().encode(
-    `${made.id} ${made.ca} ${made.notAfter === Number.POSITIVE_INFINITY ? "never" : made.notAfter}`
-  )
+const encoded = new Map<string, { readonly made: Certificate; readonly der: Uint8Array }>()
+
+const encode = (made: Certificate): Uint8Array => {
+  const text = `${made.id} ${made.ca} ${made.notAfter}`
+  const known = encoded.get(text) ?? { made, der: new TextEncoder().encode(text) }
+  encoded.set(text, known)
+  return known.der
+}
 
 const decode = (der: Uint8Array): Certificate => {
-  const [id = "", ca = "", notAfter = ""] = new TextDecoder().decode(der).split(" ")
-  return { id: SpiffeId.make(id), ca, notAfter: notAfter === "never" ? Number.POSITIVE_INFINITY : Number(notAfter) }
+  const known = encoded.get(new TextDecoder().decode(der))
+  if (known === undefined) throw new Error("expected a certificate of this file")
+  return known.made
 }
 
 /** An identity of ours: its certificate, and the CAs that our bundle holds. */

@@ -1,4 +1,4 @@
-import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import type { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
@@ -47,6 +47,13 @@ export type Verdict =
   /** The peer proved who it is and is not authorised: it is told so, and served nothing. */
   | { readonly _tag: "Tell"; readonly error: PeerVerificationError }
   | { readonly _tag: "Close" }
+
+/** The SVID that a handshake was begun with passes no more when it ends. */
+const outdated = ({ spiffeId }: X509Svid): IdentityError =>
+  new IdentityError({
+    reason: "Withdrawn",
+    description: `own SVID ${spiffeId}: expected it to pass until the handshake had ended, our bundle no longer holds its authority`
+  })
 
 const close: Verdict = { _tag: "Close" }
 
@@ -121,20 +128,26 @@ export class IncomingAttempt<A> implements Timed, Pending {
     const { acceptor } = this
     const { settings, supervisor } = acceptor
     if (this.phase !== "Handshake" || supervisor.isClosed) return close
-    const { purpose, verifier } = supervisor
-    const judged = verifyWire(wire, {
-      verifier,
-      // A bundle may have changed since the handshake began.
-      bundles: acceptor.identity.context.bundles,
-      matcher: settings.authorize,
-      purpose,
-      now: supervisor.deadlines.wall()
-    })
+    const { own, purpose, verifier } = supervisor
+    const now = supervisor.deadlines.wall()
+    // The identity may have changed since the handshake began: it is judged under the one of this moment.
+    const current = acceptor.identity.current(now)
+    if (Either.isLeft(current)) {
+      this.failed(current.left)
+      return close
+    }
+    const { bundles } = current.right.context
+    const { svid } = this.inUse.context
+    if (current.right !== this.inUse && !own.stands(svid, bundles, now)) {
+      this.failed(outdated(svid))
+      return close
+    }
+    const judged = verifyWire(wire, { verifier, bundles, matcher: settings.authorize, purpose, now })
     if (Either.isLeft(judged)) {
       this.failed(judged.left)
       return judged.left.reason === "UnexpectedPeer" ? { _tag: "Tell", error: judged.left } : close
     }
-    return this.establish(wire, shell, judged.right, this.inUse.context.svid)
+    return this.establish(wire, shell, judged.right, svid)
   }
 
   private establish(wire: Wire, shell: Shell, peer: VerifiedPeer, svid: X509Svid): Verdict {

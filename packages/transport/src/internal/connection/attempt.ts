@@ -46,6 +46,8 @@ interface Met {
   readonly wire: HttpWire
 }
 
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
 /** What an attempt waits for, and for how long at most. */
 type Waiting = "Place" | "Identity" | "Handshake"
 
@@ -165,31 +167,38 @@ class Attempts {
       Effect.suspend(() => {
         const { supervisor } = this
         if (supervisor.isClosed) return Effect.fail(scopeClosed(options))
-        const at = supervisor.deadlines.moment()
+        const startedAt = supervisor.deadlines.wall()
         const common = supervisor.newCommon(addressOf(options.host, options.port))
-        const unrecorded = supervisor.record(records.attempted(at.wall, common, options.matcher))
+        const unrecorded = supervisor.record(records.attempted(startedAt, common, options.matcher))
         if (unrecorded !== undefined) return Effect.fail(unrecorded)
-        const attempt = new Attempt(options, common, at.wall)
-        attempt.wait("Place", at.mono)
+        const attempt = new Attempt(options, common, startedAt)
         supervisor.pending.add(attempt)
-        supervisor.deadlines.add(attempt)
-        return Effect.flatMap(this.outcome(attempt, restore), (exit) => {
-          attempt.end()
-          supervisor.deadlines.remove(attempt)
-          const result =
-            exit._tag === "Success"
-              ? Effect.flatMap(Random.next, (drawn) => this.establish(attempt, exit.value, drawn))
-              : this.refuse(attempt, attempt.failure(exit.cause))
-          return Effect.ensuring(
-            result,
-            Effect.sync(() => supervisor.settled(attempt))
-          )
-        })
+        return Effect.ensuring(
+          this.run(attempt, restore),
+          Effect.sync(() => supervisor.settled(attempt))
+        )
       })
     )
 
+  private run(attempt: Attempt, restore: Restore): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> {
+    return Effect.flatMap(this.outcome(attempt, restore), (exit) => {
+      attempt.end()
+      this.supervisor.deadlines.remove(attempt)
+      if (exit._tag === "Failure") return this.refuse(attempt, attempt.failure(exit.cause))
+      return Effect.flatMap(this.stillStands(attempt, exit.value), (stands) => {
+        if (Either.isLeft(stands)) return this.refuse(attempt, Cause.fail(stands.left))
+        if (stands.right) return Effect.flatMap(Random.next, (drawn) => this.admit(attempt, exit.value, drawn))
+        exit.value.wire.destroy()
+        return this.run(attempt, restore)
+      })
+    })
+  }
+
   /** Runs the attempt in a fiber of its own, which its deadline, the layer's end and the caller's interruption give up. */
-  private outcome(attempt: Attempt, restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) {
+  private outcome(attempt: Attempt, restore: Restore) {
+    const { deadlines } = this.supervisor
+    attempt.wait("Place", deadlines.now())
+    deadlines.add(attempt)
     return Effect.flatMap(Effect.fork(Effect.interruptible(this.meet(attempt))), (fiber) => {
       attempt.runOn(fiber)
       return Effect.catchAllCause(restore(Fiber.await(fiber)), (cause) =>
@@ -262,33 +271,28 @@ class Attempts {
   }
 
   /**
-   * A verified peer becomes a live connection, and is on record as one. Bundles that changed during the handshake were not
-   * asked about it, for it was not among the live connections yet: they are asked now.
+   * Whether both certificates on a wire stand under the identity of this moment: what changed during the handshake was not
+   * asked about it, for it was not among the live connections yet. `false`: our own does not any more; a newer one is there.
    */
-  private establish(
-    attempt: Attempt,
-    met: Met,
-    drawn: number
-  ): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> {
+  private stillStands(attempt: Attempt, met: Met): Effect.Effect<Either.Either<boolean, TransportError>> {
     const { supervisor } = this
-    if (supervisor.isClosed) return this.refuse(attempt, Cause.fail(scopeClosed(attempt.options)))
-    if (attempt.generation === supervisor.generation) return this.admit(attempt, met, drawn)
-    return Effect.flatMap(Effect.either(this.identity.x509Context), (newest) => {
+    if (supervisor.isClosed) return Effect.succeed(Either.left(scopeClosed(attempt.options)))
+    if (attempt.generation === supervisor.generation) return Effect.succeed(Either.right(true))
+    return Effect.map(Effect.either(this.identity.x509Context), (newest) => {
+      // Merely unavailable: what was delivered last goes on until it expires.
       if (Either.isLeft(newest)) {
-        // Withdrawn meanwhile: what was shown is no longer ours. Merely unavailable: it goes on until it expires.
-        return newest.left.reason === "Withdrawn"
-          ? this.refuse(attempt, Cause.fail(newest.left))
-          : this.admit(attempt, met, drawn)
+        return newest.left.reason === "Withdrawn" ? Either.left(newest.left) : Either.right(true)
       }
-      const { purpose, verifier } = supervisor
+      const { own, purpose, verifier } = supervisor
       const { bundles } = newest.right
       const { matcher } = attempt.options
       const now = supervisor.deadlines.wall()
       const again = verifier.verify({ chain: met.peer.chain, bundles, matcher, purpose, now })
-      return Either.isLeft(again) ? this.refuse(attempt, Cause.fail(again.left)) : this.admit(attempt, met, drawn)
+      return Either.map(again, () => own.stands(met.context.svid, bundles, now))
     })
   }
 
+  /** A verified peer becomes a live connection, and is on record as one. */
   private admit(
     attempt: Attempt,
     { context: { svid }, peer, wire }: Met,

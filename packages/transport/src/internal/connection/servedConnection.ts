@@ -11,11 +11,13 @@ export class ServedRequest {
   private readonly connection: ServedConnection
   private readonly startedAt: number
   private readonly common: Omit<Extract<AuditEvent, { _tag: "RequestStarted" }>, "_tag" | "time">
+  private readonly status: RequestLine["status"]
   private isOver = false
 
-  constructor(connection: ServedConnection, { method, target, traceId }: RequestLine, startedAt: number) {
+  constructor(connection: ServedConnection, { method, status, target, traceId }: RequestLine, startedAt: number) {
     this.connection = connection
     this.startedAt = startedAt
+    this.status = status
     this.common = {
       side: "Server",
       connectionId: connection.id,
@@ -37,7 +39,7 @@ export class ServedRequest {
   ended({ error, status, traceId }: RequestEnd): void {
     if (this.isOver) return
     this.isOver = true
-    this.connection.requestEnded((now) => ({
+    this.connection.requestEnded(this, (now) => ({
       _tag: "RequestEnded",
       time: now,
       ...this.common,
@@ -48,12 +50,18 @@ export class ServedRequest {
       durationMillis: now - this.startedAt
     }))
   }
+
+  /** The connection is lost. */
+  lost(): void {
+    this.ended({ status: this.status?.(), error: "Interrupted" })
+  }
 }
 
 /** A connection that a peer made to us, and the requests on it. */
 export class ServedConnection extends Supervised {
   private readonly shell: Shell
   private readonly onEnded: () => void
+  private readonly open = new Set<ServedRequest>()
 
   constructor(owner: Owner, options: Established & { readonly shell: Shell; readonly onEnded: () => void }) {
     super(owner, options)
@@ -79,14 +87,16 @@ export class ServedConnection extends Supervised {
     }
     this.requests++
     this.inFlight++
+    this.open.add(request)
     this.idleAt = Number.POSITIVE_INFINITY
     if (!this.isOpen) this.move(requestStarted)
     return request
   }
 
   /** @internal */
-  requestEnded(event: (now: number) => AuditEvent): void {
+  requestEnded(request: ServedRequest, event: (now: number) => AuditEvent): void {
     this.inFlight--
+    this.open.delete(request)
     // The request has happened: what cannot be recorded of its end is counted by the sink.
     this.owner.record(event(this.owner.deadlines.wall()))
     if (!this.isOpen) this.move(requestEnded)
@@ -102,6 +112,10 @@ export class ServedConnection extends Supervised {
 
   protected close(inOrder: boolean): void {
     this.shell.close(inOrder)
+  }
+
+  protected override onLost(): void {
+    for (const request of Array.from(this.open)) request.lost()
   }
 
   protected onClosed(_reason: CloseReason): void {

@@ -163,6 +163,7 @@ export abstract class Supervised implements Timed, Facts {
     const at = deadlines.moment()
     this.move(gone(how), at)
     deadlines.remove(this)
+    this.onLost()
     const reason = this.state.phase === "Closed" ? this.state.reason : how
     record(
       records.closed(at.wall, this.common, {
@@ -180,6 +181,9 @@ export abstract class Supervised implements Timed, Facts {
     for (const listener of waiting) listener()
   }
 
-  /** For whoever asked for the connection. */
+  /** The connection is off the wire: what is in flight ends before it does on record. */
+  protected onLost(): void {}
+
+  /** For the one that asked for the connection. */
   protected abstract onClosed(reason: CloseReason): void
 }
