@@ -11,7 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { makeRunFork } from "./internal/background.js"
-import { type Network, open } from "./internal/testNetwork.js"
+import { endAll, type Network, serve } from "./internal/testNetwork.js"
 import type { Handler } from "./TestMessage.js"
 
 /**
@@ -65,7 +65,8 @@ export interface Answerer {
 export interface TestConnector {
   /**
    * The connector, with the needs of a real one: own SVID and bundles are judged as they would be, and every connection
-   * and request leaves its audit events. It may be built several times, all of it is this one network.
+   * and request leaves its audit events. It may be built several times, all of it is this one network. As with a real
+   * one, the end of its scope closes the connections made through it, and none is opened any more (`ScopeClosedError`).
    */
   readonly layer: Layer.Layer<Connector.Connector, never, IdentityProvider.IdentityProvider | AuditLog.AuditLog>
   /** Who answers requests from now on, on live connections too. */
@@ -141,8 +142,8 @@ export const unreachable =
     )
 
 /**
- * A network of its own, where every peer is reachable and answers with 204 until told otherwise. Handlers in flight are
- * interrupted when the scope closes.
+ * A network of its own, where every peer is reachable and answers with 204 until told otherwise. When the scope closes,
+ * handlers in flight are interrupted, every connection is closed, and none is opened any more.
  *
  * @since 0.1.0
  * @category constructors
@@ -158,15 +159,19 @@ export const unreachable =
  *   const network = yield* TestConnector.make({
  *     handler: ({ caller, path }) => Effect.succeed(HttpServerResponse.text(`${path} for ${caller.spiffeId}`))
  *   })
- *   const billing = yield* SecureChannel.make({
- *     peer: "spiffe://example.org/billing",
- *     baseUrl: "https://billing.internal"
- *   }).pipe(
- *     Effect.provide(network.layer),
- *     Effect.provide(Layer.merge(DevAuthority.layerIdentity(authority, { path: "/api" }), AuditLog.layerMemory([])))
+ *   const services = network.layer.pipe(
+ *     Layer.provideMerge(DevAuthority.layerIdentity(authority, { path: "/api" })),
+ *     Layer.provide(AuditLog.layerMemory([]))
  *   )
- *   const response = yield* billing.get("/invoices")
- *   console.log(yield* response.text) // /invoices for spiffe://example.org/api
+ *   // Around all of the use: the end of `services` closes their connections.
+ *   yield* Effect.gen(function* () {
+ *     const billing = yield* SecureChannel.make({
+ *       peer: "spiffe://example.org/billing",
+ *       baseUrl: "https://billing.internal"
+ *     })
+ *     const response = yield* billing.get("/invoices")
+ *     console.log(yield* response.text) // /invoices for spiffe://example.org/api
+ *   }).pipe(Effect.provide(services))
  * }).pipe(Effect.scoped)
  * ```
  */
@@ -180,8 +185,12 @@ export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
     handler: () => Effect.succeed(HttpServerResponse.empty()),
     onConnect: reachable,
     attempts: 0,
-    links: []
+    links: [],
+    shells: new Set(),
+    hasEnded: false
   }
+  // After the fibers in this scope, so that it runs before they are interrupted.
+  yield* Effect.addFinalizer(() => endAll(network))
   const setHandler: TestConnector["setHandler"] = <R>(handler: Handler<R>) =>
     Effect.map(Effect.context<R>(), (context) => {
       network.handler = (request) => Effect.provide(handler(request), context)
@@ -207,12 +216,12 @@ export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
     )
   )
   return {
-    layer: Layer.effect(
+    layer: Layer.scoped(
       Connector.Connector,
       Effect.gen(function* () {
         const identity = yield* IdentityProvider.IdentityProvider
         const record = yield* AuditLog.recorder
-        return { connect: (connect) => open(network, identity, record, connect) }
+        return yield* serve(network, identity, record)
       })
     ),
     setHandler,

@@ -19,10 +19,12 @@ const setup = Effect.fnUntraced(function* <R>(
   const events: Array<AuditEvent.AuditEvent> = []
   const network = yield* TestConnector.make({ handler })
   const scope = yield* Scope.make()
+  const services = yield* Layer.build(
+    Layer.provideMerge(network.layer, Layer.merge(identity.layer, AuditLog.layerMemory(events)))
+  )
   const channel = yield* SecureChannel.make({ peer, baseUrl: "https://billing.internal:8443/v1", config }).pipe(
     Scope.extend(scope),
-    Effect.provide(network.layer),
-    Effect.provide(Layer.merge(identity.layer, AuditLog.layerMemory(events)))
+    Effect.provide(services)
   )
   return { authority, channel, events, identity, network, scope }
 })
@@ -173,11 +175,11 @@ describe("TestConnector", () => {
         const audit = Layer.succeed(AuditLog.AuditLog, {
           unsafeRecord: ({ _tag }) => (_tag === refused ? full : undefined)
         })
-        const channel = yield* SecureChannel.make({ peer, baseUrl: "https://billing" }).pipe(
+        const request = Effect.flatMap(SecureChannel.make({ peer, baseUrl: "https://billing" }), (_) => _.get("/"))
+        const error = yield* Effect.flip(request).pipe(
           Effect.provide(network.layer),
           Effect.provide(Layer.merge(DevAuthority.layerIdentity(authority), audit))
         )
-        const error = yield* Effect.flip(channel.get("/"))
         expect(`${error._tag}: ${error.message}`).toBe("AuditError: Full: by the test")
       }
       expect((yield* network.connections).map(({ closed }) => closed?.reason)).toEqual(["Error"])

@@ -11,15 +11,19 @@ it.scoped("survives a rotation and a peer that hangs up", () =>
     const network = yield* TestConnector.make({
       handler: ({ caller }) => Effect.succeed(HttpServerResponse.text(`hello ${caller.spiffeId}`))
     })
-    const billing = yield* SecureChannel.make({
-      peer: "spiffe://example.org/billing",
-      baseUrl: "https://billing.internal"
-    }).pipe(Effect.provide(network.layer), Effect.provide(Layer.merge(identity.layer, AuditLog.layerMemory([]))))
+    const services = network.layer.pipe(Layer.provideMerge(identity.layer), Layer.provide(AuditLog.layerMemory([])))
 
-    expect(yield* Effect.flatMap(billing.get("/"), (_) => _.text)).toBe("hello spiffe://example.org/api")
-    yield* identity.rotate(authority.context({ path: "/api" }))
-    yield* network.closeAll()
-    expect((yield* billing.get("/")).status).toBe(200)
-    expect((yield* network.connections).length).toBe(2)
+    // Around the whole test: the connections end with the layer that opened them.
+    yield* Effect.gen(function* () {
+      const billing = yield* SecureChannel.make({
+        peer: "spiffe://example.org/billing",
+        baseUrl: "https://billing.internal"
+      })
+      expect(yield* Effect.flatMap(billing.get("/"), (_) => _.text)).toBe("hello spiffe://example.org/api")
+      yield* identity.rotate(authority.context({ path: "/api" }))
+      yield* network.closeAll()
+      expect((yield* billing.get("/")).status).toBe(200)
+      expect((yield* network.connections).length).toBe(2)
+    }).pipe(Effect.provide(services))
   })
 )

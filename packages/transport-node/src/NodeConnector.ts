@@ -15,12 +15,13 @@ import * as X509Svid from "@agentweave/spiffe/X509Svid"
 import { type AuditError, type AuditLog, recorder } from "@agentweave/transport/AuditLog"
 import { type Connection, type ConnectOptions, Connector } from "@agentweave/transport/Connector"
 import * as RequestTelemetry from "@agentweave/transport/RequestTelemetry"
-import type { TransportError } from "@agentweave/transport/TransportError"
+import { ScopeClosedError, type TransportError } from "@agentweave/transport/TransportError"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -43,8 +44,21 @@ const jitter = 0.1
 /** `host:port`, an IPv6 address in brackets. */
 const addressOf = (host: string, port: number): string => (isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`)
 
+type ConnectError = TransportError | AuditError
+
+/** What a connection is asked for in vain for when the layer has ended. */
+const ended = ({ host, matcher, port }: ConnectOptions): ScopeClosedError =>
+  new ScopeClosedError({
+    reason: "Connector",
+    target: `${PeerMatcher.describe(matcher)} at ${addressOf(host, port)}`
+  })
+
+/** Closes a connection, whatever is in flight on it. Done when it is off the wire and on record. */
+const gone = (connection: NodeConnection): Effect.Effect<void> =>
+  Effect.async((resume) => connection.unsafeDestroy("Shutdown", () => resume(Effect.void)))
+
 /** How a failed attempt stands in the audit log. */
-const refusal = (cause: Cause.Cause<TransportError | AuditError>) =>
+const refusal = (cause: Cause.Cause<ConnectError>) =>
   Option.match(Cause.failureOption(cause), {
     onNone: () => ({
       actualId: null,
@@ -100,6 +114,9 @@ const make = Effect.fnUntraced(function* (
   const limit = new HandshakeLimit(sweeper)
   const proven = new WeakMap<X509Context, Proven>()
   const live = new Map<NodeConnection, PeerMatcher.PeerMatcher>()
+  /** Attempts under way: each is a fiber of its own, so that the end of the layer can abandon it. */
+  const attempts = new Set<Fiber.RuntimeFiber<Connection, ConnectError>>()
+  let hasEnded = false
   let nextId = 0
   /** How often the identity has changed. */
   let changes = 0
@@ -189,8 +206,8 @@ const make = Effect.fnUntraced(function* (
   const refused = (
     options: ConnectOptions,
     at: Started,
-    cause: Cause.Cause<TransportError | AuditError>
-  ): Effect.Effect<never, TransportError | AuditError> => {
+    cause: Cause.Cause<ConnectError>
+  ): Effect.Effect<never, ConnectError> => {
     at.socket?.destroy()
     const endedAt = now()
     const unrecorded = record({
@@ -211,7 +228,7 @@ const make = Effect.fnUntraced(function* (
     { context, peer, socket }: Met,
     /** At random, from 0 to 1. */
     drawn: number
-  ): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> => {
+  ): Effect.Effect<Connection, ConnectError, Scope.Scope> => {
     const { config, matcher } = options
     const { common } = at
     const { svid } = context
@@ -257,7 +274,6 @@ const make = Effect.fnUntraced(function* (
       }
     })
     live.set(connection, matcher)
-    const gone = Effect.async<void>((resume) => connection.unsafeDestroy("Shutdown", () => resume(Effect.void)))
     return Effect.withFiberRuntime((fiber) => {
       // Asked for like this, no tracer costs nothing; `annotateCurrentSpan` makes an error of its absence.
       const span = fiber.currentSpan
@@ -268,22 +284,27 @@ const make = Effect.fnUntraced(function* (
         span.attribute("transport.connection.id", connection.id)
       }
       const scope = Context.unsafeGet(fiber.currentContext, Scope.Scope)
-      return Effect.as(Scope.addFinalizer(scope, gone), RequestTelemetry.observe(connection, { record, now }))
+      return Effect.as(
+        Scope.addFinalizer(scope, gone(connection)),
+        RequestTelemetry.observe(connection, { record, now })
+      )
     })
   }
 
-  const connect = (options: ConnectOptions): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> =>
-    Effect.uninterruptibleMask((restore) => {
+  /** One attempt from its first event to its last. Interruption abandons it, and reaches no other part of this. */
+  const open = (options: ConnectOptions): Effect.Effect<Connection, ConnectError, Scope.Scope> =>
+    Effect.suspend(() => {
       const address = addressOf(options.host, options.port)
       const common = { side: "Client" as const, connectionId: `c${++nextId}`, address }
       const at: Started = { time: now(), address, common, changes, socket: undefined, leave: undefined }
       const expectedId = PeerMatcher.describe(options.matcher)
       const unrecorded = record({ _tag: "ConnectionAttempted", time: at.time, ...common, expectedId })
       if (unrecorded !== undefined) return unrecorded
-      return Effect.matchCauseEffect(restore(attempt(options, at)), {
+      return Effect.matchCauseEffect(Effect.interruptible(attempt(options, at)), {
         onFailure: (cause) => {
           at.leave?.()
-          return refused(options, at, cause)
+          const isAbandoned = hasEnded && Cause.isInterruptedOnly(cause)
+          return refused(options, at, isAbandoned ? Cause.fail(ended(options)) : cause)
         },
         onSuccess: (met) => {
           at.leave?.()
@@ -300,6 +321,25 @@ const make = Effect.fnUntraced(function* (
       })
     })
 
+  const connect = (options: ConnectOptions): Effect.Effect<Connection, ConnectError, Scope.Scope> =>
+    Effect.uninterruptibleMask((restore) => {
+      if (hasEnded) return Effect.fail(ended(options))
+      return Effect.flatMap(Effect.fork(open(options)), (fiber) => {
+        attempts.add(fiber)
+        fiber.addObserver(() => attempts.delete(fiber))
+        return Effect.onInterrupt(restore(Fiber.join(fiber)), () => Fiber.interrupt(fiber))
+      })
+    })
+
+  /** Nobody new; what is being opened is abandoned, what is open is closed. Done when all of it is off the wire. */
+  const end = Effect.suspend(() => {
+    hasEnded = true
+    return Effect.zipRight(
+      Fiber.interruptAll(Array.from(attempts)),
+      Effect.suspend(() => Effect.forEach(Array.from(live.keys()), gone, { concurrency: "unbounded", discard: true }))
+    )
+  })
+
   /** Runs the gate again over every live connection: what no longer verifies is drained and closed. */
   const reverify = (context: X509Context) => {
     changes++
@@ -308,6 +348,7 @@ const make = Effect.fnUntraced(function* (
     }
   }
 
+  yield* Effect.addFinalizer(() => end)
   yield* forkScoped(forEachChange(identity, (context) => Effect.sync(() => reverify(context))))
 
   return { connect }
@@ -321,8 +362,24 @@ const make = Effect.fnUntraced(function* (
  * `connectTimeout`. A connection is drained and closed when a bundle it rests on is
  * withdrawn, and at the latest at the earliest notAfter of the certificates on it.
  *
+ * When the scope of the layer ends, no connection is opened any more (`ScopeClosedError`, reason `Connector`), and all
+ * connections it has opened are closed, whoever uses them. So the layer is provided around the whole use of a channel or a
+ * pool, and not around the effect that makes it.
+ *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { SecureChannel } from "@agentweave/transport"
+ * import { NodeConnector } from "@agentweave/transport-node"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const billing = yield* SecureChannel.make({ peer: "spiffe://example.org/billing", baseUrl: "https://billing.internal" })
+ *   const response = yield* billing.get("/invoices/42")
+ *   return yield* response.json
+ * }).pipe(Effect.scoped, Effect.provide(NodeConnector.layer))
+ * ```
  */
 export const layer: Layer.Layer<Connector, never, IdentityProvider | AuditLog> = Layer.scoped(Connector, make(false))
 

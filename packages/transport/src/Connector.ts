@@ -106,7 +106,9 @@ export class Connector extends Context.Tag("@agentweave/transport/Connector")<
     /**
      * Opens one connection: TCP, TLS with both certificates, the gate, the audit events. Interruption abandons the
      * attempt and leaves no socket. The connection lives until the scope closes (reason `Shutdown`, requests in flight
-     * fail), it is retired, or it breaks. Fails with `AuditError` when the attempt could not be put on record.
+     * fail), it is retired, or it breaks; and no longer than the connector's own scope, which closes all connections made
+     * by it. Fails with `AuditError` when the attempt could not be put on record, and with `ScopeClosedError` (reason
+     * `Connector`) when the connector's scope has ended, before the call or during it.
      */
     readonly connect: (options: ConnectOptions) => Effect.Effect<Connection, TransportError | AuditError, Scope.Scope>
   }

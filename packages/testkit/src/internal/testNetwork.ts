@@ -16,7 +16,7 @@ import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
+import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -40,6 +40,17 @@ export interface Network {
   onConnect: OnConnect
   attempts: number
   readonly links: Array<Link>
+  readonly shells: Set<Shell>
+  hasEnded: boolean
+}
+
+type ConnectError = TransportError.TransportError | AuditLog.AuditError
+
+/** What was opened, or is being opened, through one built layer. */
+interface Shell {
+  readonly attempts: Set<Fiber.RuntimeFiber<Connector.Connection, ConnectError>>
+  readonly live: Set<TestConnection>
+  hasEnded: boolean
 }
 
 /** Our SVID as the peer has verified it. */
@@ -133,17 +144,71 @@ const refusal = (cause: Cause.Cause<TransportError.TransportError>) =>
     })
   })
 
-export const open = (
+const addressOf = ({ host, port }: Connector.ConnectOptions): string =>
+  isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`
+
+/** What a connection is asked for in vain for when the layer, or the network, has ended. */
+const ended = (options: Connector.ConnectOptions): TransportError.ScopeClosedError =>
+  new TransportError.ScopeClosedError({
+    reason: "Connector",
+    target: `${PeerMatcher.describe(options.matcher)} at ${addressOf(options)}`
+  })
+
+/** Nobody new; what is being opened is abandoned, what is open is closed. */
+const end = (network: Network, shell: Shell): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    shell.hasEnded = true
+    network.shells.delete(shell)
+    return Effect.zipRight(
+      Fiber.interruptAll(Array.from(shell.attempts)),
+      Effect.sync(() => {
+        for (const connection of Array.from(shell.live)) connection.breakOff("Shutdown")
+      })
+    )
+  })
+
+export const endAll = (network: Network): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    network.hasEnded = true
+    return Effect.forEach(Array.from(network.shells), (shell) => end(network, shell), { discard: true })
+  })
+
+/** Connections of one network, until the scope closes. */
+export const serve = Effect.fnUntraced(function* (
   network: Network,
+  identity: Context.Tag.Service<IdentityProvider.IdentityProvider>,
+  record: RequestTelemetry.Options["record"]
+): Effect.fn.Return<Context.Tag.Service<Connector.Connector>, never, Scope.Scope> {
+  const shell: Shell = { attempts: new Set(), live: new Set(), hasEnded: network.hasEnded }
+  network.shells.add(shell)
+  yield* Effect.addFinalizer(() => end(network, shell))
+  return {
+    connect: (options) =>
+      Effect.uninterruptibleMask((restore) => {
+        if (shell.hasEnded) return Effect.fail(ended(options))
+        // A fiber of its own, so that the end of the layer can abandon it.
+        return Effect.flatMap(Effect.fork(open(network, shell, identity, record, options)), (fiber) => {
+          shell.attempts.add(fiber)
+          fiber.addObserver(() => shell.attempts.delete(fiber))
+          return Effect.onInterrupt(restore(Fiber.join(fiber)), () => Fiber.interrupt(fiber))
+        })
+      })
+  }
+})
+
+/** One attempt from its first event to its last. Interruption abandons it, and reaches no other part of this. */
+const open = (
+  network: Network,
+  shell: Shell,
   identity: Context.Tag.Service<IdentityProvider.IdentityProvider>,
   record: RequestTelemetry.Options["record"],
   options: Connector.ConnectOptions
-): Effect.Effect<Connector.Connection, TransportError.TransportError | AuditLog.AuditError, Scope.Scope> =>
-  Effect.uninterruptibleMask(
-    Effect.fnUntraced(function* (restore) {
-      const { config, host, matcher, onClose, port } = options
+): Effect.Effect<Connector.Connection, ConnectError, Scope.Scope> =>
+  Effect.uninterruptible(
+    Effect.gen(function* () {
+      const { config, matcher, onClose } = options
       const now = () => network.clock.unsafeCurrentTimeMillis()
-      const address = isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`
+      const address = addressOf(options)
       const expectedId = PeerMatcher.describe(matcher)
       const startedAt = now()
       const common = { side: "Client" as const, connectionId: `c${++network.attempts}`, address }
@@ -161,11 +226,12 @@ export const open = (
             target: `${expectedId} at ${address}`
           })
       })
-      const exit = yield* Effect.exit(restore(limited))
+      const exit = yield* Effect.exit(Effect.interruptible(limited))
       const openedAt = now()
       const durationMillis = openedAt - startedAt
       if (exit._tag === "Failure") {
-        const { cause } = exit
+        const isAbandoned = shell.hasEnded && Cause.isInterruptedOnly(exit.cause)
+        const cause = isAbandoned ? Cause.fail(ended(options)) : exit.cause
         const event = { time: openedAt, ...common, expectedId, ...refusal(cause), durationMillis }
         const error = record({ _tag: "ConnectionRefused", ...event })
         return yield* error ?? Effect.failCause(cause)
@@ -187,6 +253,7 @@ export const open = (
         onClosed: ({ bytesRead, bytesWritten, requests }, reason) => {
           const at = now()
           link.closed = { at, reason }
+          shell.live.delete(connection)
           ending?.unsafeInterruptAsFork(FiberId.none)
           const counts = { requests, bytesRead, bytesWritten, durationMillis: at - openedAt }
           record({
@@ -202,6 +269,7 @@ export const open = (
       })
       const link: Link = { connection, openedAt, closed: undefined }
       network.links.push(link)
+      shell.live.add(connection)
       yield* Effect.addFinalizer(() => Effect.sync(() => connection.breakOff("Shutdown")))
 
       const expiry = Math.min(peer.notAfter, caller.notAfter) - openedAt

@@ -102,7 +102,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
   peerEnded = false
   broken = false
   private closed = false
-  private onGone: (() => void) | undefined = undefined
+  private onGone: Array<() => void> | undefined = undefined
   private requests = 0
 
   constructor(options: ConnectionOptions) {
@@ -196,7 +196,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
       onGone?.()
       return
     }
-    this.onGone = onGone
+    if (onGone !== undefined) (this.onGone ??= []).push(onGone)
     this.destroy(reason)
   }
 
@@ -250,6 +250,6 @@ export class NodeConnection implements Connection, Carrier, Timed {
       bytesRead: this.socket.bytesRead,
       bytesWritten: this.socket.bytesWritten
     })
-    this.onGone?.()
+    for (const onGone of this.onGone ?? []) onGone()
   }
 }

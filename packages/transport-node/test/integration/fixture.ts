@@ -429,5 +429,5 @@ export const collectGarbage: Effect.Effect<void> = Effect.async<void>((resume) =
     if (left === 0) resume(Effect.void)
     else setImmediate(() => turn(left - 1))
   }
-  turn(1)
+  turn(3)
 })
