@@ -1,10 +1,11 @@
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { IdentityProvider, PeerMatcher, SpiffeBundle, SpiffeId, X509Bundle, X509Svid } from "@agentweave/spiffe"
-import { DevAuthority, Fault, FaultProxy } from "@agentweave/testkit"
+import { DevAuthority, Fault, FaultProxy, TestConnector } from "@agentweave/testkit"
 import { AuditLog, SecureChannel } from "@agentweave/transport"
 import * as Package from "@agentweave/transport-node"
 import {
+  AuditAnchor,
   type BundleEndpoint,
   FederatedBundles,
   NodeAuditLog,
@@ -78,8 +79,38 @@ const servedAndHeld = Effect.gen(function* () {
   yield* client.log.nth("RequestStarted")
 })
 
+const connectorRow = (connector: typeof NodeConnector.layer) =>
+  Effect.gen(function* () {
+    const authorize = PeerMatcher.exactly(clientId)
+    const server = yield* startServer({ identity: yield* contextOf("/server"), authorize })
+    const services = Layer.merge(yield* identityOf("/client"), AuditLog.layerMemory([]))
+    const used = Layer.effectDiscard(request(server.port))
+    return Layer.provideMerge(used, Layer.provideMerge(connector, services))
+  })
+
+const channel = Effect.gen(function* () {
+  const network = yield* TestConnector.make()
+  const services = Layer.provideMerge(
+    network.layer,
+    Layer.merge(yield* identityOf("/client"), AuditLog.layerMemory([]))
+  )
+  const context = yield* Layer.build(services)
+  return yield* Effect.provide(SecureChannel.make({ peer: serverId, baseUrl: "https://server.test" }), context)
+})
+const store = Effect.flatMap(AuditAnchor.AuditAnchor, (anchor) => anchor.latest)
+
 describe("every layer of the transport for Node", () => {
   eachEnds(Package, [
+    row(
+      "AuditAnchor.layerFile",
+      Effect.map(folder, (path) => AuditAnchor.layerFile({ path: join(path, "anchor") })),
+      store
+    ),
+    row(
+      "AuditAnchor.layerChannel",
+      Effect.map(channel, (channel) => AuditAnchor.layerChannel(channel)),
+      Effect.exit(store)
+    ),
     row(
       "FederatedBundles.layer",
       Effect.gen(function* () {
@@ -96,18 +127,8 @@ describe("every layer of the transport for Node", () => {
       }),
       record
     ),
-    row(
-      "NodeConnector.layer",
-      Effect.gen(function* () {
-        const server = yield* startServer({
-          identity: yield* contextOf("/server"),
-          authorize: PeerMatcher.exactly(clientId)
-        })
-        const services = Layer.merge(yield* identityOf("/client"), AuditLog.layerMemory([]))
-        const used = Layer.effectDiscard(request(server.port))
-        return Layer.provideMerge(used, Layer.provideMerge(NodeConnector.layer, services))
-      })
-    ),
+    row("NodeConnector.layer", connectorRow(NodeConnector.layer)),
+    row("NodeConnector.layerOneSided", connectorRow(NodeConnector.layerOneSided)),
     row("NodeIdentity.layerFiles", Effect.map(files, NodeIdentity.layerFiles)),
     row(
       "NodeIdentity.layerFilesConfig",
