@@ -8,6 +8,7 @@ import type { Effect } from "effect/Effect"
 import { Client } from "undici"
 import { certificateAlert, codeOf, UnaskedBytes } from "./errors.js"
 import { type Carrier, ExchangeHandler } from "./exchange.js"
+import { withoutInformational } from "./informational.js"
 import { toUndici } from "./requestBody.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
@@ -67,9 +68,16 @@ const clientOver = (socket: TLSSocket, host: string, port: number): Client => {
     bodyTimeout: 0,
     keepAliveTimeout: 2 ** 31 - 1,
     keepAliveMaxTimeout: 2 ** 31 - 1,
+    // How long before the end that the peer's `Keep-Alive` names an idle connection ends: by default two seconds, which
+    // would leave nothing of a hint of one or two.
+    keepAliveTimeoutThreshold: 500,
     allowH2: false
   })
 }
+
+/** undici (7.30) ends an idle connection before the time that the peer's `Keep-Alive` names. */
+const isIdleTimeout = (cause: unknown): boolean =>
+  cause instanceof Error && codeOf(cause) === "UND_ERR_INFO" && cause.message === "socket idle timeout"
 
 /** One verified socket, and the undici `Client` that its first request puts over it. */
 export class NodeConnection implements Connection, Carrier, Timed {
@@ -86,6 +94,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
   private readonly host: string
   private readonly port: number
   private client: Client | undefined = undefined
+  private awaitResponse: (() => void) | undefined = undefined
   private readonly sweeper: Sweeper
   private readonly onClosed: (report: ClosedReport) => void
   private readonly agesAt: number
@@ -138,6 +147,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
   /** undici too reports errors here: of a peer that ended the connection, and (`UND_ERR_INFO`) of an end as agreed. */
   private onSocketError(cause: unknown): void {
     this.firstAlert ??= certificateAlert(cause)
+    if (isIdleTimeout(cause)) this.retired ??= "Idle"
     if (!this.peerEnded && codeOf(cause) !== "UND_ERR_INFO") this.broken = true
   }
 
@@ -155,7 +165,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
     const upload = toUndici(request.body, exchange.fiber, (cause) => handler.onRequestBodyFailure(cause))
     handler.onFinished = upload.cancel
     handler.isUploadWaiting = upload.isWaiting
-    this.client ??= clientOver(this.socket, this.host, this.port)
+    this.client ??= this.open()
     this.client.dispatch(
       {
         path: exchange.path,
@@ -173,6 +183,16 @@ export class NodeConnection implements Connection, Carrier, Timed {
       handler
     )
     return () => handler.abort()
+  }
+
+  private open(): Client {
+    this.awaitResponse = withoutInformational(this.socket)
+    return clientOver(this.socket, this.host, this.port)
+  }
+
+  /** A request is about to be written. */
+  requestStarts(): void {
+    this.awaitResponse?.()
   }
 
   unsafeRetire(reason: CloseReason): void {

@@ -89,7 +89,15 @@ export const codeOf = (cause: unknown): string => {
   return typeof code === "string" ? code : ""
 }
 
-const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+/** OpenSSL's own text: process, `error:` number, library, function, reason, file, line. */
+const openSslText = /^.*\berror:[0-9A-F]+:[^:]*:[^:]*:([^:]*):/is
+
+/** What an error says, in one line: of OpenSSL's errors the reason alone. */
+const messageOf = (cause: unknown): string => {
+  if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join(", ")
+  const text = cause instanceof Error ? cause.message : String(cause)
+  return (openSslText.exec(text)?.[1] ?? text).replace(/\s+/g, " ").trim()
+}
 
 /** The alert in a socket's error, by its name in RFC 8446. */
 const alertOf = (cause: unknown): string | undefined => alertCode.exec(codeOf(cause))?.[1]?.toLowerCase()
@@ -179,6 +187,12 @@ export class UnaskedBytes extends Error {
   }
 }
 
+/** What undici (7.30) says of a response out of turn, and of a `101 Switching Protocols` that was not asked for. */
+const isRefusedStatus = (cause: unknown): boolean =>
+  cause instanceof Error &&
+  codeOf(cause) === "UND_ERR_SOCKET" &&
+  (cause.message === "bad response" || cause.message === "bad upgrade")
+
 /**
  * What undici (7.30) says of a response it cannot read. Its parser's errors have a name and no code; where the response
  * states a length, any of them becomes a length mismatch.
@@ -186,6 +200,7 @@ export class UnaskedBytes extends Error {
 const isUnreadable = (cause: unknown): boolean =>
   cause instanceof UnaskedBytes ||
   (cause instanceof Error && cause.name === "HTTPParserError") ||
+  isRefusedStatus(cause) ||
   codeOf(cause) === "UND_ERR_HEADERS_OVERFLOW" ||
   codeOf(cause) === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"
 

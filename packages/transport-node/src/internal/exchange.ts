@@ -32,6 +32,8 @@ export interface Carrier {
   readonly alert: () => string | undefined
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** A request is about to be written. */
+  readonly requestStarts: () => void
   /** Moves the connection's deadline; `Infinity` while there is nothing to wait for. */
   readonly setDeadline: (deadline: number) => void
   /** The exchange is over: the connection is free, if it is still open. `error` is the tag of what it failed with. */
@@ -43,7 +45,8 @@ export interface Carrier {
 const latin1 = (bytes: Buffer | string): string => (typeof bytes === "string" ? bytes : bytes.toString("latin1"))
 
 const parseHeaders = (raw: ReadonlyArray<Buffer | string>): Headers.Headers => {
-  const headers: Record<string, string> = {}
+  // Without a prototype: a header may be called `constructor` or `__proto__`.
+  const headers: Record<string, string> = Object.create(null)
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = latin1(raw[i] ?? "").toLowerCase()
     const value = latin1(raw[i + 1] ?? "")
@@ -117,6 +120,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     this.written = true
     this.abortWire = abort
     if (this.done || this.aborted) abort()
+    else this.carrier.requestStarts()
   }
 
   onResponseStarted(): void {
