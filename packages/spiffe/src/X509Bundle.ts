@@ -121,3 +121,19 @@ export const fromDer = (
  */
 export const toPem = (self: X509Bundle): string =>
   self.authorities.map((authority) => pem.encode("CERTIFICATE", authority)).join("")
+
+/**
+ * How many bytes the subject names of all authorities take in DER. A TLS server sends them to every client it asks for a
+ * certificate, where they have to share 65,535 bytes with those of other trust domains (RFC 8446 section 4.2.4).
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const subjectsLength = (self: X509Bundle): number => {
+  let length = 0
+  for (const authority of self.authorities) {
+    const certificate = readCertificate(authority)
+    if (Either.isRight(certificate)) length += certificate.right.subject.length
+  }
+  return length
+}

@@ -4,13 +4,13 @@
  * @since 0.1.0
  */
 import { createServer, type Server } from "node:http"
-import type { SecureContext } from "node:tls"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { forEachChange, IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import * as X509Context from "@agentweave/spiffe/X509Context"
 import * as X509Svid from "@agentweave/spiffe/X509Svid"
+import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import { type AuditLog, recorder } from "@agentweave/transport/AuditLog"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
@@ -35,8 +35,8 @@ import { PCGRandom } from "effect/Utils"
 import { forkScoped } from "./internal/background.js"
 import { Inbound } from "./internal/inbound.js"
 import { serveTraced } from "./internal/inboundSpan.js"
+import { type ServerContext, ServerContexts } from "./internal/serverContext.js"
 import * as Sweeper from "./internal/sweeper.js"
-import { makeSecureContext } from "./internal/tls.js"
 
 /**
  * @since 0.1.0
@@ -107,13 +107,13 @@ const check = (options: Options): Either.Either<Checked, InvalidConfigError> =>
  */
 const usable = (
   context: X509Context.X509Context,
-  tls: TransportConfig.TransportConfig,
+  contexts: ServerContexts,
   verifier: PeerVerifier.PeerVerifier
-): Effect.Effect<SecureContext, IdentityError> =>
+): Effect.Effect<ServerContext, IdentityError> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     yield* X509Svid.validate(context.svid, { bundles: context.bundles, now, verifier, purposes: ["ServerAuth"] })
-    return yield* makeSecureContext(context, context.bundles.bundles.keys(), tls)
+    return yield* contexts.make(context)
   })
 
 /**
@@ -148,7 +148,8 @@ export const make: (
 
   let context = yield* identity.x509Context
   const verifier = PeerVerifier.make()
-  let secureContext = yield* usable(context, tls, verifier)
+  const contexts = new ServerContexts(options.authorize, tls)
+  let serverContext = yield* usable(context, contexts, verifier)
 
   const inbound = new Inbound({
     authorize: options.authorize,
@@ -156,7 +157,7 @@ export const make: (
     sweeper,
     record,
     context: () => context,
-    secureContext: () => secureContext,
+    secureContext: () => serverContext.secureContext,
     handshakeTimeoutMillis: Duration.toMillis(handshakeTimeout),
     maxAgeMillis:
       tls.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(tls.maxConnectionAge),
@@ -171,41 +172,45 @@ export const make: (
   // Connections come as soon as it listens, with or without an app.
   yield* Effect.addFinalizer(() => drain(server, inbound))
 
-  const adopt = (next: X509Context.X509Context, nextSecureContext: SecureContext) =>
-    Effect.sync(() => {
-      context = next
-      secureContext = nextSecureContext
-      inbound.reverify()
-    })
-
-  /** It has served well so far: what cannot be put on record either does not stop it. */
-  const discarded = ({ message, reason }: IdentityError, what: string) =>
+  /** It serves well otherwise: what cannot be put on record either does not stop it. */
+  const recordProblems = (problems: (time: number) => ReadonlyArray<AuditEvent>) =>
     Effect.flatMap(Clock.currentTimeMillis, (time) =>
-      Effect.ignore(
-        record({ _tag: "IdentityProblem", time, problem: "Discarded", reason, description: `${what}: ${message}` }) ??
-          Effect.void
-      )
+      Effect.forEach(problems(time), (problem) => Effect.ignore(record(problem) ?? Effect.void), { discard: true })
     )
+
+  const adopt = (next: X509Context.X509Context, nextServerContext: ServerContext) =>
+    Effect.zipRight(
+      Effect.sync(() => {
+        context = next
+        serverContext = nextServerContext
+        inbound.reverify()
+      }),
+      recordProblems((time) => contexts.problemsOf(nextServerContext, time))
+    )
+
+  const discarded = ({ message, reason }: IdentityError, what: string) =>
+    recordProblems((time) => [
+      { _tag: "IdentityProblem", time, problem: "Discarded", reason, description: `${what}: ${message}` }
+    ])
 
   /**
    * What is delivered is taken into use, and what of it cannot be used is not: with an SVID that may not serve, the last
    * good one goes on, under the new bundles. A withdrawn authority is distrusted at once, whatever becomes of our own SVID.
    */
   const rotate = (next: X509Context.X509Context) =>
-    usable(next, tls, verifier).pipe(
-      Effect.flatMap((secureContext) => adopt(next, secureContext)),
+    usable(next, contexts, verifier).pipe(
+      Effect.flatMap((serverContext) => adopt(next, serverContext)),
       Effect.catchAll((error) => {
         const lastGood = X509Context.make({ svid: context.svid, bundles: next.bundles })
         return Effect.zipRight(
           discarded(error, "our new SVID cannot serve, the last good one goes on"),
-          Effect.flatMap(makeSecureContext(lastGood, lastGood.bundles.bundles.keys(), tls), (secureContext) =>
-            adopt(lastGood, secureContext)
-          )
+          Effect.flatMap(contexts.make(lastGood), (serverContext) => adopt(lastGood, serverContext))
         )
       }),
       Effect.catchAll((error) => discarded(error, "a rotated identity cannot be used at all"))
     )
 
+  yield* recordProblems((time) => contexts.problemsOf(serverContext, time))
   // The first one is what the server began with.
   const onChange = (next: X509Context.X509Context) => (next === context ? Effect.void : rotate(next))
   yield* forkScoped(forEachChange(identity, onChange))
@@ -235,6 +240,9 @@ export const make: (
  *
  * - Every connection is mutual TLS; the client's SVID is verified and matched with `authorize` before the HTTP parser
  *   sees a byte. A refused connection never reaches a handler.
+ * - TLS is given the bundles of the trust domains that `authorize` can accept, and no others. A server sends the names of
+ *   all their authorities to anybody who connects, in at most 64,000 bytes; where they need more, the largest bundles are left
+ *   out, with an `IdentityProblem` event for each, and clients of these trust domains are refused.
  * - A rotated SVID or bundle is used from the next handshake on. Live connections are verified again when a bundle
  *   changes and end at the earliest notAfter on them. A connection that must end serves the request that is on its way,
  *   if it comes within half a second and before that notAfter, and says in its response that it was the last.

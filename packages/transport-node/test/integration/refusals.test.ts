@@ -58,6 +58,9 @@ const decidedByTls: ReadonlySet<string> = new Set([
   "a loop of two CAs without anchor",
   "a loop of eight CAs without anchor",
   "a trust domain whose bundle was emptied",
+  // TLS is given the bundle of the expected domain only, on either side.
+  "our ID signed by a federated domain's CA",
+  "a federated domain's ID signed by our CA",
   "an old root after it is gone",
   "an intermediate with CA=false and keyCertSign",
   "an intermediate without basic constraints",
@@ -111,9 +114,6 @@ const exceptions: Readonly<Record<string, { readonly client: Verdict; readonly s
     client: { ...gate("NoBundle"), by: "Us" },
     server: tls("UntrustedChain")
   },
-  // A client hands TLS the expected domain's bundle only. A server must hand it all bundles, so the gate tells them apart.
-  "our ID signed by a federated domain's CA": { client: tls("UntrustedChain"), server: gate("UntrustedChain") },
-  "a federated domain's ID signed by our CA": { client: tls("UntrustedChain"), server: gate("UntrustedChain") },
   // Node hands on those of the certificates that are linked by name, and the rest only where no path is found among them.
   "eleven certificates": { client: "Accepted", server: "Accepted" }
 }
