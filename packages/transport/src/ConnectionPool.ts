@@ -26,10 +26,10 @@ import { type Lease, LeasedChannel } from "./internal/poolLease.js"
 import * as telemetry from "./internal/poolTelemetry.js"
 import type { Use } from "./internal/poolUse.js"
 import * as poolUse from "./internal/poolUse.js"
+import { Policy } from "./internal/retryPolicy.js"
 import { parseBase } from "./internal/target.js"
 import { PeerDirectory } from "./PeerDirectory.js"
 import * as PoolConfig from "./PoolConfig.js"
-import * as RetryPolicy from "./RetryPolicy.js"
 import type { SecureChannel } from "./SecureChannel.js"
 import * as TransportConfig from "./TransportConfig.js"
 import {
@@ -180,7 +180,8 @@ const make = Effect.fnUntraced(function* ({ healthCheck, onLeak, transport: chan
   const config = yield* PoolConfig.make(limits)
   const callbacks = yield* decodeCallbacks({ healthCheck, onLeak })
   const transport = yield* TransportConfig.make(channels ?? {})
-  const policy = transport.retry === undefined ? undefined : yield* RetryPolicy.make(transport.retry)
+  const policy =
+    transport.retry === undefined ? undefined : new Policy<"Timeout">(transport.retry, undefined, undefined)
   const identity = yield* IdentityProvider
   const connector = yield* Connector
   const directory = yield* PeerDirectory

@@ -4,8 +4,12 @@
  *
  * @since 0.1.0
  */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { hasProperty } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
@@ -112,6 +116,46 @@ export const make = (options: Options = {}): Effect.Effect<RetryBudget, InvalidC
     ({ minRetriesPerSecond, ratio, target, ttl }) =>
       new internal.Budget(ratio, minRetriesPerSecond, Duration.toMillis(ttl), target)
   )
+
+/**
+ * A budget as a service of its own tag, for all the policies of a program that retry against one peer.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { RetryBudget, RetryPolicy } from "@agentweave/transport"
+ * import { Context, Effect } from "effect"
+ *
+ * class BillingBudget extends Context.Tag("app/BillingBudget")<BillingBudget, RetryBudget.RetryBudget>() {}
+ *
+ * const program = Effect.gen(function* () {
+ *   return yield* RetryPolicy.make({ budget: yield* BillingBudget })
+ * }).pipe(Effect.provide(RetryBudget.layer(BillingBudget, { ratio: 0.1 })))
+ * ```
+ */
+export const layer = <I>(tag: Context.Tag<I, RetryBudget>, options: Options = {}): Layer.Layer<I, InvalidConfigError> =>
+  Layer.effect(tag, make(options))
+
+/**
+ * {@link layer} with options from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { RetryBudget } from "@agentweave/transport"
+ * import { Config, Context } from "effect"
+ *
+ * class BillingBudget extends Context.Tag("app/BillingBudget")<BillingBudget, RetryBudget.RetryBudget>() {}
+ *
+ * const BillingBudgetLive = RetryBudget.layerConfig(BillingBudget, { ratio: Config.number("BILLING_RETRIES") })
+ * ```
+ */
+export const layerConfig = <I>(
+  tag: Context.Tag<I, RetryBudget>,
+  options: Config.Config.Wrap<Options>
+): Layer.Layer<I, ConfigError | InvalidConfigError> => Layer.effect(tag, Effect.flatMap(Config.unwrap(options), make))
 
 /**
  * @since 0.1.0

@@ -29,8 +29,8 @@ import { execute } from "./internal/exchange.js"
 import { toHttpClientError } from "./internal/httpError.js"
 import * as Pool from "./internal/pool.js"
 import { sourceOf } from "./internal/poolLease.js"
+import { Policy } from "./internal/retryPolicy.js"
 import { type Base, parseBase, resolve } from "./internal/target.js"
-import * as RetryPolicy from "./RetryPolicy.js"
 import * as TransportConfig from "./TransportConfig.js"
 import { ScopeClosedError, TimeoutError } from "./TransportError.js"
 
@@ -162,7 +162,7 @@ export const make: (
       ? Effect.fail(target.left)
       : execute(sourceOf(pool, target.right.base.origin), request, target.right.path)
   }
-  const policy = config.retry === undefined ? undefined : yield* RetryPolicy.make(config.retry)
+  const policy = config.retry === undefined ? undefined : new Policy<"Timeout">(config.retry, undefined, undefined)
   return internal.make({
     peer,
     mySpiffeId: Effect.map(identity.x509Context, ({ svid }) => svid.spiffeId),

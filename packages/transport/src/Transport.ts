@@ -19,6 +19,7 @@ import type { Connector, RequestFailure } from "./Connector.js"
 import { InvalidConfigError } from "./InvalidConfigError.js"
 import { decoder } from "./internal/config.js"
 import { withAttemptLimit } from "./internal/retryHttp.js"
+import { Policy } from "./internal/retryPolicy.js"
 import type { PeerDirectory } from "./PeerDirectory.js"
 import * as RetryBudget from "./RetryBudget.js"
 import * as RetryConfig from "./RetryConfig.js"
@@ -46,8 +47,8 @@ export interface Options {
   readonly pool?: ConnectionPool.Options | undefined
   /** The circuit breakers, one a peer. */
   readonly breaker?: CircuitBreakerRegistry.Options | undefined
-  /** The retries. */
-  readonly retry?: RetryConfig.Options | undefined
+  /** The retries: options, or a `Schedule` of the caller's. */
+  readonly retry?: RetryConfig.Input | undefined
   /** How many retries a peer's clients may add to its load together: one budget a peer. */
   readonly retryBudget?: RetryBudget.Options | undefined
 }
@@ -90,6 +91,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   // Checked once, here, so that a client cannot fail for what is configured.
   yield* RetryBudget.make(options.retryBudget)
   const { attemptTimeout, ...retry } = yield* RetryConfig.make(options.retry ?? {})
+  const outer = new RetryConfig.RetryConfig(retry)
   const clients = new Map<string, WeakRef<HttpClient.With<Failure>>>()
   const forgotten = new FinalizationRegistry<string>((peer) => {
     if (clients.get(peer)?.deref() === undefined) clients.delete(peer)
@@ -99,7 +101,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
     Effect.gen(function* () {
       const breaker = yield* breakers.get(peer)
       const budget = yield* RetryBudget.make({ ...options.retryBudget, target: peer })
-      const policy = yield* RetryPolicy.make({ ...retry, budget })
+      const policy = new Policy<RetryPolicy.Limit>(outer, undefined, budget)
       const pooled: HttpClient.With<RequestFailure | ConnectionPoolError> = pool.client(peer)
       const attempt = attemptTimeout === undefined ? pooled : withAttemptLimit(pooled, attemptTimeout)
       return attempt.pipe(withBreaker(breaker), RetryPolicy.withRetry(policy))

@@ -10,7 +10,7 @@ import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/config.js"
 import { optionalPart } from "./internal/retryOptions.js"
-import { RetryConfig } from "./RetryConfig.js"
+import { FromInput } from "./RetryConfig.js"
 
 /**
  * The TLS versions there are: a lower one does not exist as a value.
@@ -69,9 +69,9 @@ const fields = Schema.Struct({
   connections: Schema.optionalWith(internal.NumberIn(1, 65_535), { default: () => 10 }),
   /**
    * Retries of a channel's requests, under the rules of `RetryPolicy.withRetry`: of one that stands alone, and of the
-   * channels and clients of a pool. Default none.
+   * channels and clients of a pool. A `Schedule`, or a `RetryPolicy` without a budget, does as well. Default none.
    */
-  retry: Schema.optional(RetryConfig),
+  retry: Schema.optional(FromInput),
   /** Longest life of a connection; it then ends once its request has. Default: the earliest notAfter on it alone. */
   maxConnectionAge: Schema.optional(internal.PositiveDuration)
 }).pipe(

@@ -8,8 +8,8 @@ import {
   type TransportError
 } from "@agentweave/transport"
 import type { HttpClient } from "@effect/platform"
-import type { Effect, Layer, Schedule } from "effect"
-import { Effect as E } from "effect"
+import type { ConfigError, Effect, Layer, Schedule } from "effect"
+import { Config, Context, Effect as E } from "effect"
 import { describe, expectTypeOf, it } from "vitest"
 
 interface Boom {
@@ -28,6 +28,13 @@ declare const timed: RetryPolicy.RetryPolicy<"Timeout">
 declare const budgeted: RetryPolicy.RetryPolicy<"Budget">
 declare const both: RetryPolicy.RetryPolicy<"Timeout" | "Budget">
 declare const budget: RetryBudget.RetryBudget
+declare const schedule: Schedule.Schedule<string, unknown>
+declare const needy: Schedule.Schedule<string, unknown, Needs>
+
+class BreakerTag extends Context.Tag("test/Breaker")<BreakerTag, CircuitBreaker.CircuitBreaker>() {}
+class PlainTag extends Context.Tag("test/Plain")<PlainTag, RetryPolicy.RetryPolicy>() {}
+class AnyTag extends Context.Tag("test/Any")<AnyTag, RetryPolicy.RetryPolicy<RetryPolicy.Limit>>() {}
+class BudgetTag extends Context.Tag("test/Budget")<BudgetTag, RetryBudget.RetryBudget>() {}
 
 type Open = CircuitOpenError.CircuitOpenError
 type TimedOut = TransportError.TimeoutError
@@ -115,7 +122,9 @@ describe("each combinator adds exactly its errors", () => {
   it("constructors, schedules and layers say what they need and refuse", () =>
     types(() => {
       type Refused = InvalidConfigError.InvalidConfigError
-      expectTypeOf(RetryPolicy.schedule(RetryConfig.defaults)).toEqualTypeOf<Schedule.Schedule<number, unknown>>()
+      expectTypeOf(plain).toExtend<Schedule.Schedule<number, unknown>>()
+      expectTypeOf(both).toExtend<Schedule.Schedule<number, unknown>>()
+      expectTypeOf(E.retry(effect, plain)).toEqualTypeOf<Call<Boom>>()
       expectTypeOf(CircuitBreaker.make({ target: "a" })).toEqualTypeOf<
         Effect.Effect<CircuitBreaker.CircuitBreaker, Refused>
       >()
@@ -123,5 +132,38 @@ describe("each combinator adds exactly its errors", () => {
         Layer.Layer<CircuitBreakerRegistry.CircuitBreakerRegistry, Refused>
       >()
       expectTypeOf(RetryBudget.make()).toEqualTypeOf<Effect.Effect<RetryBudget.RetryBudget, Refused>>()
+    }))
+
+  it("a schedule of the caller's adds nothing, to an effect and to a client", () =>
+    types(() => {
+      expectTypeOf(RetryPolicy.withRetry(effect, schedule)).toEqualTypeOf<Call<Boom>>()
+      expectTypeOf(effect.pipe(RetryPolicy.withRetry(schedule))).toEqualTypeOf<Call<Boom>>()
+      expectTypeOf(effect.pipe(RetryPolicy.withRetry(timed))).toEqualTypeOf<Call<Boom | TimedOut>>()
+      expectTypeOf(client.pipe(RetryPolicy.withRetry(schedule))).toEqualTypeOf<Client<Boom>>()
+      // @ts-expect-error a schedule that needs a service would need it at every call
+      RetryPolicy.withRetry(client, needy)
+    }))
+
+  it("a layer for a tag needs nothing and fails with what is refused", () =>
+    types(() => {
+      type Refused = InvalidConfigError.InvalidConfigError
+      type FromConfig = Refused | ConfigError.ConfigError
+      expectTypeOf(CircuitBreaker.layer(BreakerTag, { target: "a" })).toEqualTypeOf<Layer.Layer<BreakerTag, Refused>>()
+      expectTypeOf(CircuitBreaker.layerConfig(BreakerTag, { target: Config.string("A") })).toEqualTypeOf<
+        Layer.Layer<BreakerTag, FromConfig>
+      >()
+      expectTypeOf(RetryPolicy.layer(PlainTag, { maxRetries: 1 })).toEqualTypeOf<Layer.Layer<PlainTag, Refused>>()
+      expectTypeOf(RetryPolicy.layer(PlainTag, schedule)).toEqualTypeOf<Layer.Layer<PlainTag, Refused>>()
+      expectTypeOf(RetryPolicy.layer(AnyTag, { attemptTimeout: "1 second", budget })).toEqualTypeOf<
+        Layer.Layer<AnyTag, Refused>
+      >()
+      expectTypeOf(RetryPolicy.layerConfig(AnyTag, RetryConfig.config)).toEqualTypeOf<Layer.Layer<AnyTag, FromConfig>>()
+      expectTypeOf(RetryBudget.layer(BudgetTag)).toEqualTypeOf<Layer.Layer<BudgetTag, Refused>>()
+      // @ts-expect-error the tag's type says that the policy has no limit of time
+      RetryPolicy.layer(PlainTag, { totalTimeout: "1 second" })
+      // @ts-expect-error the tag's type says that the policy has no budget
+      RetryPolicy.layer(PlainTag, { budget })
+      // @ts-expect-error configuration may set a limit of time
+      RetryPolicy.layerConfig(PlainTag, RetryConfig.config)
     }))
 })

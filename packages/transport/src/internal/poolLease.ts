@@ -5,7 +5,6 @@ import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
 import type { RequestFailure } from "../Connector.js"
-import type { RetryPolicy } from "../RetryPolicy.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { ScopeClosedError, type ScopeClosedErrorReason } from "../TransportError.js"
 import { TypeId } from "./channel.js"
@@ -13,6 +12,7 @@ import { type Claim, execute, type Granted, type Requester, type Source } from "
 import { List, Node } from "./linkedList.js"
 import type { Pool } from "./pool.js"
 import type { PoolLink, PoolSlot } from "./poolLink.js"
+import type { Policy } from "./retryPolicy.js"
 
 /** What a claim came to, and a lease when it is taken. */
 class Lent<EP, E> implements Granted<PoolLink, E> {
@@ -129,11 +129,11 @@ const Client: new () => Omit<SecureChannel, typeof TypeId | "execute" | "request
 export class LeasedChannel extends Client implements SecureChannel {
   readonly mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>
   readonly lease: Lease
-  private readonly policy: RetryPolicy<"Timeout"> | RetryPolicy | undefined
+  private readonly policy: Policy<"Timeout"> | undefined
   constructor(
     lease: Lease,
     mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>,
-    policy: RetryPolicy<"Timeout"> | RetryPolicy | undefined
+    policy: Policy<"Timeout"> | undefined
   ) {
     super()
     this.lease = lease

@@ -7,20 +7,20 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { RequestFailure } from "../Connector.js"
-import type { RetryPolicy } from "../RetryPolicy.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { makeClient } from "./channel.js"
 import { type Claim, execute, linkOf } from "./exchange.js"
 import type { Pool } from "./pool.js"
 import { Lease, type LeasedChannel, sourceOf } from "./poolLease.js"
 import { nobody, type OpenError, type PoolLink } from "./poolLink.js"
+import type { Policy } from "./retryPolicy.js"
 
 /** How a pool of peers is used. `place` captures where a lease is taken, when leaks are looked for. */
 export interface Use<E> {
   readonly pool: Pool<E>
   readonly channelOf: (lease: Lease) => LeasedChannel
   /** Retries each request, where that is configured. */
-  readonly policy: RetryPolicy<"Timeout"> | RetryPolicy | undefined
+  readonly policy: Policy<"Timeout"> | undefined
   readonly place: (() => string | undefined) | undefined
 }
 

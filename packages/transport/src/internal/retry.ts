@@ -3,6 +3,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import type * as Schedule from "effect/Schedule"
+import * as ScheduleDecision from "effect/ScheduleDecision"
+import * as ScheduleIntervals from "effect/ScheduleIntervals"
 import { CurrentAttempt } from "../CurrentAttempt.js"
 import { type RetryBudget, RetryBudgetExhaustedError } from "../RetryBudget.js"
 import type { RetryConfig } from "../RetryConfig.js"
@@ -10,7 +13,7 @@ import { TimeoutError } from "../TransportError.js"
 import { isFinal } from "./blame.js"
 import { clockOf, millis } from "./monotonic.js"
 
-/** What of an attempt may be retried. `A` and `E` are what an attempt ends with. */
+/** Decides which outcomes of an attempt are retried. `A` and `E` are what an attempt ends with. */
 export interface Rules<in A, in E> {
   /** Whether results are looked at; if not, `retriesValue` is not asked. */
   readonly watchesValues: boolean
@@ -23,16 +26,6 @@ export interface Rules<in A, in E> {
   /** Lets go of an outcome that nobody will see, within `limit` milliseconds. */
   discard(outcome: A | E | TimeoutError, limit: number): Effect.Effect<void>
 }
-
-/** The rules for an effect of which nothing is known: its errors are what the configuration says. */
-export const plainRules = (config: RetryConfig): Rules<unknown, unknown> => ({
-  watchesValues: false,
-  retriesValue: () => false,
-  retriesError: (error) => config.isRetryable(error),
-  notBefore: () => 0,
-  describe: () => "the operation",
-  discard: () => Effect.void
-})
 
 /** What all calls under one policy share. */
 export interface Shared {
@@ -67,6 +60,21 @@ export const delay = (config: RetryConfig, attempt: number): Effect.Effect<numbe
   const longest = Math.min(grown, Duration.toMillis(config.maxDelay))
   return config.jitter ? Effect.map(Random.next, (random) => Math.round(longest * random)) : Effect.succeed(longest)
 }
+
+/**
+ * The delay before the next retry by a schedule of the caller's, in milliseconds, and the schedule's next state; `undefined`
+ * when it does not go on.
+ */
+export const scheduled = (
+  schedule: Schedule.Schedule<unknown, unknown>,
+  input: unknown,
+  state: unknown,
+  now: number
+): Effect.Effect<readonly [state: unknown, delay: number | undefined]> =>
+  Effect.map(schedule.step(now, input, state), ([next, _, decision]) => [
+    next,
+    ScheduleDecision.isDone(decision) ? undefined : Math.max(0, ScheduleIntervals.start(decision.intervals) - now)
+  ])
 
 /** Everything a policy can add to the errors of an effect. */
 export type Raised<E> = E | TimeoutError | RetryBudgetExhaustedError<E | TimeoutError>
@@ -120,12 +128,15 @@ class Call<A, E, R> {
   /** Monotonic milliseconds; no attempt starts then or later. */
   private readonly deadline: number
   private attempts = 1
+  /** That of a schedule of the caller's. */
+  private state: unknown
 
   constructor(shared: Shared, effect: Effect.Effect<A, E, R>, rules: Rules<A, E>, deadline: number) {
     this.shared = shared
     this.effect = effect
     this.rules = rules
     this.deadline = deadline
+    this.state = shared.config.schedule?.initial
   }
 
   private target(): string {
@@ -173,44 +184,75 @@ class Call<A, E, R> {
     giveUp: Effect.Effect<A, Raised<E>>,
     overBudget: () => Effect.Effect<A, Raised<E>>
   ): Effect.Effect<A, Raised<E>, R> {
-    const { budget, config, counters } = this.shared
-    if (this.attempts > config.maxRetries) {
-      counters.exhausted++
-      return giveUp
-    }
-    return Effect.flatMap(delay(config, this.attempts - 1), (backoff) =>
-      Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
-        const clock = clockOf(fiber)
-        const asked = Math.min(
-          this.rules.notBefore(outcome, clock.unsafeCurrentTimeMillis()),
-          Duration.toMillis(config.maxDelay)
-        )
-        const wait = Math.max(backoff, asked)
-        const startsAt = millis(clock) + wait
-        if (startsAt >= this.deadline) {
-          counters.outOfTime++
-          return giveUp
-        }
-        const next = Effect.suspend(() => {
-          counters.retries++
-          counters.delayed += wait
-          this.attempts++
-          return this.rules
-            .discard(outcome, wait)
-            .pipe(Effect.zipRight(sleepUntil(startsAt)), Effect.zipRight(Effect.suspend(() => this.attempt())))
-        })
-        if (budget === undefined) {
-          return next
-        }
-        return Effect.flatMap(budget.withdraw, (granted) => {
-          if (granted) {
-            return next
-          }
-          counters.overBudget++
-          return overBudget()
-        })
-      })
+    const { config, counters } = this.shared
+    return Effect.flatMap(this.backoff(outcome), (backoff) =>
+      backoff === undefined
+        ? Effect.zipRight(
+            Effect.sync(() => counters.exhausted++),
+            giveUp
+          )
+        : Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
+            const clock = clockOf(fiber)
+            const asked = Math.min(
+              this.rules.notBefore(outcome, clock.unsafeCurrentTimeMillis()),
+              Duration.toMillis(config.maxDelay)
+            )
+            const wait = Math.max(backoff, asked)
+            const startsAt = millis(clock) + wait
+            if (startsAt >= this.deadline) {
+              counters.outOfTime++
+              return giveUp
+            }
+            return this.withinBudget(this.next(outcome, wait, startsAt), overBudget)
+          })
     )
+  }
+
+  /** The delay before the next attempt in milliseconds, or `undefined` when there is none. */
+  private backoff(outcome: A | E | TimeoutError): Effect.Effect<number | undefined> {
+    const { config } = this.shared
+    const { schedule } = config
+    if (schedule === undefined) {
+      return this.attempts > config.maxRetries ? Effect.succeed(undefined) : delay(config, this.attempts - 1)
+    }
+    return Effect.withFiberRuntime((fiber) =>
+      Effect.map(
+        scheduled(schedule, outcome, this.state, clockOf(fiber).unsafeCurrentTimeMillis()),
+        ([state, delay]) => {
+          this.state = state
+          return delay
+        }
+      )
+    )
+  }
+
+  private next(outcome: A | E | TimeoutError, wait: number, startsAt: number): Effect.Effect<A, Raised<E>, R> {
+    const { counters } = this.shared
+    return Effect.suspend(() => {
+      counters.retries++
+      counters.delayed += wait
+      this.attempts++
+      return this.rules
+        .discard(outcome, wait)
+        .pipe(Effect.zipRight(sleepUntil(startsAt)), Effect.zipRight(Effect.suspend(() => this.attempt())))
+    })
+  }
+
+  private withinBudget(
+    next: Effect.Effect<A, Raised<E>, R>,
+    overBudget: () => Effect.Effect<A, Raised<E>>
+  ): Effect.Effect<A, Raised<E>, R> {
+    const { budget, counters } = this.shared
+    if (budget === undefined) {
+      return next
+    }
+    return Effect.flatMap(budget.withdraw, (granted) => {
+      if (granted) {
+        return next
+      }
+      counters.overBudget++
+      return overBudget()
+    })
   }
 
   /** The attempt's own limit or what is left of the whole, whichever ends first. */

@@ -1,4 +1,5 @@
 import * as HttpClient from "@effect/platform/HttpClient"
+import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import type * as Duration from "effect/Duration"
@@ -61,10 +62,7 @@ export class HttpRules implements Rules<HttpClientResponse.HttpClientResponse, u
   }
 
   notBefore(outcome: unknown, wallClock: number): number {
-    return Option.match(answer(outcome), {
-      onNone: () => 0,
-      onSome: (response) => retryAfter(response.headers, wallClock)
-    })
+    return notBefore(outcome, wallClock)
   }
 
   describe(): string {
@@ -72,14 +70,31 @@ export class HttpRules implements Rules<HttpClientResponse.HttpClientResponse, u
   }
 
   discard(outcome: unknown, limit: number): Effect.Effect<void> {
-    return Option.match(answer(outcome), {
-      onNone: () => Effect.void,
-      onSome: (response) => release(response, limit)
-    })
+    return discard(outcome, limit)
   }
 }
 
-const neverSent = (error: unknown): boolean => hasProperty(error, "outcome") && error.outcome === "NotSent"
+/** A `RequestError` of `layerHttpClient` has the typed error as its cause. */
+const neverSent = (error: unknown): boolean =>
+  hasProperty(error, "outcome")
+    ? error.outcome === "NotSent"
+    : HttpClientError.isHttpClientError(error) && neverSent(error.cause)
+
+/**
+ * The rules for an effect of which nothing is known: its errors are what the configuration says. Where the error is one of
+ * an `HttpClient` it names the request, and then the rules of HTTP hold.
+ */
+export const plainRules = (config: RetryConfig): Rules<unknown, unknown> => ({
+  watchesValues: false,
+  retriesValue: () => false,
+  retriesError: (error) =>
+    HttpClientError.isHttpClientError(error)
+      ? new HttpRules(config, error.request).retriesError(error)
+      : config.isRetryable(error),
+  notBefore,
+  describe: () => "the operation",
+  discard
+})
 
 const isResponse = (u: unknown): u is HttpClientResponse.HttpClientResponse =>
   hasProperty(u, "status") && hasProperty(u, "headers") && hasProperty(u, "stream")
@@ -95,6 +110,18 @@ const statusError = (error: unknown): Option.Option<HttpClientResponse.HttpClien
 
 const answer = (outcome: unknown): Option.Option<HttpClientResponse.HttpClientResponse> =>
   isResponse(outcome) ? Option.some(outcome) : statusError(outcome)
+
+const notBefore = (outcome: unknown, wallClock: number): number =>
+  Option.match(answer(outcome), {
+    onNone: () => 0,
+    onSome: (response) => retryAfter(response.headers, wallClock)
+  })
+
+const discard = (outcome: unknown, limit: number): Effect.Effect<void> =>
+  Option.match(answer(outcome), {
+    onNone: () => Effect.void,
+    onSome: (response) => release(response, limit)
+  })
 
 const drainBytes = 65_536
 const drainMillis = 1_000
