@@ -2,12 +2,19 @@ import { DevAuthority } from "@agentweave/testkit"
 import * as Package from "@agentweave/transport"
 import {
   AuditLog,
+  CircuitBreaker,
   CircuitBreakerRegistry,
   ConnectionPool,
+  Connector,
+  Dialer,
   IdentityMonitor,
+  IdentityProvider,
   PeerDirectory,
+  PeerMatcher,
   SecureChannel,
-  Transport
+  SpiffeId,
+  Transport,
+  TransportConfig
 } from "@agentweave/transport"
 import { HttpClient } from "@effect/platform"
 import { describe } from "@effect/vitest"
@@ -15,6 +22,8 @@ import { Config, Context, Effect, Layer } from "effect"
 import { FakeWire, identity } from "./fakeConnector.js"
 import { a, settle } from "./fakePool.js"
 import { eachEnds, row } from "./uninterruptible.js"
+
+class Breaker extends Context.Tag("test/Breaker")<Breaker, CircuitBreaker.CircuitBreaker>() {}
 
 class Billing extends Context.Tag("test/Billing")<Billing, SecureChannel.SecureChannel>() {}
 
@@ -48,11 +57,32 @@ const record = Effect.flatMap(AuditLog.AuditLog, (log) =>
   Effect.sync(() => log.unsafeRecord({ _tag: "CircuitStateChanged", time: 0, target: a, from: "Closed", to: "Open" }))
 )
 
+const useBreaker = Effect.flatMap(Breaker, (breaker) => breaker.protect(Effect.void))
+const realIdentity = Effect.gen(function* () {
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+  return IdentityProvider.layerStatic(yield* authority.context({ path: "/api" }))
+})
+/** An attempt that does not end by itself. */
+const connect = Effect.gen(function* () {
+  const connector = yield* Connector.Connector
+  const config = yield* TransportConfig.make({})
+  const matcher = PeerMatcher.exactly(SpiffeId.make(a))
+  const attempt = connector.connect({ matcher, host: "a.test", port: 443, config, onClose: () => {} })
+  yield* Effect.forkDaemon(Effect.exit(Effect.scoped(attempt)))
+  yield* settle
+})
+
 describe("every layer of the transport", () => {
   eachEnds(Package, [
     row("AuditLog.layerLogger", Effect.succeed(AuditLog.layerLogger), record),
     row("AuditLog.layerMemory", Effect.succeed(events), record),
     row("AuditLog.layerTee", Effect.succeed(AuditLog.layerTee(events, AuditLog.layerLogger)), record),
+    row("CircuitBreaker.layer", Effect.succeed(CircuitBreaker.layer(Breaker, { target: a })), useBreaker),
+    row(
+      "CircuitBreaker.layerConfig",
+      Effect.succeed(CircuitBreaker.layerConfig(Breaker, { target: Config.succeed(a) })),
+      useBreaker
+    ),
     row(
       "CircuitBreakerRegistry.layer",
       Effect.succeed(CircuitBreakerRegistry.layer({ cleanupInterval: "1 millis" })),
@@ -70,11 +100,17 @@ describe("every layer of the transport", () => {
       usePool
     ),
     row(
+      "Dialer.layer",
+      Effect.map(realIdentity, (identity) =>
+        Dialer.layer(Effect.succeed({ dial: () => Effect.never })).pipe(Layer.provide([identity, events]))
+      ),
+      connect
+    ),
+    row("IdentityProvider.layerStatic", realIdentity),
+    row(
       "IdentityMonitor.layer",
-      Effect.map(DevAuthority.make({ trustDomain: "example.org" }), (authority) =>
-        IdentityMonitor.layer({ interval: "1 millis" }).pipe(
-          Layer.provide([DevAuthority.layerIdentity(authority, { path: "/api" }), events])
-        )
+      Effect.map(realIdentity, (identity) =>
+        IdentityMonitor.layer({ interval: "1 millis" }).pipe(Layer.provide([identity, events]))
       )
     ),
     row("PeerDirectory.layerConfig", Effect.succeed(PeerDirectory.layerConfig({ [a]: Config.succeed(baseUrl) }))),
