@@ -60,7 +60,8 @@ export class Inbound {
   /** Attempts that neither failed nor were closed again. */
   private open = 0
   private closing = false
-  private onEmpty: (() => void) | undefined = undefined
+  /** The scope of the server and those of its apps wait, each for itself. */
+  private readonly whenEmpty: Array<() => void> = []
   private nextId = 0
 
   constructor(options: InboundOptions) {
@@ -193,7 +194,7 @@ export class Inbound {
 
   private gone(): void {
     this.open--
-    if (this.open === 0) this.onEmpty?.()
+    if (this.open === 0) for (const onEmpty of this.whenEmpty.splice(0)) onEmpty()
   }
 
   /** Both verifiers, OpenSSL's and the gate; whether the connection passed them. */
@@ -279,9 +280,9 @@ export class Inbound {
    */
   shutdown(onEmpty: () => void): void {
     this.closing = true
-    this.onEmpty = onEmpty
     for (const socket of this.handshakes) socket.destroy()
     for (const connection of this.connections.values()) connection.retire("Shutdown")
     if (this.open === 0) onEmpty()
+    else this.whenEmpty.push(onEmpty)
   }
 }

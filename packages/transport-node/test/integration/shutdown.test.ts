@@ -166,6 +166,38 @@ describe("a secure server whose scope closes", () => {
     })
   )
 
+  it.scoped(
+    "ends in both scopes when that of its app and its own close at the same time, with a request in flight",
+    () =>
+      Effect.gen(function* () {
+        yield* realTime
+        const { clientId, clientIdentity, serverId, serverIdentity } = yield* workloads
+        const log = makeLog()
+        const begun = yield* Deferred.make<void>()
+        const release = yield* Deferred.make<void>()
+        const app = Effect.zipRight(Deferred.succeed(begun, undefined), Deferred.await(release))
+        const [ofServer, ofApp] = [yield* Scope.make(), yield* Scope.make()]
+        const services = yield* NodeSecureServer.make({ port: 0, host, authorize: PeerMatcher.exactly(clientId) }).pipe(
+          Effect.provide(Layer.merge(IdentityProvider.layerStatic(serverIdentity), log.layer)),
+          Scope.extend(ofServer)
+        )
+        const { address, serve } = yield* Effect.provide(HttpServer.HttpServer, services)
+        yield* Scope.extend(serve(Effect.as(app, HttpServerResponse.empty())), ofApp)
+        const client = yield* startClient(clientIdentity)
+        const port = address._tag === "TcpAddress" ? address.port : 0
+        const request = yield* Effect.fork(execute(yield* client.connect({ port, peer: serverId }), get))
+        yield* Deferred.await(begun)
+        const closing = yield* Effect.fork(
+          Effect.forEach([ofServer, ofApp], (scope) => Scope.close(scope, Exit.void), { concurrency: "unbounded" })
+        )
+        yield* Effect.yieldNow()
+        yield* Deferred.succeed(release, undefined)
+        expect((yield* Fiber.join(request)).status).toBe(204)
+        yield* Fiber.join(closing)
+        expect(log.all("ConnectionClosed")).toMatchObject([{ reason: "Shutdown", requests: 1 }])
+      })
+  )
+
   it.scoped("closes connections even if no app was ever attached", () =>
     Effect.gen(function* () {
       yield* realTime

@@ -47,7 +47,8 @@ export class Supervisor<C extends Supervised> implements Owner {
   /** How often the identity has changed: what was verified before must be verified again. */
   generation = 0
   isClosed = false
-  private onEmpty: (() => void) | undefined = undefined
+  /** More than one scope may wait for the end: that of a server, and those of its apps. */
+  private readonly whenEmpty: Array<() => void> = []
   private nextId = 0
   private readonly side: "Client" | "Server"
 
@@ -84,11 +85,8 @@ export class Supervisor<C extends Supervised> implements Owner {
   }
 
   private checkEmpty(): void {
-    if (this.onEmpty !== undefined && this.live.size === 0 && this.pending.size === 0) {
-      const { onEmpty } = this
-      this.onEmpty = undefined
-      onEmpty()
-    }
+    if (this.live.size > 0 || this.pending.size > 0) return
+    for (const onEmpty of this.whenEmpty.splice(0)) onEmpty()
   }
 
   /** Runs the gate again over every live connection, under bundles that have changed, and over the SVIDs we showed. */
@@ -120,7 +118,7 @@ export class Supervisor<C extends Supervised> implements Owner {
   shutdown(how: (connection: C, reason: CloseReason) => void): Effect.Effect<void> {
     return Effect.async<void>((resume) => {
       this.isClosed = true
-      this.onEmpty = () => resume(Effect.void)
+      this.whenEmpty.push(() => resume(Effect.void))
       for (const attempt of Array.from(this.pending)) attempt.abandon()
       for (const connection of Array.from(this.live)) how(connection, "Shutdown")
       this.checkEmpty()
