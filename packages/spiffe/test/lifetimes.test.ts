@@ -1,4 +1,3 @@
-import * as Package from "@agentweave/spiffe"
 import { IdentityProblem, IdentityProvider } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { describe } from "@effect/vitest"
@@ -6,7 +5,7 @@ import { Effect, Layer } from "effect"
 import { eachEnds, row } from "../../transport/test/uninterruptible.js"
 
 describe("every layer of the identities", () => {
-  eachEnds(Package, [
+  eachEnds(new URL("../src/", import.meta.url), [
     row(
       "IdentityProvider.layerStatic",
       Effect.flatMap(DevAuthority.make({ trustDomain: "example.org" }), (authority) =>

@@ -1,5 +1,4 @@
 import { DevAuthority } from "@agentweave/testkit"
-import * as Package from "@agentweave/transport"
 import {
   AuditLog,
   CircuitBreaker,
@@ -73,7 +72,7 @@ const connect = Effect.gen(function* () {
 })
 
 describe("every layer of the transport", () => {
-  eachEnds(Package, [
+  eachEnds(new URL("../src/", import.meta.url), [
     row("AuditLog.layerLogger", Effect.succeed(AuditLog.layerLogger), record),
     row("AuditLog.layerMemory", Effect.succeed(events), record),
     row("AuditLog.layerTee", Effect.succeed(AuditLog.layerTee(events, AuditLog.layerLogger)), record),

@@ -1,5 +1,4 @@
 import * as net from "node:net"
-import * as Package from "@agentweave/testkit"
 import { DevAuthority, FakeWorkloadApi, Fault, FaultProxy, TestConnector } from "@agentweave/testkit"
 import { AuditLog, SecureChannel } from "@agentweave/transport"
 import { describe } from "@effect/vitest"
@@ -30,7 +29,7 @@ const connection = Effect.flatMap(Proxy, (proxy) =>
 )
 
 describe("every layer of the test kit", () => {
-  eachEnds(Package, [
+  eachEnds(new URL("../../src/", import.meta.url), [
     row("DevAuthority.layerIdentity", identity),
     row(
       "the layer of TestConnector.make",

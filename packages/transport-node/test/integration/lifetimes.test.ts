@@ -3,7 +3,6 @@ import { join } from "node:path"
 import { IdentityProvider, PeerMatcher, SpiffeBundle, SpiffeId, X509Bundle, X509Svid } from "@agentweave/spiffe"
 import { DevAuthority, Fault, FaultProxy, TestConnector } from "@agentweave/testkit"
 import { AuditLog, SecureChannel } from "@agentweave/transport"
-import * as Package from "@agentweave/transport-node"
 import {
   AuditAnchor,
   type BundleEndpoint,
@@ -100,7 +99,7 @@ const channel = Effect.gen(function* () {
 const store = Effect.flatMap(AuditAnchor.AuditAnchor, (anchor) => anchor.latest)
 
 describe("every layer of the transport for Node", () => {
-  eachEnds(Package, [
+  eachEnds(new URL("../../src/", import.meta.url), [
     row(
       "AuditAnchor.layerFile",
       Effect.map(folder, (path) => AuditAnchor.layerFile({ path: join(path, "anchor") })),

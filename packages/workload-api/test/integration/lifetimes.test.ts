@@ -2,7 +2,6 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe"
 import { DevAuthority, FakeWorkloadApi } from "@agentweave/testkit"
-import * as Package from "@agentweave/workload-api"
 import { WorkloadApi, WorkloadApiClient, WorkloadApiServer, WorkloadEndpoint } from "@agentweave/workload-api"
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Stream } from "effect"
@@ -39,7 +38,7 @@ const client = Effect.map(agent, (endpoint) =>
 const paths = { server: socketPath(), identity: socketPath() }
 
 describe("every layer of the Workload API", () => {
-  eachEnds(Package, [
+  eachEnds(new URL("../../src/", import.meta.url), [
     row(
       "WorkloadApi.layer",
       Effect.map(agent, (endpoint) => WorkloadApi.layer({ endpoint })),
