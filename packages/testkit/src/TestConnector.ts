@@ -4,14 +4,15 @@
  *
  * @since 0.1.0
  */
-import { IdentityProvider, PeerMatcher, PeerVerifier, SpiffeId } from "@agentweave/spiffe"
-import { type AuditEvent, AuditLog, Connector, TransportError } from "@agentweave/transport"
+import { type IdentityProvider, PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+import { type AuditEvent, type AuditLog, type Connector, TransportError } from "@agentweave/transport"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { makeRunFork } from "./internal/background.js"
-import { endAll, type Network, serve } from "./internal/testNetwork.js"
+import { end, type Link, layer, type Network } from "./internal/testNetwork.js"
 import type { Handler } from "./TestMessage.js"
 
 /**
@@ -82,6 +83,16 @@ export interface TestConnector {
   /** The peers close every connection, or those `which` picks. What is in flight fails: its outcome is unknown. */
   readonly closeAll: (which?: (connection: TestConnection) => boolean) => Effect.Effect<void>
 }
+
+const describe = ({ closed, connection, openedAt }: Link): TestConnection => ({
+  id: connection.id,
+  address: connection.address,
+  peer: connection.peer.spiffeId,
+  ownId: connection.ownId,
+  openedAt,
+  closed,
+  requests: connection.requests
+})
 
 /** Somebody the matcher accepts, where that can be told from the matcher. */
 const acceptable = (matcher: PeerMatcher.PeerMatcher): ReadonlyArray<SpiffeId.SpiffeId> => {
@@ -178,19 +189,18 @@ export const unreachable =
 export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
   options: { readonly handler?: Handler<R1> | undefined; readonly onConnect?: OnConnect<R2> | undefined } = {}
 ): Effect.fn.Return<TestConnector, never, R1 | R2 | Scope.Scope> {
+  const clock = yield* Effect.clock
   const network: Network = {
     run: yield* makeRunFork,
-    clock: yield* Effect.clock,
-    verifier: PeerVerifier.make(),
+    now: () => clock.unsafeCurrentTimeMillis(),
     handler: () => Effect.succeed(HttpServerResponse.empty()),
     onConnect: reachable,
     attempts: 0,
     links: [],
-    shells: new Set(),
-    hasEnded: false
+    end: yield* Deferred.make<void>()
   }
   // After the fibers in this scope, so that it runs before they are interrupted.
-  yield* Effect.addFinalizer(() => endAll(network))
+  yield* Effect.addFinalizer(() => end(network))
   const setHandler: TestConnector["setHandler"] = <R>(handler: Handler<R>) =>
     Effect.map(Effect.context<R>(), (context) => {
       network.handler = (request) => Effect.provide(handler(request), context)
@@ -202,39 +212,17 @@ export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
   if (options.handler !== undefined) yield* setHandler(options.handler)
   if (options.onConnect !== undefined) yield* setOnConnect(options.onConnect)
 
-  const connections = Effect.sync(() =>
-    network.links.map(
-      ({ closed, connection, openedAt }): TestConnection => ({
-        id: connection.id,
-        address: connection.address,
-        peer: connection.peer.spiffeId,
-        ownId: connection.ownId,
-        openedAt,
-        closed,
-        requests: connection.requests
-      })
-    )
-  )
+  const connections = Effect.sync(() => network.links.map(describe))
   return {
-    layer: Layer.scoped(
-      Connector.Connector,
-      Effect.gen(function* () {
-        const identity = yield* IdentityProvider.IdentityProvider
-        const record = yield* AuditLog.recorder
-        return yield* serve(network, identity, record)
-      })
-    ),
+    layer: layer(network),
     setHandler,
     setOnConnect,
     attempts: Effect.sync(() => network.attempts),
     connections,
     open: Effect.map(connections, (all) => all.filter(({ closed }) => closed === undefined).length),
     closeAll: (which = () => true) =>
-      Effect.map(connections, (all) => {
-        const picked = new Set(all.filter(which).map(({ id }) => id))
-        for (const { connection } of network.links) {
-          if (picked.has(connection.id)) connection.breakOff("PeerClosed")
-        }
+      Effect.sync(() => {
+        for (const { wire } of network.links.filter((link) => which(describe(link)))) wire.leave()
       })
   }
 })

@@ -6,12 +6,15 @@
  * @since 0.1.0
  */
 import type { PeerVerificationReason } from "@agentweave/spiffe/PeerVerificationError"
+import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
+import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
 import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type * as Effect from "effect/Effect"
 import type { CloseReason } from "./AuditEvent.js"
 import type { ConnectOptions, Exchange, RequestFailure } from "./Connector.js"
+import type { TransportConfig } from "./TransportConfig.js"
 
 /**
  * What TLS says of a connection whose handshake has just ended.
@@ -79,7 +82,7 @@ export interface Wire {
  * @category models
  */
 export interface HttpWire extends Wire {
-  /** Called once, before the first exchange. */
+  /** Called once, when the connection is established. What an exchange needs is made with the first one: many have none. */
   readonly carry: (connection: Supervision) => HttpCarrier
 }
 
@@ -91,8 +94,8 @@ export interface HttpWire extends Wire {
  */
 export interface HttpCarrier {
   /**
-   * Starts an exchange now, in this very call; see `Connection.unsafeStart`. The exchange's `onSettled` is called once, when
-   * it no longer occupies the wire.
+   * Starts an exchange now, in this very call, and sets its deadline; see `Connection.unsafeStart`. `exchange.onSettled` is
+   * called once, on the exchange, when it no longer occupies the wire.
    */
   readonly start: (
     exchange: Exchange,
@@ -100,8 +103,8 @@ export interface HttpCarrier {
   ) => () => void
   /** The deadline set with `Supervision.setDeadline` has passed: the exchange fails with `TimeoutError`. */
   readonly onTimeout: () => void
-  /** The wire was destroyed by its supervisor: whatever the carrier has of its own goes too. */
-  readonly onDestroyed: () => void
+  /** The connection has ended, is off the wire and on record. */
+  readonly onClosed: (reason: CloseReason) => void
 }
 
 /**
@@ -111,10 +114,17 @@ export interface HttpCarrier {
  * @category models
  */
 export interface Supervision {
+  /** The audit log's `connectionId`. */
+  readonly id: string
   /** `host:port` of the peer. */
   readonly address: string
-  /** Longest time without progress in an exchange, in milliseconds. */
-  readonly timeoutMillis: number
+  readonly peer: VerifiedPeer
+  /** Our own SPIFFE ID on this connection. */
+  readonly ownId: SpiffeId
+  /** Exchanges started so far. */
+  readonly requests: number
+  /** The limits of its exchanges. */
+  readonly config: TransportConfig
   /** Monotonic milliseconds, for `setDeadline`. */
   readonly now: () => number
   /** When the exchange has waited for too long, on the clock of `now`; `Infinity` while it waits for nothing of the peer. */

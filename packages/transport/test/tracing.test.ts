@@ -69,7 +69,14 @@ it.scoped("a request is one span with its attributes; handshake and wait are bel
     })
     expect(JSON.stringify(spans[1]?.attributes)).not.toContain("secret")
     // A channel's pool knows its connections by their origin.
-    expect(spans[3]?.attributes).toEqual({ "server.address": "api.test", "server.port": 443 })
+    expect(spans[3]?.attributes).toEqual({
+      "server.address": "api.test",
+      "server.port": 443,
+      "tls.protocol.name": "tls",
+      "tls.protocol.version": "1.3",
+      "tls.cipher": "in memory",
+      "transport.connection.id": "c1"
+    })
     expect(spans.every(({ exit }) => exit !== undefined && Exit.isSuccess(exit))).toBe(true)
     expect(seen).toEqual([`00-${trace}-${spans[1]?.spanId}-01`])
     expect(events.flatMap((event) => (event._tag === "RequestEnded" ? [event.traceId] : []))).toEqual([trace])

@@ -1,8 +1,15 @@
 /**
  * A connection without a wire: exchanges run a handler, and everything a socket could do to them can be done.
  */
-import type { PeerVerifier, SpiffeId } from "@agentweave/spiffe"
-import { type AuditEvent, BodyTimeout, type Connector, ConnectorResponse, TransportError } from "@agentweave/transport"
+import type { PeerVerifier } from "@agentweave/spiffe"
+import {
+  type AuditEvent,
+  BodyTimeout,
+  type Connector,
+  ConnectorResponse,
+  TransportError,
+  type Wire
+} from "@agentweave/transport"
 import * as Cookies from "@effect/platform/Cookies"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
@@ -21,80 +28,78 @@ import { makeRequest, responseBody } from "./testMessage.js"
 type Resume = (result: Effect.Effect<HttpClientResponse, Connector.RequestFailure>) => void
 
 export interface Options {
-  readonly id: string
-  readonly address: string
-  readonly peer: PeerVerifier.VerifiedPeer
+  readonly certificate: Uint8Array
+  readonly tlsVersion: string
   readonly caller: PeerVerifier.VerifiedPeer
-  readonly timeout: Duration.Duration
-  readonly bodyTimeout: Duration.Duration
-  readonly maxResponseSize: number
   readonly handler: () => Handler
   /** Runs an effect now, on the test's clock. */
   readonly run: RunFork
-  /** Called once, when the connection has ended. */
-  readonly onClosed: (connection: TestConnection, reason: AuditEvent.CloseReason) => void
+  /** The connection is established. The answer is called with why it ended, once it has. */
+  readonly onEstablished: (wire: MemoryWire, connection: Wire.Supervision) => (reason: AuditEvent.CloseReason) => void
 }
 
-export class TestConnection implements Connector.Connection {
-  readonly id: string
-  readonly address: string
-  readonly peer: PeerVerifier.VerifiedPeer
-  readonly ownId: SpiffeId.SpiffeId
+/** Two ends in one process. */
+export class MemoryWire implements Wire.HttpWire {
+  readonly tls: Wire.TlsDetails
   readonly options: Options
-  requests = 0
   bytesRead = 0
   bytesWritten = 0
+  isOpen = true
+  private isGone = false
   private current: TestExchange | undefined = undefined
-  private retired: AuditEvent.CloseReason | undefined = undefined
-  private closed = false
+  private listener: ((reason: "PeerClosed" | "Error") => void) | undefined = undefined
 
   constructor(options: Options) {
     this.options = options
-    this.id = options.id
-    this.address = options.address
-    this.peer = options.peer
-    this.ownId = options.caller.spiffeId
+    this.tls = {
+      version: options.tlsVersion,
+      cipher: "in memory",
+      cipherSuite: "in memory",
+      resumed: false,
+      certificateRequested: true
+    }
   }
 
-  isUsable(): boolean {
-    return !this.closed && this.retired === undefined && this.current === undefined
+  readonly leaf = () => this.options.certificate
+  readonly chain = () => [this.options.certificate]
+
+  readonly destroy = (): void => this.end("Error")
+
+  readonly onGone = (listener: (reason: "PeerClosed" | "Error") => void): void => {
+    this.listener = listener
   }
 
-  unsafeStart(exchange: Connector.Exchange, resume: Resume): () => void {
-    this.requests++
-    const started = new TestExchange(this, exchange, resume)
-    this.current = started
-    if (this.closed) started.breakOff()
-    else started.start()
-    return () => started.abort()
+  /** The peer closes it. */
+  readonly leave = (): void => this.end("PeerClosed")
+
+  /** It ends now; what is in flight fails first. */
+  private end(reason: "PeerClosed" | "Error"): void {
+    if (this.isGone) return
+    this.isGone = true
+    this.isOpen = false
+    this.current?.breakOff()
+    const { listener } = this
+    this.listener = undefined
+    listener?.(reason)
   }
 
-  unsafeRetire(reason: AuditEvent.CloseReason): void {
-    if (this.closed) return
-    this.retired ??= reason
-    if (this.current === undefined) this.close(reason)
-  }
+  readonly carry = (connection: Wire.Supervision): Wire.HttpCarrier => ({
+    start: (exchange, resume) => {
+      const started = new TestExchange(this, connection, exchange, resume)
+      this.current = started
+      if (this.isOpen) started.start()
+      else started.breakOff()
+      return () => started.abort()
+    },
+    // Its exchanges wait on the test's clock by themselves.
+    onTimeout: () => {},
+    onClosed: this.options.onEstablished(this, connection)
+  })
 
-  /** The connection ends now; what is in flight fails. */
-  breakOff(reason: AuditEvent.CloseReason): void {
-    const { current } = this
-    this.retired ??= reason
-    if (current === undefined) this.close(this.retired)
-    else current.breakOff()
-  }
-
-  /** The exchange is over. With a reason the connection is of no more use, and ends once its owner knows the exchange did. */
-  settle(reason: AuditEvent.CloseReason | undefined, onSettled: () => void): void {
+  /** The exchange on it is over; the wire may be of no more use. */
+  settled(isReusable: boolean): void {
     this.current = undefined
-    this.retired ??= reason
-    onSettled()
-    if (this.retired !== undefined) this.close(this.retired)
-  }
-
-  close(reason: AuditEvent.CloseReason): void {
-    if (this.closed) return
-    this.closed = true
-    this.options.onClosed(this, reason)
+    if (!isReusable) this.isOpen = false
   }
 }
 
@@ -103,7 +108,8 @@ const tagOf = (cause: Cause.Cause<Connector.RequestFailure>): string =>
   Option.match(Cause.failureOption(cause), { onNone: () => "Defect", onSome: ({ _tag }) => _tag })
 
 class TestExchange implements ConnectorResponse.Source {
-  private readonly connection: TestConnection
+  private readonly wire: MemoryWire
+  private readonly connection: Wire.Supervision
   private readonly exchange: Connector.Exchange
   private readonly resumeFiber: Resume
   private sink: ConnectorResponse.ResponseSink | undefined = undefined
@@ -112,7 +118,8 @@ class TestExchange implements ConnectorResponse.Source {
   private resumed = false
   private done = false
 
-  constructor(connection: TestConnection, exchange: Connector.Exchange, resume: Resume) {
+  constructor(wire: MemoryWire, connection: Wire.Supervision, exchange: Connector.Exchange, resume: Resume) {
+    this.wire = wire
     this.connection = connection
     this.exchange = exchange
     this.resumeFiber = resume
@@ -120,14 +127,16 @@ class TestExchange implements ConnectorResponse.Source {
 
   start(): void {
     const conversation = Effect.catchAllCause(this.converse(), (cause) => Effect.sync(() => this.failWith(cause)))
-    this.fiber = this.connection.options.run(conversation)
+    this.fiber = this.wire.options.run(conversation)
   }
 
   private converse(): Effect.Effect<void, Connector.RequestFailure> {
-    const { address, caller, handler, id, peer, timeout } = this.connection.options
+    const { address, config, id, peer } = this.connection
+    const { caller, handler } = this.wire.options
+    const { timeout } = config
     const { path, request } = this.exchange
     const count = (bytes: number) => {
-      this.connection.bytesWritten += bytes
+      this.wire.bytesWritten += bytes
     }
     const seen = makeRequest(request, this.exchange.fiber.currentContext, count, {
       path,
@@ -156,7 +165,7 @@ class TestExchange implements ConnectorResponse.Source {
           headers: () => response.headers,
           setCookie: () => Cookies.toSetCookieHeaders(response.cookies),
           remoteAddress: undefined,
-          maxResponseSize: this.connection.options.maxResponseSize
+          maxResponseSize: this.connection.config.maxResponseSize
         })
       )
       if (!(body instanceof Uint8Array)) return this.stream(body, sink)
@@ -185,14 +194,15 @@ class TestExchange implements ConnectorResponse.Source {
   }
 
   private push(bytes: Uint8Array): boolean {
-    this.connection.bytesRead += bytes.length
+    this.wire.bytesRead += bytes.length
     return this.sink?.push(bytes) ?? true
   }
 
   /** The longest silence in the answer's body: the request's own, or its channel's. */
   private get bodyTimeout(): Duration.Duration {
     const own = Context.get(this.exchange.fiber.currentContext, BodyTimeout.BodyTimeout)
-    return own ?? this.connection.options.bodyTimeout
+    const { bodyTimeout, timeout } = this.connection.config
+    return own ?? bodyTimeout ?? timeout
   }
 
   private readonly bodyLimited = <E>(body: Stream.Stream<Uint8Array, E>) => {
@@ -211,8 +221,8 @@ class TestExchange implements ConnectorResponse.Source {
       : room
   }
 
-  private timeout(phase: "Headers" | "Body" | "Read", limit = this.connection.options.timeout) {
-    const { address } = this.connection.options
+  private timeout(phase: "Headers" | "Body" | "Read", limit = this.connection.config.timeout) {
+    const { address } = this.connection
     return new TransportError.TimeoutError({ phase, outcome: "Unknown", limit, target: address })
   }
 
@@ -230,7 +240,7 @@ class TestExchange implements ConnectorResponse.Source {
   private failWith(cause: Cause.Cause<Connector.RequestFailure>): void {
     if (this.done) return
     if (Cause.isInterruptedOnly(cause)) {
-      this.connection.breakOff("Shutdown")
+      this.connection.abandon("Shutdown")
       return
     }
     const { sink } = this
@@ -279,6 +289,8 @@ class TestExchange implements ConnectorResponse.Source {
   private finish(error?: string, reason?: AuditEvent.CloseReason): void {
     if (this.done) return
     this.done = true
-    this.connection.settle(reason, () => this.exchange.onSettled(error))
+    this.wire.settled(reason === undefined)
+    this.exchange.onSettled(error)
+    if (reason !== undefined) this.connection.abandon(reason)
   }
 }

@@ -6,7 +6,7 @@ import type { PeerVerifier, VerifiedPeer, VerifyInput } from "@agentweave/spiffe
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import type { HttpClientResponse } from "@effect/platform"
-import { Effect, Either, Exit, Stream, SubscriptionRef } from "effect"
+import { Duration, Effect, Either, Exit, Stream, SubscriptionRef } from "effect"
 import type { AuditEvent, Connector, TransportError, Wire } from "../../src/index.js"
 
 /** A made-up certificate: who it names, by which CA, and until when. No cryptography, so that thousands fit in a second. */
@@ -189,10 +189,12 @@ export class FakeWire implements Wire.HttpWire {
           settle: (error) => {
             if (this.current !== started) return
             this.current = undefined
+            supervision.setDeadline(Number.POSITIVE_INFINITY)
             exchange.onSettled(error)
           }
         }
         this.current = started
+        supervision.setDeadline(supervision.now() + Duration.toMillis(supervision.config.timeout))
         return () => started.settle("Interrupted")
       },
       onTimeout: () => {
@@ -200,7 +202,7 @@ export class FakeWire implements Wire.HttpWire {
         this.current?.settle("TimeoutError")
         supervision.abandon("Aborted")
       },
-      onDestroyed: () => {}
+      onClosed: () => {}
     }
   }
 }

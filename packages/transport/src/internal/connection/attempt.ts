@@ -306,8 +306,7 @@ class Attempts {
       records.established(at.wall, common, { peer, svid, tls: wire.tls, durationMillis: at.wall - attempt.startedAt })
     )
     if (unrecorded !== undefined) return this.refuse(attempt, Cause.fail(unrecorded))
-    const timeoutMillis = Duration.toMillis(config.timeout)
-    const rules: Rules = { lastRequestMillis: { age: 0, other: 0 }, graceMillis: timeoutMillis }
+    const rules: Rules = { lastRequestMillis: { age: 0, other: 0 }, graceMillis: Duration.toMillis(config.timeout) }
     const maxAgeMillis =
       config.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(config.maxConnectionAge)
     const terms = agree(rules, { maxAgeMillis, expiresAt: Math.min(peer.notAfter, svid.notAfter), drawn }, at)
@@ -320,7 +319,7 @@ class Attempts {
       terms,
       at,
       idleAt: Number.POSITIVE_INFINITY,
-      timeoutMillis,
+      config,
       onClose: options.onClose
     })
     supervisor.adopt(connection)

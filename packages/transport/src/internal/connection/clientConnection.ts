@@ -6,6 +6,7 @@ import * as Tracer from "effect/Tracer"
 import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
 import type { Connection, Exchange, RequestFailure } from "../../Connector.js"
 import { CurrentAttempt } from "../../CurrentAttempt.js"
+import type { TransportConfig } from "../../TransportConfig.js"
 import type { HttpCarrier, HttpWire, Supervision } from "../../Wire.js"
 import { pathOf } from "../tracing.js"
 import { requestEnded } from "./lifetime.js"
@@ -84,25 +85,24 @@ class SupervisedExchange implements Exchange {
 
 export interface ClientOptions extends Established {
   readonly wire: HttpWire
-  readonly timeoutMillis: number
+  readonly config: TransportConfig
   readonly onClose: (reason: CloseReason) => void
 }
 
 /** A connection that we asked for, and the exchanges on it, one at a time. */
 export class ClientConnection extends Supervised implements Connection, Supervision {
-  readonly timeoutMillis: number
-  private readonly httpWire: HttpWire
+  readonly config: TransportConfig
   private readonly onClose: (reason: CloseReason) => void
-  private carrier: HttpCarrier | undefined = undefined
+  private readonly carrier: HttpCarrier
   private exchangeDeadline = Number.POSITIVE_INFINITY
   /** Set while an exchange settles: the connection ends only once its owner knows that the exchange did. */
   private isSettling = false
 
   constructor(owner: Owner, options: ClientOptions) {
     super(owner, options)
-    this.httpWire = options.wire
-    this.timeoutMillis = options.timeoutMillis
+    this.config = options.config
     this.onClose = options.onClose
+    this.carrier = options.wire.carry(this)
   }
 
   isUsable(): boolean {
@@ -119,8 +119,6 @@ export class ClientConnection extends Supervised implements Connection, Supervis
     }
     this.requests++
     this.inFlight = 1
-    this.setDeadline(this.now() + this.timeoutMillis)
-    this.carrier ??= this.httpWire.carry(this)
     return this.carrier.start(supervised, resume)
   }
 
@@ -150,7 +148,7 @@ export class ClientConnection extends Supervised implements Connection, Supervis
     super.onDeadline(at)
     if (at.mono >= this.exchangeDeadline) {
       this.exchangeDeadline = Number.POSITIVE_INFINITY
-      this.carrier?.onTimeout()
+      this.carrier.onTimeout()
     }
   }
 
@@ -179,10 +177,10 @@ export class ClientConnection extends Supervised implements Connection, Supervis
   protected close(): void {
     if (this.isSettling) return
     this.wire.destroy()
-    this.carrier?.onDestroyed()
   }
 
   protected onClosed(reason: CloseReason): void {
+    this.carrier.onClosed(reason)
     this.onClose(reason)
   }
 }
