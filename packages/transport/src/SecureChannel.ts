@@ -9,7 +9,7 @@ import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdErr
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as HttpClient from "@effect/platform/HttpClient"
-import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type { HttpMethod } from "@effect/platform/HttpMethod"
 import * as Config from "effect/Config"
@@ -30,7 +30,7 @@ import { toHttpClientError } from "./internal/httpError.js"
 import * as Pool from "./internal/pool.js"
 import { sourceOf } from "./internal/poolLease.js"
 import { Policy } from "./internal/retryPolicy.js"
-import { type Base, parseBase, resolve } from "./internal/target.js"
+import { absolute, type Base, parseBase, resolve } from "./internal/target.js"
 import * as TransportConfig from "./TransportConfig.js"
 import { ScopeClosedError, TimeoutError } from "./TransportError.js"
 
@@ -139,7 +139,7 @@ export const make: (
   const identity = yield* IdentityProvider
   const connector = yield* Connector
   const matcher = PeerMatcher.exactly(peer)
-  const pool = yield* Pool.make<RequestFailure>({
+  const pool: Pool.Pool<RequestFailure> = yield* Pool.make<RequestFailure>({
     limits: {
       maxPerTarget: config.connections,
       maxTotal: Number.POSITIVE_INFINITY,
@@ -153,14 +153,22 @@ export const make: (
     address: (origin) => Either.getOrElse(Either.map(parseBase(origin), Effect.succeed), Effect.dieMessage),
     connect: (_origin, { host, port }, onClose) => connector.connect({ matcher, host, port, config, onClose }),
     exhausted: (origin) =>
-      new TimeoutError({ phase: "Acquire", outcome: "NotSent", limit: config.timeout, target: `${peer} at ${origin}` }),
+      new TimeoutError({
+        phase: "Acquire",
+        outcome: "NotSent",
+        limit: config.timeout,
+        target: `${peer} at ${origin}`,
+        description: `all ${config.connections} connections of the channel to ${peer} are in use: ${pool.uses(origin)}`
+      }),
     closed: (origin) => new ScopeClosedError({ reason: "Channel", target: `${peer} at ${origin}` })
   })
   const once: SecureChannel["execute"] = (request) => {
     const target = resolve(own, request)
-    return Either.isLeft(target)
-      ? Effect.fail(target.left)
-      : execute(sourceOf(pool, target.right.base.origin), request, target.right.path)
+    if (Either.isLeft(target)) return Effect.fail(target.left)
+    const { base, path } = target.right
+    // The pool knows the origin only: with the base's path the request's URL is made here.
+    const named = base.prefix === "" ? request : HttpClientRequest.setUrl(request, absolute(base, request.url))
+    return execute(sourceOf(pool, base.origin), named, path)
   }
   const policy = config.retry === undefined ? undefined : new Policy<"Timeout">(config.retry, undefined, undefined)
   return internal.make({

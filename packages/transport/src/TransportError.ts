@@ -154,7 +154,9 @@ export class TimeoutError extends Schema.TaggedError<TimeoutError>()("TimeoutErr
   phase: TimeoutPhase,
   outcome: Outcome,
   limit: Schema.DurationFromMillis,
-  target: Schema.String
+  target: Schema.String,
+  /** What was seen in place of what was waited for, where more is known than the phase says. */
+  description: Schema.optional(Schema.String)
 }) {
   /**
    * A slow peer can be faster next time; what this side was slow at (`RequestBody`, `Read`) is not retried. Whether a
@@ -166,7 +168,7 @@ export class TimeoutError extends Schema.TaggedError<TimeoutError>()("TimeoutErr
   override get message(): string {
     const nothing = `nothing came from ${this.target}`
     const [what, seen] = {
-      Acquire: ["a free connection", nothing],
+      Acquire: ["a free connection", `none became free to ${this.target}`],
       Connect: ["the TCP connection and TLS handshake", nothing],
       Headers: ["the response's headers", nothing],
       RequestBody: ["the next piece of the request's body", `its own stream gave none to send to ${this.target}`],
@@ -175,7 +177,7 @@ export class TimeoutError extends Schema.TaggedError<TimeoutError>()("TimeoutErr
       Attempt: ["one attempt", nothing],
       Total: ["all attempts", nothing]
     }[this.phase]
-    return `${this.phase}: expected ${what} within ${Duration.format(this.limit)}, ${seen}; request ${this.outcome === "NotSent" ? "not sent" : "outcome unknown"}`
+    return `${this.phase}: expected ${what} within ${Duration.format(this.limit)}, ${this.description ?? seen}; request ${this.outcome === "NotSent" ? "not sent" : "outcome unknown"}`
   }
 }
 

@@ -85,6 +85,19 @@ describe("SecureChannel", () => {
     })
   )
 
+  it.effect("names a response's request by its whole URL, the base's path included", () =>
+    Effect.gen(function* () {
+      const { channel } = yield* setup({}, { serve: (exchange) => exchange.respond() })
+      for (const [url, whole] of [
+        ["/a?b=c", "https://billing.internal:8443/v1/a?b=c"],
+        ["a", "https://billing.internal:8443/v1/a"],
+        ["https://billing.internal:8443/a", "https://billing.internal:8443/a"]
+      ] as const) {
+        assert.strictEqual((yield* channel.get(url)).request.url, whole)
+      }
+    })
+  )
+
   it.effect("followRedirects follows within its origin and never leaves it", () =>
     Effect.gen(function* () {
       const locations = new Map([
@@ -136,7 +149,7 @@ describe("SecureChannel", () => {
       assert.deepInclude(error, { _tag: "TimeoutError", phase: "Acquire", outcome: "NotSent" })
       assert.strictEqual(
         (error as unknown as Error).message,
-        `Acquire: expected a free connection within 5s, nothing came from ${peer} at https://billing.internal:8443; request not sent`
+        `Acquire: expected a free connection within 5s, all 2 connections of the channel to ${peer} are in use: 1 by GET https://billing.internal:8443/v1/1, 1 by GET https://billing.internal:8443/v1/3; request not sent`
       )
       assert.strictEqual(wire.peak, 2)
     })

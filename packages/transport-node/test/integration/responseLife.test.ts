@@ -130,6 +130,29 @@ describe("a body nobody has begun to read", () => {
   )
 })
 
+describe("a request that waits for a connection in vain", () => {
+  it.scoped("is told that all connections of the channel are in use, and by what", () =>
+    Effect.gen(function* () {
+      const limits = { connections: 4, timeout: "10 seconds", bodyTimeout: "1 minute" } as const
+      const { channel } = yield* setup(limits, (socket) => socket.write(head(10)))
+      for (const path of ["/large", "/endless?secret=1", "/endless"]) yield* channel.get(path)
+      yield* channel.post("/silent")
+      const eleventh = yield* Effect.fork(channel.get("/small"))
+      yield* Effect.yieldNow()
+      yield* TestClock.adjust("9 seconds")
+      expect(eleventh.unsafePoll()).toBeNull()
+      yield* TestClock.adjust("1 seconds")
+      const error = yield* failure(Fiber.join(eleventh))
+      expect(error).toMatchObject({ _tag: "TimeoutError", phase: "Acquire", outcome: "NotSent" })
+      const all =
+        /^Acquire: expected a free connection within 10s, all 4 connections of the channel to spiffe:\S+ are in use: (.*);/
+      expect(all.exec(error.message)?.[1]?.replaceAll(/https:..127.0.0.1:\d+/g, "")).toBe(
+        "2 by GET /endless, 1 by GET /large, 1 by POST /silent"
+      )
+    })
+  )
+})
+
 describe("a body half read", () => {
   it.scoped("gives its connection back at once when the scope of its request ends", () =>
     Effect.gen(function* () {

@@ -18,6 +18,8 @@ import { absolute, type Base, resolve } from "./target.js"
 export interface Link {
   readonly connection: Connection
   readonly base: Base
+  /** The request whose exchange is on it. */
+  inUseBy?: HttpClientRequest | undefined
 }
 
 /** Who wants a connection, as far as a source has to know. */
@@ -138,6 +140,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
     this.request = ClientRequest.setUrl(this.request, absolute(link.base, this.request.url))
     if (this.span !== undefined) this.request = this.span.sent(this.request, link.connection, link.base, this.path)
     this.started = true
+    link.inUseBy = this.request
     const abort = link.connection.unsafeStart(this, resume)
     if (this.link !== undefined) this.abort = abort
   }
@@ -157,6 +160,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
     if (link === undefined) return
     this.link = undefined
     this.abort = undefined
+    link.inUseBy = undefined
     this.source.settle(link)
   }
 
