@@ -4,8 +4,9 @@
  * @since 0.1.0
  */
 import { dual } from "effect/Function"
+import { hasProperty } from "effect/Predicate"
 import * as SpiffeId from "./SpiffeId.js"
-import type { TrustDomain } from "./TrustDomain.js"
+import { isTrustDomain, type TrustDomain } from "./TrustDomain.js"
 
 /**
  * A closed description of acceptable SPIFFE IDs: data, so that it can be compared, logged and explained.
@@ -13,7 +14,7 @@ import type { TrustDomain } from "./TrustDomain.js"
  * @since 0.1.0
  * @category models
  */
-export type PeerMatcher = Exactly | OneOf | MemberOf | And
+export type PeerMatcher = Exactly | OneOf | MemberOf | And | Or
 
 /**
  * @since 0.1.0
@@ -48,6 +49,16 @@ export interface MemberOf {
  */
 export interface And {
   readonly _tag: "And"
+  readonly left: PeerMatcher
+  readonly right: PeerMatcher
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Or {
+  readonly _tag: "Or"
   readonly left: PeerMatcher
   readonly right: PeerMatcher
 }
@@ -88,6 +99,26 @@ export const and: {
 } = dual(2, (left: PeerMatcher, right: PeerMatcher): PeerMatcher => ({ _tag: "And", left, right }))
 
 /**
+ * Accepts what either matcher accepts.
+ *
+ * @since 0.1.0
+ * @category combinators
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId, TrustDomain } from "@agentweave/spiffe"
+ *
+ * const callers = PeerMatcher.or(
+ *   PeerMatcher.memberOf(TrustDomain.make("example.org")),
+ *   PeerMatcher.exactly(SpiffeId.make("spiffe://partner.test/web"))
+ * )
+ * ```
+ */
+export const or: {
+  (that: PeerMatcher): (self: PeerMatcher) => PeerMatcher
+  (self: PeerMatcher, that: PeerMatcher): PeerMatcher
+} = dual(2, (left: PeerMatcher, right: PeerMatcher): PeerMatcher => ({ _tag: "Or", left, right }))
+
+/**
  * Whether an ID is acceptable. IDs are compared byte by byte (SPIFFE-ID section 2: case-sensitive, no normalisation).
  *
  * @since 0.1.0
@@ -106,8 +137,33 @@ export const matches: {
       return SpiffeId.trustDomain(id) === self.trustDomain
     case "And":
       return matches(self.left, id) && matches(self.right, id)
+    case "Or":
+      return matches(self.left, id) || matches(self.right, id)
   }
 })
+
+/**
+ * The IDs a matcher names and accepts, each once: all that it accepts, unless a {@link MemberOf} in it accepts others too.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const ids = (self: PeerMatcher): ReadonlyArray<SpiffeId.SpiffeId> =>
+  Array.from(new Set(named(self))).filter((id) => matches(self, id))
+
+const named = (self: PeerMatcher): ReadonlyArray<SpiffeId.SpiffeId> => {
+  switch (self._tag) {
+    case "Exactly":
+      return [self.id]
+    case "OneOf":
+      return self.ids
+    case "MemberOf":
+      return []
+    case "And":
+    case "Or":
+      return [...named(self.left), ...named(self.right)]
+  }
+}
 
 /**
  * The trust domains an acceptable peer can come from: what a client may limit its TLS trust anchors to.
@@ -127,11 +183,14 @@ export const trustDomains = (self: PeerMatcher): ReadonlySet<TrustDomain> => {
       const right = trustDomains(self.right)
       return new Set(Array.from(trustDomains(self.left)).filter((domain) => right.has(domain)))
     }
+    case "Or":
+      return new Set([...trustDomains(self.left), ...trustDomains(self.right)])
   }
 }
 
 /**
- * The matcher as a person reads it: `spiffe://a/x`, `one of (…)`, `any workload of a`, `(…) and (…)`.
+ * The matcher as a person reads it: `spiffe://a/x`, `one of (…)`, `any workload of a`, `(…) and (…)`,
+ * `(…) or (…)`. Two matchers with one description accept the same peers.
  *
  * @since 0.1.0
  * @category getters
@@ -146,5 +205,30 @@ export const describe = (self: PeerMatcher): string => {
       return `any workload of ${self.trustDomain}`
     case "And":
       return `(${describe(self.left)}) and (${describe(self.right)})`
+    case "Or":
+      return `(${describe(self.left)}) or (${describe(self.right)})`
+  }
+}
+
+/**
+ * Whether a value is a matcher through and through, with IDs and trust domains that keep their grammar.
+ *
+ * @since 0.1.0
+ * @category refinements
+ */
+export const isPeerMatcher = (u: unknown): u is PeerMatcher => {
+  if (!hasProperty(u, "_tag")) return false
+  switch (u._tag) {
+    case "Exactly":
+      return hasProperty(u, "id") && SpiffeId.isSpiffeId(u.id)
+    case "OneOf":
+      return hasProperty(u, "ids") && Array.isArray(u.ids) && u.ids.every(SpiffeId.isSpiffeId)
+    case "MemberOf":
+      return hasProperty(u, "trustDomain") && isTrustDomain(u.trustDomain)
+    case "And":
+    case "Or":
+      return hasProperty(u, "left") && isPeerMatcher(u.left) && hasProperty(u, "right") && isPeerMatcher(u.right)
+    default:
+      return false
   }
 }

@@ -13,7 +13,8 @@ const { matcher: anyMatcher } = fc.letrec<{ matcher: PeerMatcher.PeerMatcher }>(
     anyId.map(PeerMatcher.exactly),
     fc.array(anyId, { maxLength: 3 }).map(PeerMatcher.oneOf),
     fc.constantFrom(...domains).map((domain) => PeerMatcher.memberOf(TrustDomain.make(domain))),
-    fc.tuple(tie("matcher"), tie("matcher")).map(([left, right]) => PeerMatcher.and(left, right))
+    fc.tuple(tie("matcher"), tie("matcher")).map(([left, right]) => PeerMatcher.and(left, right)),
+    fc.tuple(tie("matcher"), tie("matcher")).map(([left, right]) => PeerMatcher.or(left, right))
   )
 }))
 
@@ -67,6 +68,56 @@ describe("PeerMatcher", () => {
     )
   })
 
+  it("or accepts what either accepts; it is commutative, associative, idempotent, and and distributes over it", () => {
+    fc.assert(
+      fc.property(anyMatcher, anyMatcher, anyMatcher, anyId, (a, b, c, id) => {
+        const { and, matches, or } = PeerMatcher
+        assert.strictEqual(matches(or(a, b), id), matches(a, id) || matches(b, id))
+        assert.deepStrictEqual(accepted(or(a, b)), accepted(or(b, a)))
+        assert.deepStrictEqual(accepted(or(or(a, b), c)), accepted(or(a, or(b, c))))
+        assert.deepStrictEqual(accepted(or(a, a)), accepted(a))
+        assert.deepStrictEqual(accepted(and(a, or(b, c))), accepted(or(and(a, b), and(a, c))))
+      })
+    )
+  })
+
+  it("the IDs a matcher names are accepted by it, and are all of them where it accepts no whole trust domain", () => {
+    fc.assert(
+      fc.property(anyMatcher, (matcher) => {
+        const named = PeerMatcher.ids(matcher)
+        for (const id of named) assert.isTrue(PeerMatcher.matches(matcher, id))
+        if (JSON.stringify(matcher).includes("MemberOf")) return
+        assert.deepStrictEqual(named.toSorted(), accepted(matcher).toSorted())
+      })
+    )
+  })
+
+  it("two matchers with one description accept the same peers", () => {
+    fc.assert(
+      fc.property(anyMatcher, anyMatcher, (a, b) => {
+        if (PeerMatcher.describe(a) === PeerMatcher.describe(b)) assert.deepStrictEqual(accepted(a), accepted(b))
+      })
+    )
+  })
+
+  it("isPeerMatcher accepts matchers and nothing that only looks like one", () => {
+    fc.assert(fc.property(anyMatcher, (matcher) => assert.isTrue(PeerMatcher.isPeerMatcher(matcher))))
+    const [id] = ids
+    for (const other of [
+      undefined,
+      "spiffe://a.test/x",
+      { _tag: "Any" },
+      { _tag: "Exactly", id: "spiffe://a.test" },
+      { _tag: "OneOf", ids: [id, "anyone"] },
+      { _tag: "OneOf", ids: "spiffe://a.test/x" },
+      { _tag: "MemberOf", trustDomain: "A.test" },
+      { _tag: "And", left: { _tag: "Exactly", id } },
+      { _tag: "Or", left: { _tag: "Exactly", id }, right: { _tag: "Any" } }
+    ]) {
+      assert.isFalse(PeerMatcher.isPeerMatcher(other), JSON.stringify(other))
+    }
+  })
+
   it("no combination accepts more than its parts: none accepts everyone", () => {
     const stranger = SpiffeId.make("spiffe://stranger.test/x")
     fc.assert(fc.property(anyMatcher, (matcher) => assert.isFalse(PeerMatcher.matches(matcher, stranger))))
@@ -104,6 +155,10 @@ describe("PeerMatcher", () => {
     assert.strictEqual(
       PeerMatcher.describe(PeerMatcher.and(first, second)),
       "(spiffe://a.test/x) and (spiffe://a.test/X)"
+    )
+    assert.strictEqual(
+      PeerMatcher.describe(PeerMatcher.or(first, second)),
+      "(spiffe://a.test/x) or (spiffe://a.test/X)"
     )
   })
 })

@@ -94,21 +94,12 @@ const describe = ({ closed, connection, openedAt }: Link): TestConnection => ({
   requests: connection.requests
 })
 
-/** Somebody the matcher accepts, where that can be told from the matcher. */
-const acceptable = (matcher: PeerMatcher.PeerMatcher): ReadonlyArray<SpiffeId.SpiffeId> => {
-  switch (matcher._tag) {
-    case "Exactly":
-      return [matcher.id]
-    case "OneOf":
-      return matcher.ids
-    case "MemberOf":
-      return [SpiffeId.make(`spiffe://${matcher.trustDomain}/peer`)]
-    case "And":
-      return [...acceptable(matcher.left), ...acceptable(matcher.right)].filter((id) =>
-        PeerMatcher.matches(matcher, id)
-      )
-  }
-}
+/** Workloads that the matcher may accept: those it names, and one of each of its trust domains. */
+const acceptable = (matcher: PeerMatcher.PeerMatcher): ReadonlyArray<SpiffeId.SpiffeId> =>
+  [
+    ...PeerMatcher.ids(matcher),
+    ...Array.from(PeerMatcher.trustDomains(matcher), (domain) => SpiffeId.make(`spiffe://${domain}/peer`))
+  ].filter((id) => PeerMatcher.matches(matcher, id))
 
 /**
  * The peer that was asked for is there: the default of {@link make}.
