@@ -4,8 +4,8 @@
  * @since 0.1.0
  */
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
-import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
-import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
+import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { HttpClient } from "@effect/platform/HttpClient"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
@@ -20,6 +20,7 @@ import { type AuditError, optionalRecorder } from "./AuditLog.js"
 import { Connector, type RequestFailure } from "./Connector.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { FunctionOf, decoder as optionsDecoder } from "./internal/config.js"
+import { addressOf, noAddress, PeerKeys } from "./internal/peer.js"
 import * as internal from "./internal/pool.js"
 import * as care from "./internal/poolCare.js"
 import { type Lease, LeasedChannel } from "./internal/poolLease.js"
@@ -32,13 +33,7 @@ import { PeerDirectory } from "./PeerDirectory.js"
 import * as PoolConfig from "./PoolConfig.js"
 import type { SecureChannel } from "./SecureChannel.js"
 import * as TransportConfig from "./TransportConfig.js"
-import {
-  ConnectionError,
-  type ConnectionPoolError,
-  PoolClosedError,
-  PoolExhaustedError,
-  type TransportError
-} from "./TransportError.js"
+import { type ConnectionPoolError, PoolClosedError, PoolExhaustedError, type TransportError } from "./TransportError.js"
 
 /**
  * What taking a connection from the pool can fail with.
@@ -110,7 +105,17 @@ export interface Options extends PoolConfig.Options {
 }
 
 /**
- * The pool. A connection is leased to one user at a time; a peer is named by its SPIFFE ID.
+ * A peer of a pool: its SPIFFE ID, or a matcher that says which peers are accepted. The address of a matcher is that of the
+ * first ID it names that has one, or else of the first peer of the `PeerDirectory` that it accepts. A matcher has connections
+ * of its own, apart from those of the IDs it accepts; it is kept for the life of the pool.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Peer = string | PeerMatcher
+
+/**
+ * The pool. A connection is leased to one user at a time; a peer is named by its SPIFFE ID, or by a matcher.
  *
  * Limits: a lease needs an idle connection of the peer, or room for a new one under `maxConnectionsPerTarget` and
  * `maxTotalConnections`. At the total limit the connection of another peer that has been idle longest is closed to make
@@ -140,10 +145,10 @@ export class ConnectionPool extends Context.Tag("@agentweave/transport/Connectio
      * other. If the connection ends meanwhile, the next request opens another in its place. A lease that ends during a
      * response goes back to the pool when the response's body has been read, has failed or was dropped.
      */
-    readonly acquire: (peer: string) => Effect.Effect<SecureChannel, AcquireError, Scope.Scope>
+    readonly acquire: (peer: Peer) => Effect.Effect<SecureChannel, AcquireError, Scope.Scope>
     /** Leases a connection for the time of one effect, without a `Scope`: {@link acquire} at a fraction of its cost. */
     readonly withChannel: <A, E, R>(
-      peer: string,
+      peer: Peer,
       use: (channel: SecureChannel) => Effect.Effect<A, E, R>
     ) => Effect.Effect<A, E | AcquireError, R>
     /**
@@ -151,12 +156,12 @@ export class ConnectionPool extends Context.Tag("@agentweave/transport/Connectio
      * failed, was aborted or dropped. Making one takes no connection. Relative URLs are resolved by the
      * `PeerDirectory`; absolute ones must be of the origin it names.
      */
-    readonly client: (peer: string) => HttpClient.With<RequestFailure | ConnectionPoolError>
+    readonly client: (peer: Peer) => HttpClient.With<RequestFailure | ConnectionPoolError>
     readonly stats: Effect.Effect<Stats>
     /** Closes all connections there are now: idle ones at once, leased ones with their lease. The pool stays open. */
     readonly closeAll: Effect.Effect<void>
     /** Closes all connections to a peer there are now: idle ones at once, leased ones with their lease. */
-    readonly invalidate: (peer: string) => Effect.Effect<void>
+    readonly invalidate: (peer: Peer) => Effect.Effect<void>
     /** Closes the connection of a leased channel when its lease ends: after an error that makes it suspect. */
     readonly invalidateChannel: (channel: SecureChannel) => Effect.Effect<void>
   }
@@ -164,9 +169,6 @@ export class ConnectionPool extends Context.Tag("@agentweave/transport/Connectio
 
 const millis = (duration: Duration.Duration | undefined): number =>
   duration === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(duration)
-
-const noAddress = (peer: string, description: string) =>
-  new ConnectionError({ reason: "NoAddress", outcome: "NotSent", address: peer, description })
 
 const decodeCallbacks = optionsDecoder(
   "ConnectionPool",
@@ -188,6 +190,7 @@ const make = Effect.fnUntraced(function* ({ healthCheck, onLeak, transport: chan
   const record = yield* optionalRecorder
   const clock = yield* Effect.clock
   const mySpiffeId = Effect.map(identity.x509Context, ({ svid }) => svid.spiffeId)
+  const keys = new PeerKeys()
   const bounds = {
     Target: config.maxConnectionsPerTarget,
     Total: config.maxTotalConnections,
@@ -201,13 +204,13 @@ const make = Effect.fnUntraced(function* ({ healthCheck, onLeak, transport: chan
     maxLifetime: millis(config.maxLifetime),
     leakThreshold: millis(config.leakThreshold),
     wireTimeout: millis(transport.connectTimeout),
-    address: (peer) =>
-      Effect.flatMap(Effect.flatMap(SpiffeId.parse(peer), directory.resolve), (url) =>
-        Either.mapLeft(parseBase(url), (description) => noAddress(peer, description))
+    address: (key) =>
+      Effect.flatMap(keys.matcher(key), (matcher) => addressOf(directory, matcher)).pipe(
+        Effect.flatMap((url) => Either.mapLeft(parseBase(url), (description) => noAddress(key, description)))
       ),
-    connect: (peer, { host, port }, onClose) =>
-      Effect.flatMap(SpiffeId.parse(peer), (id) =>
-        connector.connect({ matcher: PeerMatcher.exactly(id), host, port, config: transport, onClose })
+    connect: (key, { host, port }, onClose) =>
+      Effect.flatMap(keys.matcher(key), (matcher) =>
+        connector.connect({ matcher, host, port, config: transport, onClose })
       ),
     exhausted: (targetId, limit) => {
       const refusal = { targetId, maxConnections: bounds[limit], limit }
@@ -231,6 +234,7 @@ const make = Effect.fnUntraced(function* ({ healthCheck, onLeak, transport: chan
 
   const use: Use<ConnectionPoolError> = {
     pool,
+    keys,
     channelOf,
     policy,
     place: config.leakThreshold === undefined ? undefined : () => new Error("leased here").stack
@@ -245,7 +249,7 @@ const make = Effect.fnUntraced(function* ({ healthCheck, onLeak, transport: chan
       Effect.sync(() => care.stats(pool))
     ),
     closeAll: Effect.sync(() => pool.retire(undefined, "Invalidated")),
-    invalidate: (peer) => Effect.sync(() => pool.retire(peer, "Invalidated")),
+    invalidate: (peer) => Effect.sync(() => pool.retire(keys.of(peer), "Invalidated")),
     invalidateChannel: (channel) =>
       Effect.sync(() => {
         if (channel instanceof LeasedChannel) pool.state.retire(channel.lease.slot, "Invalidated")

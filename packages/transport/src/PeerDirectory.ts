@@ -13,9 +13,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import { InvalidConfigError } from "./InvalidConfigError.js"
+import { noAddress } from "./internal/peer.js"
 import * as internal from "./internal/peerTemplate.js"
 import { parseBase } from "./internal/target.js"
-import { ConnectionError } from "./TransportError.js"
+import type { ConnectionError } from "./TransportError.js"
 
 /**
  * @since 0.1.0
@@ -29,11 +30,13 @@ export class PeerDirectory extends Context.Tag("@agentweave/transport/PeerDirect
      * an address may change. Fails with `ConnectionError` (reason `NoAddress`, outcome `NotSent`).
      */
     readonly resolve: (peer: SpiffeId.SpiffeId) => Effect.Effect<string, ConnectionError>
+    /**
+     * The peers it knows, where it can name them: by it a matcher that names no ID finds an address, and
+     * `Transport.layerHttpClient` the peer of an origin.
+     */
+    readonly peers?: Effect.Effect<ReadonlyArray<SpiffeId.SpiffeId>>
   }
 >() {}
-
-const noAddress = (peer: SpiffeId.SpiffeId, description: string): ConnectionError =>
-  new ConnectionError({ reason: "NoAddress", outcome: "NotSent", address: peer, description })
 
 /**
  * Base URLs by SPIFFE ID.
@@ -56,6 +59,7 @@ const fromEntries = Effect.fnUntraced(function* (entries: Entries) {
     known.set(id, String(url))
   }
   return PeerDirectory.of({
+    peers: Effect.sync(() => Array.from(known.keys())),
     resolve: (peer) => {
       const url = known.get(peer)
       return url === undefined
@@ -112,6 +116,8 @@ export const layerConfig = (
  * 63 of them. Nothing is escaped or folded, since two IDs must not meet in one name: a segment with an upper-case letter,
  * a dot or an underscore has no address, and neither has an ID whose host would read as an IP address.
  *
+ * A rule names no peers; `peers` are those that a program knows besides, and each must have an address.
+ *
  * @since 0.1.0
  * @category layers
  * @example
@@ -122,17 +128,23 @@ export const layerConfig = (
  * const Directory = PeerDirectory.layerTemplate("https://{4}.{2}.svc.cluster.local:8443")
  * ```
  */
-export const layerTemplate = (template: string): Layer.Layer<PeerDirectory, InvalidConfigError> =>
-  Layer.effect(
-    PeerDirectory,
-    Effect.map(
-      Either.mapLeft(
-        internal.parse(template),
-        (description) => new InvalidConfigError({ config: "PeerDirectory", field: "template", description })
-      ),
-      (parsed) =>
-        PeerDirectory.of({
-          resolve: (peer) => Either.mapLeft(internal.expand(parsed, peer), (why) => noAddress(peer, why))
-        })
-    )
+export const layerTemplate = (
+  template: string,
+  options: { readonly peers?: Iterable<string> | undefined } = {}
+): Layer.Layer<PeerDirectory, InvalidConfigError> =>
+  Layer.effect(PeerDirectory, fromTemplate(template, options.peers ?? []))
+
+const invalid = (field: string) => (description: string) =>
+  new InvalidConfigError({ config: "PeerDirectory", field, description })
+
+const fromTemplate = Effect.fnUntraced(function* (template: string, peers: Iterable<string>) {
+  const parsed = yield* Either.mapLeft(internal.parse(template), invalid("template"))
+  const known = yield* Effect.forEach(peers, (peer) =>
+    Either.mapLeft(SpiffeId.parse(peer), ({ message }) => invalid("peers")(message))
   )
+  for (const peer of known) yield* Either.mapLeft(internal.expand(parsed, peer), invalid("peers"))
+  return PeerDirectory.of({
+    peers: Effect.succeed(known),
+    resolve: (peer) => Either.mapLeft(internal.expand(parsed, peer), (why) => noAddress(peer, why))
+  })
+})

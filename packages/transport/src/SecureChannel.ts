@@ -7,7 +7,7 @@ import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
-import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
@@ -27,6 +27,7 @@ import * as internal from "./internal/channel.js"
 import { decoder } from "./internal/config.js"
 import { execute } from "./internal/exchange.js"
 import { toHttpClientError } from "./internal/httpError.js"
+import { matcherOf } from "./internal/peer.js"
 import * as Pool from "./internal/pool.js"
 import { sourceOf } from "./internal/poolLease.js"
 import { Policy } from "./internal/retryPolicy.js"
@@ -47,14 +48,17 @@ export const TypeId: typeof internal.TypeId = internal.TypeId
 export type TypeId = typeof TypeId
 
 /**
- * An `HttpClient` whose every connection is mutual TLS to exactly `peerSpiffeId`. Its life is a `Scope`.
+ * An `HttpClient` whose every connection is mutual TLS to exactly `peerSpiffeId`, or to a peer that the matcher of its
+ * options accepts. Its life is a `Scope`.
  *
  * @since 0.1.0
  * @category models
  */
-export interface SecureChannel extends HttpClient.HttpClient.With<RequestFailure> {
+export interface SecureChannel<out Peer extends SpiffeId.SpiffeId | undefined = SpiffeId.SpiffeId>
+  extends HttpClient.HttpClient.With<RequestFailure> {
   readonly [TypeId]: TypeId
-  readonly peerSpiffeId: SpiffeId.SpiffeId
+  /** The peer. `undefined` for a channel of its own whose matcher accepts more than one. */
+  readonly peerSpiffeId: Peer
   /** Our own SPIFFE ID; it can rotate, so it is read when asked for. */
   readonly mySpiffeId: Effect.Effect<SpiffeId.SpiffeId, IdentityError>
   readonly request: (
@@ -68,9 +72,9 @@ export interface SecureChannel extends HttpClient.HttpClient.With<RequestFailure
  * @since 0.1.0
  * @category models
  */
-export interface Options {
-  /** The SPIFFE ID that must be at the other end of every connection. */
-  readonly peer: string
+export interface Options<out Peer extends string | PeerMatcher.PeerMatcher = string> {
+  /** The SPIFFE ID that must be at the other end of every connection, or a matcher that accepts it. */
+  readonly peer: Peer
   /**
    * What relative URLs are appended to, and the only origin this channel talks to. Without it a request names an
    * absolute `https:` URL; the peer's identity is required wherever that leads.
@@ -78,6 +82,20 @@ export interface Options {
   readonly baseUrl?: string | URL | undefined
   readonly config?: TransportConfig.Options | undefined
 }
+
+type AnyPeer = string | PeerMatcher.PeerMatcher
+
+/**
+ * The ID of the peer that options name: one with a SPIFFE ID, perhaps none with a matcher.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type PeerIdOf<Peer> = Peer extends string ? SpiffeId.SpiffeId : SpiffeId.SpiffeId | undefined
+
+/** A text was made the matcher of exactly one ID. */
+const peerIdOf = <Peer>(matcher: PeerMatcher.PeerMatcher): PeerIdOf<Peer> =>
+  (matcher._tag === "Exactly" ? matcher.id : undefined) as PeerIdOf<Peer>
 
 /** The fields are read one by one. */
 const decode = decoder(
@@ -125,20 +143,20 @@ const base = (url: string | URL | undefined): Either.Either<Base | undefined, In
  * })
  * ```
  */
-export const make: (
-  options: Options
+export const make: <Peer extends AnyPeer>(
+  options: Options<Peer>
 ) => Effect.Effect<
-  SecureChannel,
+  SecureChannel<PeerIdOf<Peer>>,
   InvalidSpiffeIdError | InvalidConfigError,
   Scope.Scope | IdentityProvider | Connector
-> = Effect.fnUntraced(function* (options: Options) {
+> = Effect.fnUntraced(function* <Peer extends AnyPeer>(options: Options<Peer>) {
   yield* decode(options)
-  const peer = yield* SpiffeId.parse(options.peer)
+  const matcher = yield* matcherOf(options.peer)
+  const peer = PeerMatcher.describe(matcher)
   const own = yield* base(options.baseUrl)
   const config = yield* TransportConfig.make(options.config ?? {})
   const identity = yield* IdentityProvider
   const connector = yield* Connector
-  const matcher = PeerMatcher.exactly(peer)
   const pool: Pool.Pool<RequestFailure> = yield* Pool.make<RequestFailure>({
     limits: {
       maxPerTarget: config.connections,
@@ -172,7 +190,7 @@ export const make: (
   }
   const policy = config.retry === undefined ? undefined : new Policy<"Timeout">(config.retry, undefined, undefined)
   return internal.make({
-    peer,
+    peer: peerIdOf<Peer>(matcher),
     mySpiffeId: Effect.map(identity.x509Context, ({ svid }) => svid.spiffeId),
     execute: policy === undefined ? once : (request) => policy.retryRequest(once(request), request)
   })
@@ -198,9 +216,9 @@ export const make: (
  * const invoice = Effect.flatMap(Billing, (billing) => billing.get("/invoices/42"))
  * ```
  */
-export const layer = <I>(
-  tag: Context.Tag<I, SecureChannel>,
-  options: Options
+export const layer = <I, Peer extends AnyPeer>(
+  tag: Context.Tag<I, SecureChannel<PeerIdOf<Peer>>>,
+  options: Options<Peer>
 ): Layer.Layer<I, InvalidSpiffeIdError | InvalidConfigError, IdentityProvider | Connector> =>
   Layer.scoped(tag, make(options))
 
@@ -227,7 +245,10 @@ export const layerConfig = <I>(
   tag: Context.Tag<I, SecureChannel>,
   options: Config.Config.Wrap<Options>
 ): Layer.Layer<I, ConfigError | InvalidSpiffeIdError | InvalidConfigError, IdentityProvider | Connector> =>
-  Layer.scoped(tag, Effect.flatMap(Config.unwrap(options), make))
+  Layer.scoped(
+    tag,
+    Effect.flatMap(Config.unwrap(options), (read: Options) => make(read))
+  )
 
 /**
  * A channel as *the* `HttpClient.HttpClient`, for programs that know one peer only and libraries that ask for nothing
@@ -240,7 +261,7 @@ export const layerConfig = <I>(
  * @category layers
  */
 export const layerHttpClient = (
-  options: Options
+  options: Options<AnyPeer>
 ): Layer.Layer<HttpClient.HttpClient, InvalidSpiffeIdError | InvalidConfigError, IdentityProvider | Connector> =>
   Layer.scoped(
     HttpClient.HttpClient,

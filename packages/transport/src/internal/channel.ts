@@ -24,11 +24,11 @@ export const makeClient = <E, R>(
 const brand: Pick<SecureChannel, typeof TypeId> = { [TypeId]: TypeId }
 
 /** A channel from the function that runs one request. */
-export const make = (options: {
-  readonly peer: SpiffeId
+export const make = <Peer extends SpiffeId | undefined>(options: {
+  readonly peer: Peer
   readonly mySpiffeId: Effect.Effect<SpiffeId, IdentityError>
   readonly execute: (request: HttpClientRequest) => Effect.Effect<HttpClientResponse, RequestFailure>
-}): SecureChannel => {
+}): SecureChannel<Peer> => {
   const request: SecureChannel["request"] = (method, url, requestOptions) =>
     options.execute(ClientRequest.make(method)(url, requestOptions))
   return Object.assign(makeClient(options.execute), brand, {

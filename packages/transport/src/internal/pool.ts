@@ -10,7 +10,15 @@ import type { CloseReason } from "../AuditEvent.js"
 import { ConnectionError, TimeoutError } from "../TransportError.js"
 import type { Claim, Granted } from "./exchange.js"
 import { millis } from "./monotonic.js"
-import type { Claimant, Loan, OpenError, PoolLink, PoolOptions, PoolSlot } from "./poolLink.js"
+import {
+  type Claimant,
+  type Loan,
+  type OpenError,
+  type PoolLink,
+  type PoolOptions,
+  type PoolSlot,
+  peerOf
+} from "./poolLink.js"
 import { type Dialer, type Limit, PoolState, type Target, type Ticket, type Waiter } from "./poolState.js"
 import { type WaitOutcome, waited } from "./poolTelemetry.js"
 import type { Base } from "./target.js"
@@ -95,7 +103,7 @@ export class Pool<E> {
     this.acquisitions++
     if (this.options.leakThreshold !== Number.POSITIVE_INFINITY) {
       const span = Option.getOrUndefined(Fiber.getCurrentFiber())?.currentSpan
-      this.loans.set(link.slot, { key: link.slot.target.key, since: this.now(), stack, span })
+      this.loans.set(link.slot, { peer: peerOf(link.slot), since: this.now(), stack, span })
     }
     return link
   }

@@ -1,4 +1,3 @@
-import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -42,7 +41,7 @@ const every = (interval: Duration.Duration, task: Effect.Effect<unknown>): Effec
 
 const report = (pool: Pool<unknown>, loan: Loan, onLeak: ((leak: Leak) => Effect.Effect<void>) | undefined) => {
   const leak: Leak = {
-    peer: SpiffeId.make(loan.key),
+    peer: loan.peer,
     heldFor: Duration.millis(pool.now() - loan.since),
     span: loan.span?._tag === "Span" ? loan.span.name : undefined,
     stack: loan.stack

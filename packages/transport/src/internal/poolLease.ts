@@ -1,5 +1,5 @@
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
-import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
+import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as HttpClient from "@effect/platform/HttpClient"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
@@ -11,7 +11,7 @@ import { TypeId } from "./channel.js"
 import { type Claim, execute, type Granted, type Requester, type Source } from "./exchange.js"
 import { List, Node } from "./linkedList.js"
 import type { Pool } from "./pool.js"
-import type { PoolLink, PoolSlot } from "./poolLink.js"
+import { type PoolLink, type PoolSlot, peerOf } from "./poolLink.js"
 import type { Policy } from "./retryPolicy.js"
 
 /** What a claim came to, and a lease when it is taken. */
@@ -150,7 +150,7 @@ export class LeasedChannel extends Client implements SecureChannel {
     return TypeId
   }
   get peerSpiffeId(): SpiffeId.SpiffeId {
-    return SpiffeId.make(this.lease.slot.target.key)
+    return peerOf(this.lease.slot)
   }
   get request(): SecureChannel["request"] {
     return (method, url, options) => this.execute(ClientRequest.make(method)(url, options))

@@ -1,3 +1,4 @@
+import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
@@ -20,9 +21,13 @@ export interface PoolLink extends Link {
 
 export type PoolSlot = Slot<PoolLink>
 
+/** The peer of a slot: the one it is for, or of a matcher's the one that was verified. */
+export const peerOf = ({ link, target: { key } }: PoolSlot): SpiffeId.SpiffeId =>
+  link === undefined || key.startsWith("spiffe://") ? SpiffeId.make(key) : link.connection.peer.spiffeId
+
 /** A lease that is looked after: since when it is held and where it was taken. */
 export interface Loan {
-  readonly key: string
+  readonly peer: SpiffeId.SpiffeId
   readonly since: number
   readonly stack: string | undefined
   readonly span: AnySpan | undefined

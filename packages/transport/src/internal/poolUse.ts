@@ -1,5 +1,4 @@
 import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
-import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { HttpClient } from "@effect/platform/HttpClient"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
@@ -10,6 +9,7 @@ import type { RequestFailure } from "../Connector.js"
 import type { SecureChannel } from "../SecureChannel.js"
 import { makeClient } from "./channel.js"
 import { type Claim, execute, linkOf } from "./exchange.js"
+import type { Peer, PeerKeys } from "./peer.js"
 import type { Pool } from "./pool.js"
 import { Lease, type LeasedChannel, sourceOf } from "./poolLease.js"
 import { nobody, type OpenError, type PoolLink } from "./poolLink.js"
@@ -18,6 +18,7 @@ import type { Policy } from "./retryPolicy.js"
 /** How a pool of peers is used. `place` captures where a lease is taken, when leaks are looked for. */
 export interface Use<E> {
   readonly pool: Pool<E>
+  readonly keys: PeerKeys
   readonly channelOf: (lease: Lease) => LeasedChannel
   /** Retries each request, where that is configured. */
   readonly policy: Policy<"Timeout"> | undefined
@@ -26,13 +27,14 @@ export interface Use<E> {
 
 /** Waits for a connection or has one opened; `wish` is told what to withdraw if the effect does not succeed. */
 const claim = <E>(
-  { pool }: Use<E>,
-  peer: string,
+  { keys, pool }: Use<E>,
+  key: string,
   wish: (claim: Claim) => void
 ): Effect.Effect<PoolLink, E | OpenError | InvalidSpiffeIdError> =>
-  Effect.flatMap(SpiffeId.parse(peer), (id) =>
+  Effect.zipRight(
+    keys.matcher(key),
     Effect.async<PoolLink, E | OpenError>((resume) =>
-      wish(pool.claim(id, nobody, (granted) => resume(linkOf(granted))))
+      wish(pool.claim(key, nobody, (granted) => resume(linkOf(granted))))
     )
   )
 
@@ -42,10 +44,11 @@ const claim = <E>(
  */
 export const withChannel = <A, EU, RU, E>(
   use: Use<E>,
-  peer: string,
+  peer: Peer,
   body: (channel: SecureChannel) => Effect.Effect<A, EU, RU>
 ): Effect.Effect<A, E | OpenError | EU, RU> => {
   const { channelOf, pool } = use
+  const key = use.keys.of(peer)
   const stack = use.place?.()
   return Effect.uninterruptibleMask((restore) => {
     let wish: Claim | undefined
@@ -58,11 +61,11 @@ export const withChannel = <A, EU, RU, E>(
         return Effect.die(defect)
       }
     }
-    const link = pool.take(peer)
+    const link = pool.take(key)
     const run =
       link === undefined
         ? Effect.flatMap(
-            claim(use, peer, (made) => {
+            claim(use, key, (made) => {
               wish = made
             }),
             enter
@@ -83,8 +86,9 @@ export const withChannel = <A, EU, RU, E>(
 }
 
 /** Leases a connection until the scope closes. */
-export const acquire = <E>(use: Use<E>, peer: string): Effect.Effect<SecureChannel, E | OpenError, Scope.Scope> => {
+export const acquire = <E>(use: Use<E>, peer: Peer): Effect.Effect<SecureChannel, E | OpenError, Scope.Scope> => {
   const { channelOf, pool } = use
+  const key = use.keys.of(peer)
   const stack = use.place?.()
   return Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(Effect.scope, (scope) => {
@@ -98,10 +102,10 @@ export const acquire = <E>(use: Use<E>, peer: string): Effect.Effect<SecureChann
           channelOf(lease)
         )
       }
-      const link = pool.take(peer)
+      const link = pool.take(key)
       if (link !== undefined) return enter(link)
       let wish: Claim | undefined
-      const claimed = claim(use, peer, (made) => {
+      const claimed = claim(use, key, (made) => {
         wish = made
       })
       const withdraw = Effect.sync(() => wish?.withdraw())
@@ -114,12 +118,13 @@ export const acquire = <E>(use: Use<E>, peer: string): Effect.Effect<SecureChann
 }
 
 /** Leases a connection for each request. */
-export const client = <E>(use: Use<E>, peer: string): HttpClient.With<E | RequestFailure> => {
-  const id = SpiffeId.parse(peer)
-  if (Either.isLeft(id)) return makeClient(() => Effect.fail(id.left))
+export const client = <E>(use: Use<E>, peer: Peer): HttpClient.With<E | RequestFailure> => {
+  const key = use.keys.of(peer)
+  const matcher = use.keys.matcher(key)
+  if (Either.isLeft(matcher)) return makeClient(() => Effect.fail(matcher.left))
   const { place, policy, pool } = use
-  const source = sourceOf(pool, id.right)
+  const source = sourceOf(pool, key)
   const once = (request: HttpClientRequest) =>
-    execute(place === undefined ? source : sourceOf(pool, id.right, place()), request, "")
+    execute(place === undefined ? source : sourceOf(pool, key, place()), request, "")
   return makeClient(policy === undefined ? once : (request) => policy.retryRequest(once(request), request))
 }
