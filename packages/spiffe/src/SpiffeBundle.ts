@@ -6,12 +6,14 @@
  */
 import { createPublicKey, type JsonWebKey, X509Certificate } from "node:crypto"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
 import { IdentityError } from "./IdentityError.js"
+import * as authorities from "./internal/bundle/authorities.js"
 import * as bundleJson from "./internal/bundleJson.js"
 import type { TrustDomain } from "./TrustDomain.js"
-import * as X509Bundle from "./X509Bundle.js"
+import type * as X509Bundle from "./X509Bundle.js"
 
 /**
  * A published bundle: its X.509 authorities, and what its publisher says about freshness. The document does not name its
@@ -73,47 +75,83 @@ const statesAnotherKey = (jwk: Readonly<Record<string, unknown>>, der: Uint8Arra
   return !Either.getOrElse(same, () => false)
 }
 
-/** The certificate of one key; `undefined` for a key that must be passed over. */
-const readKey = (jwk: unknown, index: number): Read<Uint8Array | undefined> => {
-  const at = `keys[${index}]`
-  if (!Predicate.isRecord(jwk)) return Either.left(`${at}: expected an object, got ${describe(jwk)}`)
-  if (jwk["use"] !== "x509-svid" || !keyTypes.has(jwk["kty"])) return Either.right(undefined)
+/** What one key is: an authority, none of this bundle's business, or an entry that is left out for a reason. */
+type Entry =
+  | { readonly _tag: "Authority"; readonly certificate: Uint8Array }
+  | { readonly _tag: "Ignored" }
+  | { readonly _tag: "LeftOut"; readonly problem: string }
+
+const ignored: Entry = { _tag: "Ignored" }
+
+const leaveOut = (problem: string): Entry => ({ _tag: "LeftOut", problem })
+
+const readKey = (jwk: unknown): Entry => {
+  if (!Predicate.isRecord(jwk)) return leaveOut(`expected an object, got ${describe(jwk)}`)
+  if (jwk["use"] !== "x509-svid" || !keyTypes.has(jwk["kty"])) return ignored
   const x5c = jwk["x5c"]
-  if (x5c === undefined || x5c === null) return Either.right(undefined)
-  if (!Array.isArray(x5c)) return Either.left(`${at}.x5c: expected an array, got ${describe(x5c)}`)
-  if (x5c.length === 0) return Either.right(undefined)
+  if (x5c === undefined || x5c === null) return ignored
+  if (!Array.isArray(x5c)) return leaveOut(`x5c: expected an array, got ${describe(x5c)}`)
+  if (x5c.length === 0) return ignored
   const first: unknown = x5c[0]
   if (typeof first !== "string" || !base64.test(first)) {
-    return Either.left(
-      `${at}.x5c[0]: expected base64, got ${describe(first)}${typeof first === "string" ? " that is not" : ""}`
-    )
+    return leaveOut(`x5c[0]: expected base64, got ${describe(first)}${typeof first === "string" ? " that is not" : ""}`)
   }
-  return Either.right(Buffer.from(first, "base64"))
+  const certificate = Buffer.from(first, "base64")
+  const problem = authorities.unreadable(certificate)
+  if (problem !== undefined) return leaveOut(`x5c[0]: ${problem}`)
+  if (statesAnotherKey(jwk, certificate)) return leaveOut("expected the key of its certificate, got another one")
+  return { _tag: "Authority", certificate }
 }
 
-const readKeys = (
+/** How many keys are read before others may run. */
+const keysAtOnce = 8
+
+function* readKeys(
+  trustDomain: TrustDomain,
   value: unknown
-): Read<{ readonly authorities: ReadonlyArray<Uint8Array>; readonly ignored: number }> => {
+): Generator<undefined, Read<Pick<SpiffeBundle, "x509Bundle" | "ignoredKeys">>> {
   if (!Predicate.isRecord(value)) return Either.left(`expected a JSON object, got ${describe(value)}`)
   const keys = value["keys"]
   if (!Array.isArray(keys)) return Either.left(`keys: expected an array, got ${describe(keys)}`)
-  const authorities: Array<Uint8Array> = []
+  const usable: Array<Uint8Array> = []
+  const leftOut: Array<X509Bundle.LeftOut> = []
   for (const [index, jwk] of keys.entries()) {
-    const certificate = readKey(jwk, index)
-    if (Either.isLeft(certificate)) return Either.left(certificate.left)
-    if (certificate.right === undefined) continue
-    if (statesAnotherKey(jwk, certificate.right)) {
-      return Either.left(`keys[${index}]: expected the key of its certificate, got another one`)
-    }
-    authorities.push(certificate.right)
+    if (index % keysAtOnce === keysAtOnce - 1) yield
+    const entry = readKey(jwk)
+    if (entry._tag === "Authority") usable.push(entry.certificate)
+    if (entry._tag === "LeftOut") leftOut.push({ entry: `keys[${index}]`, problem: entry.problem })
   }
-  return Either.right({ authorities, ignored: keys.length - authorities.length })
+  // Without authorities it would be an empty bundle, which says that its trust domain trusts nobody.
+  if (usable.length === 0 && leftOut.length > 0) return Either.left(authorities.describeLeftOut(leftOut))
+  const x509Bundle = authorities.build(trustDomain, usable, leftOut)
+  return Either.right({ x509Bundle, ignoredKeys: keys.length - usable.length - leftOut.length })
 }
+
+/** Reads a document in steps. */
+function* read(trustDomain: TrustDomain, text: string): Generator<undefined, Read<SpiffeBundle>> {
+  const parsed = yield* bundleJson.parse(text)
+  if (Either.isLeft(parsed)) return Either.left(parsed.left)
+  const { literals, value } = parsed.right
+  const keys = yield* readKeys(trustDomain, value)
+  const document: Readonly<Record<string, unknown>> = Predicate.isRecord(value) ? value : {}
+  return Either.gen(function* () {
+    const { ignoredKeys, x509Bundle } = yield* keys
+    const sequence = yield* readSequence(literals.get("spiffe_sequence"), document["spiffe_sequence"])
+    const refreshHint = yield* readRefreshHint(document["spiffe_refresh_hint"])
+    return { trustDomain, x509Bundle, sequence, refreshHint, ignoredKeys }
+  })
+}
+
+const malformed = (trustDomain: TrustDomain) => (problem: string) =>
+  new IdentityError({ reason: "Malformed", description: `SPIFFE bundle of ${trustDomain}: ${problem}` })
 
 /**
  * Reads a SPIFFE bundle document as the bundle of a trust domain. Keys of another use or an unknown type are passed over,
- * as the standard asks; a document that cannot be read, an `x509-svid` key whose certificate cannot be read, or a name
- * that occurs twice is an `IdentityError` `Malformed`: a bad entry never leaves silently fewer authorities.
+ * as the standard asks. An `x509-svid` key whose certificate cannot be read, or is that of another key, is left out, and
+ * `x509Bundle.leftOut` names it: there are never silently fewer authorities. A document that cannot be read, a name that
+ * occurs twice, or entries of which none can be used are `IdentityError` `Malformed`.
+ *
+ * It takes some tenths of a second for a document of 1 MiB, in one piece: see {@link decode}.
  *
  * @since 0.1.0
  * @category constructors
@@ -126,28 +164,31 @@ const readKeys = (
  * console.log(Either.map(bundle, ({ sequence }) => sequence)) // 7n
  * ```
  */
-export const parse = (trustDomain: TrustDomain, text: string): Either.Either<SpiffeBundle, IdentityError> =>
-  Either.gen(function* () {
-    const { literals, value } = yield* bundleJson.parse(text)
-    const { authorities, ignored } = yield* readKeys(value)
-    const document: Readonly<Record<string, unknown>> = Predicate.isRecord(value) ? value : {}
-    const sequence = yield* readSequence(literals.get("spiffe_sequence"), document["spiffe_sequence"])
-    const refreshHint = yield* readRefreshHint(document["spiffe_refresh_hint"])
-    return { authorities, ignored, sequence, refreshHint }
-  }).pipe(
-    Either.mapLeft(
-      (problem) =>
-        new IdentityError({ reason: "Malformed", description: `SPIFFE bundle of ${trustDomain}: ${problem}` })
-    ),
-    Either.flatMap(({ authorities, ignored, refreshHint, sequence }) =>
-      Either.map(
-        authorities.length === 0
-          ? Either.right(X509Bundle.empty(trustDomain))
-          : X509Bundle.fromDer(trustDomain, authorities),
-        (x509Bundle): SpiffeBundle => ({ trustDomain, x509Bundle, sequence, refreshHint, ignoredKeys: ignored })
-      )
-    )
-  )
+export const parse = (trustDomain: TrustDomain, text: string): Either.Either<SpiffeBundle, IdentityError> => {
+  const steps = read(trustDomain, text)
+  let step = steps.next()
+  while (!step.done) step = steps.next()
+  return Either.mapLeft(step.value, malformed(trustDomain))
+}
+
+/**
+ * {@link parse} in small pieces, between which other fibers and the event loop run: for documents from elsewhere, which may
+ * be large.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decode = (trustDomain: TrustDomain, text: string): Effect.Effect<SpiffeBundle, IdentityError> =>
+  Effect.gen(function* () {
+    const steps = read(trustDomain, text)
+    let step = steps.next()
+    while (!step.done) {
+      // A timer, which the event loop only looks at after it has looked at its sockets.
+      yield* Effect.sleep(Duration.zero)
+      step = steps.next()
+    }
+    return yield* Either.mapLeft(step.value, malformed(trustDomain))
+  })
 
 /**
  * A document to publish. `refreshHint` is cut to whole seconds.

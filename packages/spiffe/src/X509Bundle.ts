@@ -3,13 +3,25 @@
  *
  * @since 0.1.0
  */
-import { X509Certificate } from "node:crypto"
 import * as Either from "effect/Either"
 import { IdentityError } from "./IdentityError.js"
-import { readCertificate, splitCertificates } from "./internal/certificate.js"
-import { sha256, sha256OfSet } from "./internal/digest.js"
+import * as authorities from "./internal/bundle/authorities.js"
+import { splitCertificates } from "./internal/certificate.js"
 import * as pem from "./internal/pem.js"
 import type { TrustDomain } from "./TrustDomain.js"
+
+/**
+ * An entry that cannot be used as an authority.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface LeftOut {
+  /** Which one: `certificate 2`, or `keys[1]` of a bundle document. */
+  readonly entry: string
+  /** What was met in place of a certificate that can be read. */
+  readonly problem: string
+}
 
 /**
  * The X.509 authorities of one trust domain. Every certificate parsed; an empty bundle is legal and trusts nobody.
@@ -23,39 +35,40 @@ export interface X509Bundle {
   readonly authorities: ReadonlyArray<Uint8Array>
   /** SHA-256 over the authorities, lower-case hex: the bundle's generation. Equal content has an equal generation. */
   readonly generation: string
+  /** What else was delivered and cannot be used; absent when nothing was left out. See {@link describeLeftOut}. */
+  readonly leftOut?: ReadonlyArray<LeftOut> | undefined
 }
 
 const malformed = (trustDomain: TrustDomain, problem: string): IdentityError =>
   new IdentityError({ reason: "Malformed", description: `bundle of ${trustDomain}: ${problem}` })
 
-const build = (trustDomain: TrustDomain, authorities: ReadonlyArray<Uint8Array>): X509Bundle => {
-  // Copies: what the caller does with its buffers later changes no bundle.
-  const byFingerprint = new Map(authorities.map((authority) => [sha256(authority), Uint8Array.from(authority)]))
-  return {
-    trustDomain,
-    authorities: Array.from(byFingerprint.values()),
-    generation: sha256OfSet(byFingerprint.keys())
-  }
-}
-
-/** Both readers an authority will meet must be able to read it: the gate's, and OpenSSL's behind a TLS context. */
-const unreadable = (authority: Uint8Array): string | undefined => {
-  const ours = readCertificate(authority)
-  if (Either.isLeft(ours)) return ours.left.message
-  return Either.isLeft(Either.try(() => new X509Certificate(authority))) ? "OpenSSL cannot read it" : undefined
-}
-
 const fromCertificates = (
   trustDomain: TrustDomain,
-  authorities: ReadonlyArray<Uint8Array>
+  certificates: ReadonlyArray<Uint8Array>
 ): Either.Either<X509Bundle, IdentityError> => {
-  if (authorities.length === 0) return Either.left(malformed(trustDomain, "expected a certificate, got none"))
-  for (const [index, authority] of authorities.entries()) {
-    const problem = unreadable(authority)
-    if (problem !== undefined) return Either.left(malformed(trustDomain, `certificate ${index + 1}: ${problem}`))
+  if (certificates.length === 0) return Either.left(malformed(trustDomain, "expected a certificate, got none"))
+  const usable: Array<Uint8Array> = []
+  const leftOut: Array<LeftOut> = []
+  for (const [index, certificate] of certificates.entries()) {
+    const problem = authorities.unreadable(certificate)
+    if (problem === undefined) usable.push(certificate)
+    else leftOut.push({ entry: `certificate ${index + 1}`, problem })
   }
-  return Either.right(build(trustDomain, authorities))
+  return usable.length === 0
+    ? Either.left(malformed(trustDomain, authorities.describeLeftOut(leftOut)))
+    : Either.right(authorities.build(trustDomain, usable, leftOut))
 }
+
+/**
+ * What a bundle left out, for people; `undefined` when it left out nothing.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const describeLeftOut = ({ leftOut = [], trustDomain }: X509Bundle): string | undefined =>
+  leftOut.length === 0
+    ? undefined
+    : `bundle of ${trustDomain}, of which the other authorities serve: ${authorities.describeLeftOut(leftOut)}`
 
 /**
  * A bundle without authorities: it trusts nobody, which is not the same as having no bundle.
@@ -63,12 +76,12 @@ const fromCertificates = (
  * @since 0.1.0
  * @category constructors
  */
-export const empty = (trustDomain: TrustDomain): X509Bundle => build(trustDomain, [])
+export const empty = (trustDomain: TrustDomain): X509Bundle => authorities.build(trustDomain, [], [])
 
 /**
- * A bundle from PEM. Every block must be a certificate that can be read: one bad entry refuses the bundle with
- * `IdentityError` `Malformed`, it never leaves silently fewer authorities; so does a text without any certificate.
- * Duplicates are removed.
+ * A bundle from PEM. A certificate that cannot be read is left out, and the bundle names it in `leftOut`: it never has
+ * silently fewer authorities. A text whose blocks are broken, as those of a file cut short, one with blocks of another kind,
+ * and one without any certificate that can be read are `IdentityError` `Malformed`. Duplicates are removed.
  *
  * @since 0.1.0
  * @category constructors
@@ -109,7 +122,7 @@ export const fromDer = (
   der instanceof Uint8Array
     ? splitCertificates(der).pipe(
         Either.mapLeft((error) => malformed(trustDomain, error.message)),
-        Either.flatMap((authorities) => fromCertificates(trustDomain, authorities))
+        Either.flatMap((certificates) => fromCertificates(trustDomain, certificates))
       )
     : fromCertificates(trustDomain, der)
 

@@ -27,7 +27,9 @@ export const BundleFetched = Schema.TaggedStruct("BundleFetched", {
   /** In decimal; absent when the document has none. */
   sequence: Schema.optional(Schema.String),
   generation: Schema.String,
-  authorities: Schema.Number
+  authorities: Schema.Number,
+  /** The entries that cannot be used, with their problems; absent when there are none. */
+  leftOut: Schema.optional(Schema.String)
 })
 
 /**

@@ -325,7 +325,7 @@ describe("federated bundles: what cannot be fetched", () => {
         [answer("", { status: 206 }), /^Status: .*206/],
         [answer(whole.slice(0, -9)), /^Malformed: .*expected JSON/],
         [answer("<html>"), /^Malformed: .*expected JSON/],
-        [answer(`{"keys": [{"kty":"EC","use":"x509-svid","x5c":["AAAA"]}]}`), /^Malformed: .*certificate 1/],
+        [answer(`{"keys": [{"kty":"EC","use":"x509-svid","x5c":["AAAA"]}]}`), /^Malformed: .*keys\[0\]: x5c\[0\]: /],
         [Effect.sync(() => new Response(Uint8Array.of(0x7b, 0xff, 0x7d))), /^Malformed: expected UTF-8/],
         [answer(`${whole}${" ".repeat(100_000)}`), /^TooLarge: expected at most 100000 bytes/]
       ]

@@ -671,6 +671,28 @@ describe("identity from files: watching and reporting", () => {
       })
   )
 
+  it.scoped(
+    "a bundle with an entry that cannot be read serves without it, at the start too, and the entry is on record",
+    () =>
+      Effect.gen(function* () {
+        const { authority, first, memory, second } = yield* setting
+        const spoilt = X509Bundle.toPem(authority.bundle).replace(
+          "-----BEGIN",
+          "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN"
+        )
+        memory.set(bundle, spoilt)
+        const { problems, serving } = yield* provide(memory)
+        assert.strictEqual(yield* serving, first.fingerprint)
+        for (let n = 0; n < 3; n++) yield* Effect.zipRight(poll, rest)
+        assert.lengthOf(problems(), 1)
+        assert.match(problems()[0] ?? "", /^Discarded Malformed: bundle .*bundle.pem: .* serve: certificate 1: /)
+        put(memory, { svid: second })
+        yield* Effect.zipRight(poll, rest)
+        assert.strictEqual(yield* serving, second.fingerprint)
+        assert.lengthOf(problems(), 1)
+      })
+  )
+
   it.scoped("an SVID that expires while it serves is one problem, though files and clock both say so", () =>
     Effect.gen(function* () {
       const { authority, memory } = yield* setting

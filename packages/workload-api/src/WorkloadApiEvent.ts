@@ -18,7 +18,7 @@ import { WorkloadApiErrorReason } from "./WorkloadApiError.js"
  *   X.509-SVID profile, such as one that is a CA.
  * - `SpiffeIdMismatch`: the field `spiffe_id` is not what the certificate says.
  * - `Expired`: an SVID that is past its notAfter.
- * - `InvalidBundle`: a bundle with a certificate that cannot be read or is no CA.
+ * - `InvalidBundle`: a bundle that cannot be read, or without any certificate that can be read and is a CA.
  * - `ConflictingBundles`: two different bundles for one trust domain; bundles are never merged.
  *
  * @since 0.1.0
@@ -99,6 +99,20 @@ export const BundleDiscarded = Schema.TaggedStruct("BundleDiscarded", {
 })
 
 /**
+ * A bundle of an update, our own or a federated one, has entries that cannot be used as authorities: the others serve. It is
+ * reported once, until an update comes without it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const AuthoritiesLeftOut = Schema.TaggedStruct("AuthoritiesLeftOut", {
+  ...common,
+  trustDomain: Schema.String,
+  /** The entries and their problems. */
+  description: Schema.String
+})
+
+/**
  * The stream ended; it will be opened again after a backoff.
  *
  * @since 0.1.0
@@ -156,6 +170,7 @@ export const WorkloadApiEvent = Schema.Union(
   Updated,
   UpdateDiscarded,
   BundleDiscarded,
+  AuthoritiesLeftOut,
   Disconnected,
   Withdrawn,
   Expired,

@@ -88,6 +88,45 @@ describe("a foreign domain's unusable bundle takes away that domain and nothing 
   }
 })
 
+describe("a bundle keeps its good authorities, and an event names what it left out, once", () => {
+  it.scoped("a leaf and an authority that cannot be read, in our own bundle and in a foreign one", () =>
+    Effect.gen(function* () {
+      const issuer = yield* authority
+      const partner = yield* DevAuthority.make({ trustDomain: "partner.org" })
+      const { agentHealth, events, identity, nextCall } = yield* ScriptedAgent.make()
+      const call = yield* nextCall
+      const context = yield* issuer.context({ federatesWith: [partner] })
+      const good = messageOf(context)
+      const [svid] = good.svids
+      const version1 = Buffer.from(issuer.bundle.authorities[0] ?? [])
+      version1.writeUInt8(0, version1.indexOf(Buffer.from("a003020102", "hex")) + 4)
+      const spoil = (bundle: Uint8Array) => Buffer.concat([version1, bundle, svid?.x509Svid ?? new Uint8Array(0)])
+      const spoilt = {
+        svids: good.svids.map((entry) => ({ ...entry, bundle: spoil(entry.bundle) })),
+        federatedBundles: new Map(Array.from(good.federatedBundles, ([id, bundle]) => [id, spoil(bundle)]))
+      }
+      yield* call.pushMessage(spoilt)
+      for (const trustDomain of ["example.org", "partner.org"]) {
+        const event = yield* events.take
+        expect(event).toMatchObject({ _tag: "AuthoritiesLeftOut", trustDomain })
+        expect("description" in event ? event.description : "").toMatch(
+          /certificate 1: version is not 3.*; the certificate with fingerprint .*: no CA$/
+        )
+      }
+      expect((yield* events.take)._tag).toBe("Updated")
+      const { bundles } = yield* identity.x509Context
+      expect(bundles.generation).toBe(context.bundles.generation)
+      expect(yield* agentHealth).toBe("Healthy")
+      yield* call.pushMessage(spoilt)
+      yield* call.pushMessage(good)
+      yield* call.pushMessage(spoilt)
+      expect((yield* events.take)._tag).toBe("AuthoritiesLeftOut")
+      expect((yield* events.take)._tag).toBe("AuthoritiesLeftOut")
+      expect(yield* events.size).toBe(0)
+    })
+  )
+})
+
 describe("what may look odd is taken", () => {
   it.scoped("an empty federated bundle: a trust domain that trusts nobody", () =>
     Effect.gen(function* () {

@@ -16,11 +16,16 @@ interface Frame {
   name: string | undefined
 }
 
-/** Scans a text that `JSON.parse` has accepted. */
-const scan = (text: string): Scan => {
+/** After how many tokens a scan lets others run. */
+const tokensAtOnce = 4096
+
+/** Scans a text that `JSON.parse` has accepted, a part of it at a time. */
+function* scan(text: string): Generator<undefined, Scan> {
   const literals = new Map<string, string>()
   const frames: Array<Frame> = []
+  let tokens = 0
   for (const [part] of text.matchAll(token)) {
+    if (++tokens % tokensAtOnce === 0) yield
     const frame = frames.at(-1)
     if (part === "{" || part === "[") {
       frames.push({ names: part === "{" ? new Set() : undefined, name: undefined })
@@ -43,19 +48,23 @@ const scan = (text: string): Scan => {
   return { literals, duplicate: undefined }
 }
 
+export interface Parsed {
+  readonly value: unknown
+  readonly literals: Scan["literals"]
+}
+
 /**
- * A JSON text as a value and its {@link Scan}. Duplicate names are refused: what two readers make of them differs
+ * A JSON text as a value and its {@link Scan}, in steps. Duplicate names are refused: what two readers make of them differs
  * (SPIFFE_Trust_Domain_and_Bundle section 6.3). The refusal never repeats the text.
  */
-export const parse = (
-  text: string
-): Either.Either<{ readonly value: unknown; readonly literals: Scan["literals"] }, string> => {
+export function* parse(text: string): Generator<undefined, Either.Either<Parsed, string>> {
   const value: Either.Either<unknown, string> = Either.try({
     try: () => JSON.parse(text),
     catch: () => "expected JSON, got text that is not"
   })
   if (Either.isLeft(value)) return Either.left(value.left)
-  const { duplicate, literals } = scan(text)
+  yield
+  const { duplicate, literals } = yield* scan(text)
   return duplicate === undefined
     ? Either.right({ value: value.right, literals })
     : Either.left(`expected unique names in every JSON object, got ${JSON.stringify(duplicate.slice(0, 64))} twice`)

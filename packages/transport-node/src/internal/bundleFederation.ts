@@ -3,6 +3,7 @@ import { makeReporter } from "@agentweave/spiffe/IdentityProblem"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
+import { describeLeftOut } from "@agentweave/spiffe/X509Bundle"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import type * as Context from "effect/Context"
@@ -91,13 +92,15 @@ const describe = (
     const { description, reason, url } = result.left
     return { _tag: "BundleFetchFailed", ...common, url, reason, description, failures: state.failures }
   }
+  const leftOut = state.bundle && describeLeftOut(state.bundle.x509Bundle)
   return {
     _tag: "BundleFetched",
     ...common,
     changed,
     ...(state.bundle?.sequence === undefined ? undefined : { sequence: String(state.bundle.sequence) }),
     generation: state.bundle?.x509Bundle.generation ?? "",
-    authorities: state.bundle?.x509Bundle.authorities.length ?? 0
+    authorities: state.bundle?.x509Bundle.authorities.length ?? 0,
+    ...(leftOut === undefined ? undefined : { leftOut })
   }
 }
 

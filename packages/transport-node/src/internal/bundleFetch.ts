@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BundleEndpoint } from "../BundleEndpoint.js"
 import { BundleEndpointError, type BundleEndpointReason } from "../BundleEndpointError.js"
-import { parseDocument } from "./bundleParse.js"
+import { decodeDocument } from "./bundleParse.js"
 import { describeUrl, endpointUrl } from "./bundleUrl.js"
 import { codeOf } from "./errors.js"
 
@@ -112,7 +112,7 @@ const request = Effect.fnUntraced(function* (
     }
     if (response.status !== 200) return yield* fail("Status", `expected status 200, got ${response.status}`)
     const bytes = yield* readBody(response, maxBytes, fail, url)
-    return yield* Either.mapLeft(parseDocument(endpoint.trustDomain, bytes), (error) =>
+    return yield* Effect.mapError(decodeDocument(endpoint.trustDomain, bytes), (error) =>
       fail("Malformed", error.description)
     )
   }

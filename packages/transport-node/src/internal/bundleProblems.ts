@@ -19,7 +19,14 @@ export const initial: Told = { outages: new Set(), discard: undefined }
 const discards: ReadonlySet<BundleEndpointReason> = new Set(["TooLarge", "Malformed", "SequenceRegressed"])
 
 export const step = (self: Told, event: BundleEndpointEvent): readonly [told: Told, problem: Problem | undefined] => {
-  if (event._tag === "BundleFetched") return [initial, undefined]
+  if (event._tag === "BundleFetched") {
+    const { leftOut } = event
+    if (leftOut === undefined || leftOut === self.discard) return [{ ...initial, discard: leftOut }, undefined]
+    return [
+      { ...initial, discard: leftOut },
+      { kind: "Discarded", reason: "Malformed", description: `${leftOut} (at ${event.url})` }
+    ]
+  }
   const { reason, trustDomain, url } = event
   const description = `bundle of ${trustDomain} at ${url}: ${event.description}`
   if (discards.has(reason)) {

@@ -2,12 +2,13 @@ import { IdentityError, type IdentityErrorReason } from "@agentweave/spiffe/Iden
 import type { PeerVerifier } from "@agentweave/spiffe/PeerVerifier"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
-import type * as X509Bundle from "@agentweave/spiffe/X509Bundle"
+import * as X509Bundle from "@agentweave/spiffe/X509Bundle"
 import * as X509BundleSet from "@agentweave/spiffe/X509BundleSet"
 import * as X509Context from "@agentweave/spiffe/X509Context"
 import * as X509Svid from "@agentweave/spiffe/X509Svid"
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { latin1, parseBundle } from "./bundleParse.js"
+import { decodeBundle, latin1, parseBundle } from "./bundleParse.js"
 import type { FileRead, Snapshot } from "./identitySnapshot.js"
 
 /** Which files make the identity. */
@@ -33,6 +34,8 @@ export interface Fault {
   readonly key: string
   /** Whether it is of what serves: only time can have made it so. */
   readonly isServing: boolean
+  /** Whether the rest of the part serves: a bundle that left out an entry. */
+  readonly isPartial: boolean
 }
 
 /** What a snapshot of the files amounts to. */
@@ -68,16 +71,21 @@ const contentOf = (role: string, path: string, read: FileRead | undefined): Part
 export interface Parser {
   readonly svid: (snapshot: Snapshot, sources: Sources) => Part<X509Svid.X509Svid>
   readonly bundle: (snapshot: Snapshot, trustDomain: TrustDomain, path: string) => Part<X509Bundle.X509Bundle>
+  /** Parses a bundle ahead of {@link bundle}, in pieces that do not hold up the event loop. */
+  readonly prepareBundle: (snapshot: Snapshot, trustDomain: TrustDomain, path: string) => Effect.Effect<void>
 }
 
-/** Remembers the last answer a name had, and the content it was given for. */
-const memo = <A>() => {
-  const known = new Map<string, { readonly digest: string; readonly part: Part<A> }>()
-  return (name: string, digest: string, parse: () => Part<A>): Part<A> => {
-    const last = known.get(name)
-    if (last !== undefined && last.digest === digest) return last.part
-    const part = parse()
-    known.set(name, { digest, part })
+/** The last answer a name had, and the content it was given for. */
+class Memo<A> {
+  private readonly known = new Map<string, { readonly digest: string; readonly part: Part<A> }>()
+
+  find(name: string, digest: string): Part<A> | undefined {
+    const last = this.known.get(name)
+    return last?.digest === digest ? last.part : undefined
+  }
+
+  set(name: string, digest: string, part: Part<A>): Part<A> {
+    this.known.set(name, { digest, part })
     return part
   }
 }
@@ -85,30 +93,51 @@ const memo = <A>() => {
 const digestOf = (snapshot: Snapshot, ...paths: ReadonlyArray<string>): string =>
   paths.map((path) => snapshot.files.get(path)?.digest).join("\n")
 
+const readSvid = (snapshot: Snapshot, { certificate, key }: Sources): Part<X509Svid.X509Svid> =>
+  Either.gen(function* () {
+    const certificates = latin1(yield* contentOf("certificate", certificate, snapshot.files.get(certificate)))
+    const privateKey = latin1(yield* contentOf("key", key, snapshot.files.get(key)))
+    return yield* Either.mapLeft(
+      X509Svid.fromPem({ certificates, privateKey }),
+      at("certificate and key", `${certificate} and ${key}`)
+    )
+  })
+
 export const makeParser = (): Parser => {
-  const svids = memo<X509Svid.X509Svid>()
-  const bundles = memo<X509Bundle.X509Bundle>()
+  const svids = new Memo<X509Svid.X509Svid>()
+  const bundles = new Memo<X509Bundle.X509Bundle>()
+  const nameOf = (trustDomain: TrustDomain, path: string): string => `${trustDomain} ${path}`
   return {
-    svid: (snapshot, { certificate, key }) =>
-      svids(certificate, digestOf(snapshot, certificate, key), () =>
-        Either.gen(function* () {
-          const certificates = latin1(yield* contentOf("certificate", certificate, snapshot.files.get(certificate)))
-          const privateKey = latin1(yield* contentOf("key", key, snapshot.files.get(key)))
-          return yield* Either.mapLeft(
-            X509Svid.fromPem({ certificates, privateKey }),
-            at("certificate and key", `${certificate} and ${key}`)
-          )
-        })
-      ),
-    bundle: (snapshot, trustDomain, path) =>
-      bundles(`${trustDomain} ${path}`, digestOf(snapshot, path), () =>
-        Either.flatMap(contentOf("bundle", path, snapshot.files.get(path)), (bytes) =>
-          Either.mapBoth(parseBundle(trustDomain, bytes), {
-            onLeft: at("bundle", path),
-            onRight: ({ x509Bundle }) => x509Bundle
-          })
-        )
+    svid: (snapshot, sources) => {
+      const digest = digestOf(snapshot, sources.certificate, sources.key)
+      return (
+        svids.find(sources.certificate, digest) ?? svids.set(sources.certificate, digest, readSvid(snapshot, sources))
       )
+    },
+    bundle: (snapshot, trustDomain, path) => {
+      const name = nameOf(trustDomain, path)
+      const digest = digestOf(snapshot, path)
+      const known = bundles.find(name, digest)
+      if (known !== undefined) return known
+      const parsed = Either.flatMap(contentOf("bundle", path, snapshot.files.get(path)), (bytes) =>
+        Either.mapBoth(parseBundle(trustDomain, bytes), {
+          onLeft: at("bundle", path),
+          onRight: ({ x509Bundle }) => x509Bundle
+        })
+      )
+      return bundles.set(name, digest, parsed)
+    },
+    prepareBundle: (snapshot, trustDomain, path) =>
+      Effect.gen(function* () {
+        const name = nameOf(trustDomain, path)
+        const digest = digestOf(snapshot, path)
+        if (bundles.find(name, digest) !== undefined) return
+        const content = contentOf("bundle", path, snapshot.files.get(path))
+        const decoded = Effect.flatMap(content, (bytes) =>
+          Effect.mapError(decodeBundle(trustDomain, bytes), at("bundle", path))
+        )
+        bundles.set(name, digest, yield* Effect.either(decoded))
+      })
   }
 }
 
@@ -128,30 +157,54 @@ const keepContext = (
     ? last
     : X509Context.make({ svid, bundles })
 
+interface Given {
+  readonly sources: Sources
+  readonly snapshot: Snapshot
+  readonly last: X509Context.X509Context | undefined
+  readonly parser: Parser
+}
+
+/** Our own trust domain: as configured, else that of the last SVID, else that of the first. */
+const ownDomain = ({ last, parser, snapshot, sources }: Given): TrustDomain | undefined => {
+  if (sources.trustDomain !== undefined) return sources.trustDomain
+  if (last !== undefined) return SpiffeId.trustDomain(last.svid.spiffeId)
+  const read = parser.svid(snapshot, sources)
+  return Either.isRight(read) ? SpiffeId.trustDomain(read.right.spiffeId) : undefined
+}
+
+/** Parses the bundles that {@link judge} will ask for, in pieces that do not hold up the event loop. */
+export const prepareBundles = (given: Given): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { parser, snapshot, sources } = given
+    const own = ownDomain(given)
+    const paths = Array.from(sources.federatedBundles).concat(own === undefined ? [] : [[own, sources.bundle]])
+    return Effect.forEach(paths, ([domain, path]) => parser.prepareBundle(snapshot, domain, path), { discard: true })
+  })
+
 /**
  * Reads each part by itself: the SVID (certificate and key, which must belong together), the own bundle, each federated
  * bundle. A part that cannot be used is a fault, and the last good one stays: a broken certificate must not keep alive the
  * trust in an authority that a good bundle has just removed.
  */
-export const judge = (options: {
-  readonly sources: Sources
-  readonly snapshot: Snapshot
-  readonly last: X509Context.X509Context | undefined
-  /** Milliseconds since the epoch. */
-  readonly now: number
-  readonly parser: Parser
-  readonly verifier: PeerVerifier
-}): Judgement => {
+export const judge = (
+  options: Given & {
+    /** Milliseconds since the epoch. */
+    readonly now: number
+    readonly verifier: PeerVerifier
+  }
+): Judgement => {
   const { last, now, parser, snapshot, sources, verifier } = options
   const faults: Array<Fault> = []
-  const fault = (error: IdentityError, paths: ReadonlyArray<string>, isServing = false): undefined => {
-    faults.push({ error, key: [error.reason, ...paths, digestOf(snapshot, ...paths)].join("\n"), isServing })
+  const fault = (
+    error: IdentityError,
+    paths: ReadonlyArray<string>,
+    { isPartial = false, isServing = false }: Partial<Pick<Fault, "isPartial" | "isServing">> = {}
+  ): undefined => {
+    faults.push({ error, key: [error.reason, ...paths, digestOf(snapshot, ...paths)].join("\n"), isPartial, isServing })
   }
 
   const read = parser.svid(snapshot, sources)
-  const lastDomain = last === undefined ? undefined : SpiffeId.trustDomain(last.svid.spiffeId)
-  const trustDomain =
-    sources.trustDomain ?? lastDomain ?? (Either.isRight(read) ? SpiffeId.trustDomain(read.right.spiffeId) : undefined)
+  const trustDomain = ownDomain(options)
   const svidPaths = [sources.certificate, sources.key]
   if (Either.isLeft(read)) fault(read.left, svidPaths)
   if (trustDomain === undefined) return { context: undefined, faults }
@@ -160,6 +213,11 @@ export const judge = (options: {
   const take = (domain: TrustDomain, path: string): void => {
     const bundle = parser.bundle(snapshot, domain, path)
     if (Either.isLeft(bundle)) fault(bundle.left, [path])
+    const leftOut = Either.isRight(bundle) ? X509Bundle.describeLeftOut(bundle.right) : undefined
+    if (leftOut !== undefined) {
+      const error = new IdentityError({ reason: "Malformed", description: leftOut })
+      fault(at("bundle", path)(error), [path], { isPartial: true })
+    }
     const usable = Either.isRight(bundle) ? bundle.right : last?.bundles.bundles.get(domain)
     if (usable !== undefined) bundles.set(domain, usable)
   }
@@ -191,7 +249,7 @@ export const judge = (options: {
   })
   if (Either.isRight(read) && Either.isLeft(judged)) {
     const isServing = last !== undefined && sameBytes(last.svid.certificates, read.right.certificates)
-    fault(at("certificate", sources.certificate)(judged.left), [...svidPaths, sources.bundle], isServing)
+    fault(at("certificate", sources.certificate)(judged.left), [...svidPaths, sources.bundle], { isServing })
   }
   const svid = Either.isRight(judged) ? keepSvid(last?.svid, judged.right) : last?.svid
   return {

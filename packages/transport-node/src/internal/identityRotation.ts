@@ -16,7 +16,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { IdentityFileEvent } from "../IdentityFileEvent.js"
 import { forkScoped } from "./background.js"
 import type { IdentityFiles } from "./identityFiles.js"
-import { type Fault, judge, makeParser, type Parser, pathsOf, type Sources } from "./identityParts.js"
+import { type Fault, judge, makeParser, type Parser, pathsOf, prepareBundles, type Sources } from "./identityParts.js"
 import * as Problems from "./identityProblems.js"
 import { readSnapshot, type Snapshot } from "./identitySnapshot.js"
 import * as Watch from "./identityWatch.js"
@@ -38,6 +38,7 @@ export const readOnce = Effect.fnUntraced(function* (
 ): Effect.fn.Return<X509Context, IdentityError> {
   const snapshot = yield* readSnapshot(files, pathsOf(sources))
   const judges = { parser: makeParser(), verifier: PeerVerifier.make({ cacheSize: 0 }) }
+  yield* prepareBundles({ sources, snapshot, last: undefined, parser: judges.parser })
   return yield* first(sources, snapshot, judges, yield* Clock.currentTimeMillis)
 })
 
@@ -54,7 +55,7 @@ const first = (
   now: number
 ): Either.Either<X509Context, IdentityError> => {
   const { context, faults } = judge({ sources, snapshot, last: undefined, now, ...judges })
-  const [fault] = faults
+  const fault = faults.find(({ isPartial }) => !isPartial)
   if (fault !== undefined) return Either.left(fault.error)
   return context === undefined
     ? Either.left(
@@ -119,6 +120,7 @@ export const make = Effect.fnUntraced(function* (
   const watch = yield* Watch.make(files, () => wakes.unsafeOffer(undefined))
 
   const snapshot = yield* read
+  yield* prepareBundles({ sources, snapshot, last: undefined, parser: judges.parser })
   const context = yield* first(sources, snapshot, judges, yield* Clock.currentTimeMillis)
   const current = yield* SubscriptionRef.make(context)
   let seen: Snapshot = snapshot
@@ -175,6 +177,7 @@ export const make = Effect.fnUntraced(function* (
   const round = Effect.fnUntraced(function* () {
     seen = yield* settled()
     const last = yield* SubscriptionRef.get(current)
+    yield* prepareBundles({ sources, snapshot: seen, last, parser: judges.parser })
     const now = yield* Clock.currentTimeMillis
     const judgement = judge({ sources, snapshot: seen, last, now, ...judges })
     const next = judgement.context ?? last
@@ -188,6 +191,8 @@ export const make = Effect.fnUntraced(function* (
   })
 
   yield* report(loaded(context))
+  const begun = judge({ sources, snapshot, last: context, now: yield* Clock.currentTimeMillis, ...judges })
+  yield* reportFaults(begun.faults, context)
   yield* reportExposure()
   yield* reportWatch()
   yield* Queue.take(wakes).pipe(

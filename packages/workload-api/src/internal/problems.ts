@@ -53,6 +53,8 @@ export const step = (self: Told, happening: Happening): Step => {
       const { description, reason } = happening
       return [self, { kind: "Discarded", reason, description }]
     }
+    case "AuthoritiesLeftOut":
+      return [self, { kind: "Discarded", reason: "InvalidBundle", description: happening.description }]
     case "NotSelected":
       return outage(self, noIdentity, unavailable(happening._tag, happening.description))
     case "Withdrawn": {

@@ -4,6 +4,7 @@ import {
   IdentityProblem,
   type IdentityProvider,
   type SpiffeId,
+  X509Bundle,
   X509BundleSet,
   X509Context,
   type X509Svid
@@ -30,7 +31,7 @@ import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
 import { forkScoped } from "./background.js"
 import * as State from "./identityState.js"
 import * as Problems from "./problems.js"
-import type { BundleRefusal, Delivered, Refusal } from "./update.js"
+import type { Delivered, Refusal } from "./update.js"
 
 export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
 
@@ -62,6 +63,8 @@ export interface Provider extends Context.Tag.Service<IdentityProvider.IdentityP
 const iso = (millis: number): string => new Date(millis).toISOString()
 
 type WithoutTime<A> = A extends unknown ? Omit<A, "time"> : never
+
+type BundleEvent = WithoutTime<Extract<WorkloadApiEvent, { readonly _tag: "BundleDiscarded" | "AuthoritiesLeftOut" }>>
 
 /** The SVID the program asked for, else the agent's first (SPIFFE_Workload_API section 8). */
 const choose = ({ svids }: Delivered, select: Selection | undefined): X509Svid.X509Svid | undefined => {
@@ -123,8 +126,8 @@ export const make = Effect.fnUntraced(function* <Message>(
   const reconnect = yield* Schedule.driver(settings.reconnectSchedule)
   const reporter = yield* IdentityProblem.makeReporter
   const told = yield* Ref.make(Problems.initial)
-  /** The federated bundles that the last good update left out: the agent repeats them with every update. */
-  const refusedBundles = yield* Ref.make<ReadonlyArray<BundleRefusal>>([])
+  /** What was to be said of the bundles of the last good update. */
+  const bundleEvents = yield* Ref.make<ReadonlyArray<BundleEvent>>([])
 
   const change = (f: (state: State.IdentityState) => State.IdentityState): Effect.Effect<State.IdentityState> =>
     SubscriptionRef.updateAndGet(state, f)
@@ -199,15 +202,23 @@ export const make = Effect.fnUntraced(function* <Message>(
   const lacksOurs = (description: string) =>
     Effect.zipRight(withdraw(description), tell({ _tag: "NotSelected", description }))
 
-  const reportBundles = Effect.fnUntraced(function* (refused: ReadonlyArray<BundleRefusal>) {
-    const before = yield* Ref.getAndSet(refusedBundles, refused)
-    const isNew = ({ description, trustDomain }: BundleRefusal): boolean =>
+  /** Reports what of the bundles cannot be used: the agent repeats it with every update, that is no news. */
+  const reportBundles = Effect.fnUntraced(function* ({ bundles, refusedBundles }: Delivered) {
+    const leftOut = Array.from(bundles.bundles.values()).flatMap((bundle): ReadonlyArray<BundleEvent> => {
+      const description = X509Bundle.describeLeftOut(bundle)
+      const { trustDomain } = bundle
+      return description === undefined ? [] : [{ _tag: "AuthoritiesLeftOut", trustDomain, description }]
+    })
+    const refused = refusedBundles.map((refusal): BundleEvent => ({ _tag: "BundleDiscarded", ...refusal }))
+    const events = [...refused, ...leftOut]
+    const before = yield* Ref.getAndSet(bundleEvents, events)
+    const isNew = ({ description, trustDomain }: BundleEvent): boolean =>
       !before.some((known) => known.trustDomain === trustDomain && known.description === description)
-    yield* Effect.forEach(refused.filter(isNew), (refusal) => emit({ _tag: "BundleDiscarded", ...refusal }))
+    yield* Effect.forEach(events.filter(isNew), emit)
   })
 
   const accept = Effect.fnUntraced(function* (delivered: Delivered) {
-    yield* reportBundles(delivered.refusedBundles)
+    yield* reportBundles(delivered)
     const svid = choose(delivered, select)
     if (svid === undefined) {
       return yield* lacksOurs(

@@ -25,7 +25,7 @@ export interface BundleRefusal extends Refusal {
   readonly trustDomain: string
 }
 
-/** An update, checked: SVIDs in the agent's order, and every bundle that can be used. */
+/** An update, checked: SVIDs in the agent's order, and every bundle that can be used. A bundle names what it left out. */
 export interface Delivered {
   readonly svids: readonly [X509Svid.X509Svid, ...ReadonlyArray<X509Svid.X509Svid>]
   readonly bundles: X509BundleSet.X509BundleSet
@@ -62,8 +62,9 @@ const addBundle = (bundles: Bundles, bundle: X509Bundle.X509Bundle): Either.Eith
   return Either.right(undefined)
 }
 
-/** Whether a bundle was read from these very bytes. */
+/** Whether a bundle was read from these very bytes; one that left something out was read from others. */
 const isFrom = (bundle: X509Bundle.X509Bundle, der: Uint8Array): boolean => {
+  if (bundle.leftOut !== undefined) return false
   let offset = 0
   for (const authority of bundle.authorities) {
     if (Buffer.compare(der.subarray(offset, offset + authority.length), authority) !== 0) return false
@@ -88,14 +89,27 @@ const readBundle = (
       `bundle of ${trustDomain}: expected at most ${limits.maxAuthorities} certificates, got ${authorities.length}`
     )
   }
-  const noAuthority = authorities.findIndex((authority) => !new X509Certificate(authority).ca)
-  if (noAuthority >= 0) {
-    return refuse(
-      "InvalidBundle",
-      `bundle of ${trustDomain}: expected authorities, got certificate ${noAuthority + 1} that is no CA`
-    )
+  return withoutLeaves(bundle.right)
+}
+
+/** A bundle without the certificates that are no CA: their holders must not sign for others. */
+const withoutLeaves = (bundle: X509Bundle.X509Bundle): Either.Either<X509Bundle.X509Bundle, Refusal> => {
+  const { leftOut: unreadable = [], trustDomain } = bundle
+  const usable: Array<Uint8Array> = []
+  const leftOut = [...unreadable]
+  for (const authority of bundle.authorities) {
+    const { ca, fingerprint256 } = new X509Certificate(authority)
+    if (ca) usable.push(authority)
+    else leftOut.push({ entry: `the certificate with fingerprint ${fingerprint256}`, problem: "no CA" })
   }
-  return Either.right(bundle.right)
+  if (usable.length === bundle.authorities.length) return Either.right(bundle)
+  if (usable.length === 0) {
+    return refuse("InvalidBundle", `bundle of ${trustDomain}: expected authorities, got certificates that are no CA`)
+  }
+  return Either.mapBoth(X509Bundle.fromDer(trustDomain, usable), {
+    onLeft: ({ description }): Refusal => ({ reason: "InvalidBundle", description }),
+    onRight: (kept): X509Bundle.X509Bundle => ({ ...kept, leftOut })
+  })
 }
 
 const scheme = "spiffe://"

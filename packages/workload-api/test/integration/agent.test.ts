@@ -42,13 +42,13 @@ describe("what the agent does, and what becomes of the identity", () => {
       yield* agent.stop
       expect((yield* provider.nextEvent("Disconnected")).reason).toBe("Unavailable")
       expect(yield* fingerprint).toBe(first.svid.fingerprint)
-      expect(yield* provider.agentHealth).toBe("Stale")
+      expect(yield* provider.agentHealth).toBe("Degraded")
       yield* agent.restart
       const next = yield* authority.context()
       yield* agent.push(next)
       yield* provider.nextEvent("Updated")
       expect(yield* fingerprint).toBe(next.svid.fingerprint)
-      expect(yield* provider.agentHealth).toBe("Fresh")
+      expect(yield* provider.agentHealth).toBe("Healthy")
     })
   )
 
@@ -75,7 +75,7 @@ describe("what the agent does, and what becomes of the identity", () => {
       yield* TestClock.adjust("61 seconds")
       expect(yield* reasonOf(provider.x509Context)).toBe("Expired")
       expect((yield* Fiber.join(lost)).reason).toBe("Expired")
-      expect(yield* provider.agentHealth).toBe("Expired")
+      expect(yield* provider.agentHealth).toBe("Degraded")
       yield* agent.restart
       const next = yield* authority.context()
       yield* agent.push(next)
@@ -85,7 +85,7 @@ describe("what the agent does, and what becomes of the identity", () => {
         until: () => Effect.map(updated.status, ({ _tag }) => _tag === "Done")
       })
       expect(yield* fingerprint).toBe(next.svid.fingerprint)
-      expect(yield* provider.agentHealth).toBe("Fresh")
+      expect(yield* provider.agentHealth).toBe("Healthy")
     })
   )
 

@@ -202,14 +202,8 @@ export const unusableUpdates: ReadonlyArray<UnusableUpdate> = [
   {
     title: "a bundle without CA",
     reason: "InvalidBundle",
-    says: "certificate 1 that is no CA",
+    says: "certificates that are no CA",
     bytes: altered((good) => withFirst(good, { bundle: first(good).x509Svid }))
-  },
-  {
-    title: "a bundle with one certificate that is no CA among others",
-    reason: "InvalidBundle",
-    says: "certificate 2 that is no CA",
-    bytes: altered((good) => withFirst(good, { bundle: concat([first(good).bundle, first(good).x509Svid]) }))
   },
   {
     title: "a bundle with more authorities than allowed",
@@ -287,7 +281,7 @@ export const unusableBundles: ReadonlyArray<UnusableBundle> = [
   {
     title: "a leaf in place of an authority",
     reason: "InvalidBundle",
-    says: "certificate 1 that is no CA",
+    says: "certificates that are no CA",
     trustDomain: "partner.org",
     bundles: ({ good }) => partner(first(good).x509Svid)
   },
