@@ -6,7 +6,7 @@
 import * as Either from "effect/Either"
 import { IdentityError } from "./IdentityError.js"
 import * as authorities from "./internal/bundle/authorities.js"
-import { splitCertificates } from "./internal/certificate.js"
+import { readCertificate, splitCertificates } from "./internal/certificate.js"
 import * as pem from "./internal/pem.js"
 import type { TrustDomain } from "./TrustDomain.js"
 
