@@ -34,6 +34,8 @@ import type * as Scope from "effect/Scope"
 import { PCGRandom } from "effect/Utils"
 import { forkScoped } from "./internal/background.js"
 import { Inbound } from "./internal/inbound.js"
+import { guardApp, guardMiddleware } from "./internal/inboundBody.js"
+import { httpOptions } from "./internal/inboundRequests.js"
 import { serveTraced } from "./internal/inboundSpan.js"
 import { type ServerContext, ServerContexts } from "./internal/serverContext.js"
 import * as Sweeper from "./internal/sweeper.js"
@@ -165,7 +167,10 @@ export const make: (
     random: () => random.number()
   })
 
-  const server = createServer({ keepAliveTimeout: Duration.toMillis(options.keepAliveTimeout ?? "65 seconds") })
+  const server = createServer({
+    ...httpOptions,
+    keepAliveTimeout: Duration.toMillis(options.keepAliveTimeout ?? "65 seconds")
+  })
   inbound.attach(server)
 
   const inner = yield* NodeHttpServer.make(() => server, { port: options.port, host: options.host ?? "0.0.0.0" })
@@ -219,8 +224,8 @@ export const make: (
     address: inner.address,
     serve: (httpApp, middleware) =>
       Effect.zipRight(
-        serveTraced(inbound, middleware, (outermost) =>
-          outermost === undefined ? inner.serve(httpApp) : inner.serve(httpApp, outermost)
+        serveTraced(inbound, middleware && guardMiddleware(middleware), (outermost) =>
+          outermost === undefined ? inner.serve(guardApp(httpApp)) : inner.serve(guardApp(httpApp), outermost)
         ),
         // Added after the handler, so that it runs before the handler is taken away.
         Effect.addFinalizer(() => drain(server, inbound))
@@ -246,6 +251,11 @@ export const make: (
  * - A rotated SVID or bundle is used from the next handshake on. Live connections are verified again when a bundle
  *   changes and end at the earliest notAfter on them. A connection that must end serves the request that is on its way,
  *   if it comes within half a second and before that notAfter, and says in its response that it was the last.
+ * - Every request is on record with its start and its end, whatever it turns into, and is not served where its start cannot
+ *   be recorded. A WebSocket (`HttpServerRequest.upgrade`) is a request that ends with its connection; any other `Upgrade` is
+ *   ignored (RFC 9110 section 7.8). A target in absolute form is served, traced and recorded as its path and query.
+ * - A response whose body fails after it began, or is not of its declared length, is cut, and its connection with it: the
+ *   client sees an incomplete message (RFC 9112 section 8).
  * - With a tracer each request is one span, a child of its caller's (`traceparent`, B3), with OpenTelemetry's attributes for
  *   HTTP servers and TLS, the SPIFFE IDs of both sides and the connection; handlers run inside it. It holds neither the
  *   query nor a header that `CapturedHeaders` does not list. The platform's own span of a request, which does, is off;

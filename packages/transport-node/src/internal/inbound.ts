@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server, ServerResponse } from "node:http"
+import type { IncomingMessage, Server } from "node:http"
 import type { Socket } from "node:net"
 import type { SecureContext, TLSSocket } from "node:tls"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
@@ -11,7 +11,8 @@ import { acceptTls, askOpenSsl } from "./accept.js"
 import { fromHandshake, handshakeCut, tooSlow } from "./errors.js"
 import { type HandshakeError, judge } from "./handshake.js"
 import { InboundConnection } from "./inboundConnection.js"
-import { observe, type RequestSpan } from "./inboundRequest.js"
+import type { RequestSpan } from "./inboundRequest.js"
+import { InboundRequests } from "./inboundRequests.js"
 import { securedBy } from "./securedBy.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
@@ -57,6 +58,7 @@ export class Inbound {
   /** Connections whose handshake has not ended. */
   private readonly handshakes = new Set<TLSSocket>()
   private readonly options: InboundOptions
+  private readonly requests: InboundRequests
   /** Attempts that neither failed nor were closed again. */
   private open = 0
   private closing = false
@@ -66,14 +68,17 @@ export class Inbound {
 
   constructor(options: InboundOptions) {
     this.options = options
+    const { record, sweeper } = options
+    this.requests = new InboundRequests((message) => this.of(message), {
+      record,
+      now: () => sweeper.now(),
+      spans: () => this.spans
+    })
   }
 
   /**
    * Takes the server's TCP connections, and gives it those that are verified TLS connections instead: its own listeners
    * begin to parse HTTP.
-   *
-   * Node calls every listener of an event, whatever one before it did. So what may not be served is not refused in a
-   * listener: the event itself is withheld, and no handler hears of it.
    */
   attach(server: Server): void {
     const listeners = server.listeners("connection")
@@ -83,26 +88,7 @@ export class Inbound {
         for (const listener of listeners) listener.call(server, socket)
       })
     )
-    const emit: (event: string, ...args: ReadonlyArray<unknown>) => boolean = server.emit.bind(server)
-    server.emit = (event: string, ...args: ReadonlyArray<unknown>) => this.passes(event, args) && emit(event, ...args)
-  }
-
-  private passes(event: string, args: ReadonlyArray<unknown>): boolean {
-    switch (event) {
-      case "request":
-        return this.onRequest(args[0] as IncomingMessage, args[1] as ServerResponse)
-      case "upgrade":
-        return this.of(args[0] as IncomingMessage)?.admitUpgrade() === true
-      default:
-        return true
-    }
-  }
-
-  private onRequest(request: IncomingMessage, response: ServerResponse): boolean {
-    const connection = this.of(request)
-    if (connection?.admit(response) !== true) return false
-    const { record } = this.options
-    return observe(connection.origin, request, response, { record, now: () => this.now, spans: this.spans })
+    this.requests.attach(server)
   }
 
   private of(request: IncomingMessage): InboundConnection | undefined {
@@ -241,6 +227,7 @@ export class Inbound {
     socket.once("close", () => {
       this.connections.delete(socket)
       sweeper.remove(connection)
+      connection.lose()
       const closedAt = this.now
       record({
         _tag: "ConnectionClosed",

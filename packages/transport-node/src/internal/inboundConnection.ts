@@ -2,7 +2,7 @@ import type { ServerResponse } from "node:http"
 import type { TLSSocket } from "node:tls"
 import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import type { CloseReason } from "@agentweave/transport/AuditEvent"
-import type { Origin } from "./inboundRequest.js"
+import type { InboundRequest, Origin } from "./inboundRequest.js"
 import type { Sweeper, Timed } from "./sweeper.js"
 
 /**
@@ -31,6 +31,14 @@ export class InboundConnection implements Timed {
   private readonly sweeper: Sweeper
   private readonly graceMillis: number
   private response: ServerResponse | undefined = undefined
+  /** Requests that have begun and not ended, and what answers them; a handshake of a WebSocket has no such object. */
+  private readonly inFlight = new Map<InboundRequest, ServerResponse | undefined>()
+  /** What waits for all requests in flight to end. */
+  private onIdle: (() => void) | undefined = undefined
+  /** The handshake of a WebSocket waits for its answer. */
+  private isUpgrading = false
+  /** The response in flight is the last one. */
+  private isEnding = false
   /** Why the next request is the last one. */
   private leaving: CloseReason | undefined = undefined
   private retired: CloseReason | undefined = undefined
@@ -65,7 +73,7 @@ export class InboundConnection implements Timed {
   admit(response: ServerResponse): boolean {
     // The clock is asked although there is a deadline: a sleeper may be late, a certificate's end is not.
     if (this.sweeper.now() >= this.life.expiresAt) this.retire("Expiry")
-    if (this.retired !== undefined) {
+    if (this.retired !== undefined || this.isEnding) {
       if (!this.isBusy) this.socket.destroy()
       return false
     }
@@ -75,19 +83,73 @@ export class InboundConnection implements Timed {
     return true
   }
 
-  /** Whether the connection may become something else than HTTP. */
+  /** Ends the connection, in order, with a response that has not begun: what comes behind its request is not served. */
+  endWith(response: ServerResponse): void {
+    this.isEnding = true
+    response.shouldKeepAlive = false
+  }
+
+  /** Whether the handshake of a WebSocket, the last that comes as HTTP, may be served. */
   admitUpgrade(): boolean {
-    if (this.retired !== undefined || this.leaving !== undefined) {
+    if (this.retired !== undefined || this.leaving !== undefined || this.isEnding) {
       this.socket.destroy()
       return false
     }
     this.requests++
-    // What it becomes has no requests to wait for.
     this.response = undefined
+    this.isUpgrading = true
     return true
   }
 
+  /** What the connection became has no requests to wait for. What it did not become ends with this answer. */
+  onUpgradeAnswer(status: number): void {
+    this.isUpgrading = false
+    const { socket } = this
+    if (status !== 101) socket.once("finish", () => socket.destroy())
+    else if (this.retired !== undefined) socket.destroy()
+  }
+
+  /** A request begins, unless that cannot be recorded: then the connection ends. */
+  begin(request: InboundRequest, response?: ServerResponse): boolean {
+    if (request.begin() !== undefined) {
+      this.socket.destroy()
+      return false
+    }
+    this.inFlight.set(request, response)
+    return true
+  }
+
+  end(request: InboundRequest): void {
+    this.inFlight.delete(request)
+    request.end()
+    if (this.inFlight.size > 0) return
+    const { onIdle } = this
+    this.onIdle = undefined
+    onIdle?.()
+  }
+
+  /** Runs the task when every request in flight has ended; at once where there is none. */
+  whenIdle(task: () => void): void {
+    if (this.inFlight.size === 0) task()
+    else this.onIdle = task
+  }
+
+  /**
+   * The connection is gone, and with it every request in flight. Node tells only the response whose turn it was to be sent;
+   * the others are told here, so that nobody goes on to make them.
+   */
+  lose(): void {
+    this.onIdle = undefined
+    for (const [request, response] of Array.from(this.inFlight)) {
+      this.end(request)
+      if (response === undefined || response.socket !== null || response.writableFinished) continue
+      response.destroy()
+      response.emit("close")
+    }
+  }
+
   private get isBusy(): boolean {
+    if (this.isUpgrading) return true
     return this.response !== undefined && !this.response.writableFinished && !this.response.destroyed
   }
 
@@ -128,10 +190,12 @@ export class InboundConnection implements Timed {
     if (this.retired !== undefined) return
     this.retired = reason
     const { response, socket } = this
-    if (response === undefined || !this.isBusy) {
+    if (!this.isBusy) {
       socket.destroy()
       return
     }
+    // The answer to a handshake is the last one anyway.
+    if (response === undefined) return
     if (!response.headersSent) response.setHeader("connection", "close")
     response.once("close", () => socket.end(() => socket.destroy()))
   }

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from "node:http"
+import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
 import { CapturedHeaders } from "@agentweave/transport/CapturedHeaders"
 import * as RequestTelemetry from "@agentweave/transport/RequestTelemetry"
@@ -23,7 +23,7 @@ import type * as Predicate from "effect/Predicate"
 import * as Tracer from "effect/Tracer"
 import type { Inbound } from "./inbound.js"
 import type { InboundConnection } from "./inboundConnection.js"
-import type { RequestSpan } from "./inboundRequest.js"
+import type { Answer, RequestSpan } from "./inboundRequest.js"
 
 /** IDs of W3C Trace Context section 3.2.2.3, and of B3: nothing else of a header gets into a span. */
 const isId = (id: string): boolean => /^(?:[0-9a-f]{16}|[0-9a-f]{32})$/i.test(id) && !/^0+$/.test(id)
@@ -32,24 +32,14 @@ const isId = (id: string): boolean => /^(?:[0-9a-f]{16}|[0-9a-f]{32})$/i.test(id
 const parentOf = (request: HttpServerRequest): Option.Option<Tracer.ExternalSpan> =>
   Option.filter(TraceContext.fromHeaders(request.headers), ({ spanId, traceId }) => isId(traceId) && isId(spanId))
 
-interface Failure {
-  /** What it is called. */
-  readonly type: string
-  /** Whether it broke off a response that had begun. The platform ends such a response as if it were whole. */
-  readonly isTorn: boolean
-}
-
-/** What a handler failed with; `undefined` where its caller went away. */
-const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
+/** The name of what a handler failed with; `undefined` where its caller went away. */
+const failureOf = (cause: Cause.Cause<unknown>): string | undefined => {
   const error = Chunk.head(Cause.failures(cause))
   // The platform carries the response it makes of a failure as a defect.
-  const defect = Chunk.findFirst(Cause.defects(cause), (defect) => !isServerResponse(defect))
-  const first = Option.orElse(error, () => defect)
-  if (Option.isSome(first)) {
-    const type = RequestTelemetry.nameOf(first.value)
-    return { type, isTorn: Option.isSome(defect) || type === "ResponseError" }
-  }
-  return HashSet.has(Cause.interruptors(cause), clientAbortFiberId) ? undefined : { type: "Interrupted", isTorn: true }
+  const defect = () => Chunk.findFirst(Cause.defects(cause), (defect) => !isServerResponse(defect))
+  const first = Option.orElse(error, defect)
+  if (Option.isSome(first)) return RequestTelemetry.nameOf(first.value)
+  return HashSet.has(Cause.interruptors(cause), clientAbortFiberId) ? undefined : "Interrupted"
 }
 
 /**
@@ -60,7 +50,7 @@ class InboundSpan implements RequestSpan {
   readonly span: Tracer.Span
   private readonly clock: Clock.Clock
   private exit: Exit.Exit<unknown, unknown> | undefined = undefined
-  private response: Pick<ServerResponse, "headersSent" | "statusCode" | "writableFinished"> | undefined = undefined
+  private answer: Answer | undefined = undefined
 
   constructor(
     tracer: Tracer.Tracer,
@@ -97,9 +87,8 @@ class InboundSpan implements RequestSpan {
     return this.clock.unsafeCurrentTimeNanos()
   }
 
-  onClose(response: ServerResponse): void {
-    const { headersSent, statusCode, writableFinished } = response
-    this.response = { headersSent, statusCode, writableFinished }
+  onClose({ failure, headersSent, isWhole, statusCode }: Answer): void {
+    this.answer = { failure, headersSent, isWhole, statusCode }
     this.endWhenOver()
   }
 
@@ -109,16 +98,16 @@ class InboundSpan implements RequestSpan {
   }
 
   private endWhenOver(): void {
-    const { exit, response, span } = this
-    if (exit === undefined || response === undefined) return
-    if (response.headersSent) span.attribute("http.response.status_code", response.statusCode)
-    const failure = Exit.isFailure(exit) ? failureOf(exit.cause) : undefined
-    const { statusCode, writableFinished } = response
-    if (!writableFinished && failure === undefined) {
+    const { answer, exit, span } = this
+    if (exit === undefined || answer === undefined) return
+    const { headersSent, isWhole, statusCode } = answer
+    if (headersSent) span.attribute("http.response.status_code", statusCode)
+    const failure = answer.failure ?? (Exit.isFailure(exit) ? failureOf(exit.cause) : undefined)
+    if (!isWhole && failure === undefined) {
       span.attribute("error.type", "Interrupted")
       this.end(Exit.interrupt(FiberId.none))
-    } else if (!writableFinished || statusCode >= 500 || (statusCode < 400 && failure?.isTorn === true)) {
-      const type = failure?.type ?? String(statusCode)
+    } else if (!isWhole || statusCode >= 500) {
+      const type = failure ?? String(statusCode)
       span.attribute("error.type", type)
       this.end(Exit.fail(type))
     }
@@ -128,13 +117,6 @@ class InboundSpan implements RequestSpan {
 
   private end(exit: Exit.Exit<unknown, unknown>): void {
     this.span.end(this.nanos(), exit)
-  }
-
-  /** What a connection was upgraded to ended with its handler; it has no response. */
-  endUpgraded(exit: Exit.Exit<unknown, unknown>): void {
-    const type = Exit.isSuccess(exit) ? undefined : (failureOf(exit.cause)?.type ?? "Interrupted")
-    if (type !== undefined) this.span.attribute("error.type", type)
-    this.end(type === undefined ? Exit.void : Exit.fail(type))
   }
 }
 
@@ -161,10 +143,9 @@ const traced =
       const connection = inbound.connections.get(message.socket)
       if (connection === undefined || isDisabled(request)) return app
       const span = new InboundSpan(tracer, fiber, request, message, connection)
-      const { upgrade } = message as { readonly upgrade?: boolean }
-      if (upgrade !== true) spans.set(message, span)
+      spans.set(message, span)
       return Effect.onExit(Effect.provideService(app, Tracer.ParentSpan, span.span), (exit) =>
-        Effect.sync(() => (upgrade === true ? span.endUpgraded(exit) : span.onExit(exit)))
+        Effect.sync(() => span.onExit(exit))
       )
     })
 

@@ -79,7 +79,9 @@ export interface Log {
   readonly nth: <Tag extends AuditEvent.AuditEvent["_tag"]>(tag: Tag, index?: number) => Effect.Effect<EventOf<Tag>>
 }
 
-export const makeLog = (): Log => {
+const full = new AuditLog.AuditError({ reason: "Full", description: "expected room for an event, got none" })
+
+export const makeLog = (refuses: (event: AuditEvent.AuditEvent) => boolean = () => false): Log => {
   const events: Array<AuditEvent.AuditEvent> = []
   const waiters = new Set<() => void>()
   const all: Log["all"] = (tag) => events.filter((event): event is EventOf<typeof tag> => event._tag === tag)
@@ -89,6 +91,7 @@ export const makeLog = (): Log => {
     all,
     layer: Layer.succeed(AuditLog.AuditLog, {
       unsafeRecord: (event) => {
+        if (refuses(event)) return full
         events.push(event)
         for (const waiter of Array.from(waiters)) waiter()
         return undefined
@@ -114,11 +117,16 @@ export type Identity = X509Context.X509Context | TestIdentity.TestIdentity
 export const identityLayer = (identity: Identity): Layer.Layer<IdentityProvider.IdentityProvider> =>
   "layer" in identity ? identity.layer : IdentityProvider.layerStatic(identity)
 
+type App = HttpApp.Default<never, PeerIdentity.PeerIdentity | Scope.Scope>
+
 export interface ServerOptions extends Partial<Omit<NodeSecureServer.Options, "authorize">> {
   readonly identity: Identity
   readonly authorize: PeerMatcher.PeerMatcher | SpiffeId.SpiffeId
   /** Default: 200 with the path as text. */
-  readonly app?: HttpApp.Default<never, PeerIdentity.PeerIdentity> | undefined
+  readonly app?: App | undefined
+  readonly middleware?: ((app: App) => App) | undefined
+  /** Says which events the audit log refuses. Default: none. */
+  readonly refuses?: ((event: AuditEvent.AuditEvent) => boolean) | undefined
 }
 
 export interface RunningServer {
@@ -133,8 +141,9 @@ export interface RunningServer {
 const matcherOf = (matcher: PeerMatcher.PeerMatcher | SpiffeId.SpiffeId): PeerMatcher.PeerMatcher =>
   typeof matcher === "string" ? PeerMatcher.exactly(matcher) : matcher
 
-export const startServer = Effect.fnUntraced(function* ({ app, authorize, identity, ...options }: ServerOptions) {
-  const log = makeLog()
+export const startServer = Effect.fnUntraced(function* (serverOptions: ServerOptions) {
+  const { app, authorize, identity, middleware = (app: App) => app, refuses, ...options } = serverOptions
+  const log = makeLog(refuses)
   let handled = 0
   // Interruptible as a router's routes are.
   const counted = Effect.interruptible(
@@ -144,7 +153,7 @@ export const startServer = Effect.fnUntraced(function* ({ app, authorize, identi
     })
   )
   const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
-  const services = yield* HttpServer.serve(counted).pipe(
+  const services = yield* HttpServer.serve(counted, middleware).pipe(
     Layer.provideMerge(NodeSecureServer.layer({ port: 0, host, ...options, authorize: matcherOf(authorize) })),
     Layer.provide(identityLayer(identity)),
     Layer.provide(log.layer),

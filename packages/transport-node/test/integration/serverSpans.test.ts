@@ -7,7 +7,7 @@ import { expect, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Stream } from "effect"
 import { printed } from "../../../transport/test/leaks.js"
 import { makeTracer, type Recorded } from "../../../transport/test/recordingTracer.js"
-import { hostileClient, realTime, startClient, startServer } from "./fixture.js"
+import { failure, hostileClient, realTime, startClient, startServer } from "./fixture.js"
 
 class Broken extends Error {
   override readonly name = "Broken"
@@ -134,7 +134,7 @@ it.scoped("a caller that goes away, and a response that breaks off", () =>
     expect(
       aborted?.exit !== undefined && Exit.isFailure(aborted.exit) && Cause.isInterruptedOnly(aborted.exit.cause)
     ).toBe(true)
-    yield* Effect.flatMap(channel.get("/torn"), (response) => response.text)
+    yield* failure(Effect.flatMap(channel.get("/torn"), (response) => response.text))
     const torn = (yield* ended(tracing, 2))[1]
     expect(torn?.attributes).toMatchObject({ "error.type": "Broken", "http.response.status_code": 200 })
     expect(printed(tracing.exported())).not.toContain("s3cr3t")

@@ -1,0 +1,40 @@
+import { IncomingMessage } from "node:http"
+
+const isToken = (text: string): boolean => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(text)
+
+/** RFC 6455 section 11.3.4: a list of tokens, none of them twice. */
+const areSubprotocols = (header: string): boolean => {
+  const names = header.split(",").map((name) => name.trim())
+  return names.every(isToken) && new Set(names).size === names.length
+}
+
+/**
+ * Whether a request is the opening handshake of a WebSocket (RFC 6455 section 4.2.1), as strict as the library that
+ * answers it: what that would refuse is an ordinary request. A body has no place in a handshake.
+ */
+const isWebSocketHandshake = ({ headers, method }: IncomingMessage): boolean =>
+  method === "GET" &&
+  headers.upgrade?.toLowerCase() === "websocket" &&
+  /^[+/0-9A-Za-z]{22}==$/.test(headers["sec-websocket-key"] ?? "") &&
+  /^(?:8|13)$/.test(headers["sec-websocket-version"] ?? "") &&
+  areSubprotocols(headers["sec-websocket-protocol"] ?? "none") &&
+  headers["transfer-encoding"] === undefined &&
+  Number(headers["content-length"] ?? 0) === 0
+
+/**
+ * A request as Node's parser hands it over. Node (20 to 26) takes a connection away from HTTP for any `Upgrade` and asks
+ * `upgrade` of the message whether it shall. A server may ignore an `Upgrade` (RFC 9110 section 7.8), and nothing but a
+ * WebSocket can be made of one here, so that every other is a request like any other, with its body.
+ */
+export class InboundMessage extends IncomingMessage {
+  /** Whether the request has an `Upgrade`, used or not. */
+  declare upgradeAsked: boolean | null
+
+  get upgrade(): boolean {
+    return this.upgradeAsked === true && (this.method === "CONNECT" || isWebSocketHandshake(this))
+  }
+
+  set upgrade(asked: boolean | null) {
+    this.upgradeAsked = asked
+  }
+}
