@@ -277,7 +277,6 @@ describe("a client's connection", () => {
     assert.isTrue(connection.isUsable())
     client.runtime.clock.wallOffset = hour
     assert.isFalse(connection.isUsable())
-    client.pass(10_000)
     assert.deepStrictEqual(client.closed, ["Expiry"])
   })
 

@@ -9,7 +9,7 @@ import { CurrentAttempt } from "../../CurrentAttempt.js"
 import type { TransportConfig } from "../../TransportConfig.js"
 import type { HttpCarrier, HttpWire, Supervision } from "../../Wire.js"
 import { pathOf } from "../tracing.js"
-import { requestEnded } from "./lifetime.js"
+import { requestEnded, timePassed } from "./lifetime.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
 type Resume = (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
@@ -106,7 +106,11 @@ export class ClientConnection extends Supervised implements Connection, Supervis
   }
 
   isUsable(): boolean {
-    return this.inFlight === 0 && this.isOpen && this.wire.isOpen && this.admits
+    if (this.inFlight > 0 || !this.isOpen || !this.wire.isOpen) return false
+    if (this.admits) return true
+    // A certificate on it has ended before the sleeper woke: the wall clock was set.
+    this.move(timePassed)
+    return false
   }
 
   unsafeStart(exchange: Exchange, resume: Resume): () => void {

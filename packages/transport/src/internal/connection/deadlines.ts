@@ -21,7 +21,7 @@ export interface Timed {
  * only while there is one. To set a deadline is an assignment and a comparison.
  *
  * How long something takes is measured on the monotonic clock, so that setting the wall clock neither ends nor prolongs
- * it. The dates of certificates are compared with the wall clock, which is looked at every ten seconds at least.
+ * it. The dates of certificates are compared with the wall clock, which is looked at again and again on the way to them.
  */
 export interface Deadlines {
   readonly add: (timed: Timed) => void
@@ -38,11 +38,16 @@ export interface Deadlines {
   readonly moment: () => Moment
 }
 
+/** The shortest sleep, in milliseconds, that is broken off to look at the clocks; it is no longer than the usual deadlines. */
+const shortest = 10_000
+const longest = 600_000
+
 /**
- * A longer sleep, in milliseconds, is made of several: it is no longer than the usual deadlines, so that a new one need
- * not have the sleeper replaced, and it is how late a step of the wall clock is noticed.
+ * How long to sleep, in milliseconds, when nothing is due for `millis`: a tenth of that, so that a wall clock that was set
+ * meanwhile is noticed in time. Requests look at the wall clock themselves.
  */
-const longestSleep = 10_000
+const sleepFor = (millis: number): number =>
+  millis <= shortest ? Math.max(0, millis) : Math.max(shortest, Math.min(Math.floor(millis / 10), longest))
 
 /** A queue that lives until the scope closes. Its fiber can be interrupted wherever the queue is made. */
 export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(function* () {
@@ -67,7 +72,7 @@ export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(fun
     if (deadline >= wakeAt) return
     stop()
     const at = now()
-    wakeAt = Math.min(Math.max(at, deadline), at + longestSleep)
+    wakeAt = at + sleepFor(deadline - at)
     sleeper = runFork(Effect.interruptible(Effect.zipRight(Effect.sleep(wakeAt - at), Effect.sync(sweep))))
   }
 
@@ -87,8 +92,7 @@ export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(fun
       if (Either.isLeft(told)) runFork(Effect.logError("a deadline could not be acted on", told.left))
     }
     if (all.size === 0) return
-    // While there is anything, the wall clock is looked at.
-    let next = at.mono + longestSleep
+    let next = Number.MAX_SAFE_INTEGER
     for (const timed of all) next = Math.min(next, timed.deadline, at.mono + timed.date - at.wall)
     touch(next)
   }
