@@ -13,19 +13,29 @@ export const refused = (n: number): AuditEvent.AuditEvent => ({
   maxConnections: n
 })
 
-/** An event that is dropped and counted where it cannot be recorded. */
-export const requested: AuditEvent.AuditEvent = {
-  _tag: "RequestStarted",
-  time: 1,
-  side: "Client",
+const common = (n: number) => ({
+  side: "Client" as const,
   connectionId: "c1",
   address: "127.0.0.1:1",
-  requestId: "r1",
+  requestId: `r${n}`,
   peerId: "spiffe://example.org/api",
   method: "GET",
   path: "/",
   attempt: 1
-}
+})
+
+export const started = (n: number): AuditEvent.AuditEvent => ({ _tag: "RequestStarted", time: 1, ...common(n) })
+
+export const ended = (n: number): AuditEvent.AuditEvent => ({
+  _tag: "RequestEnded",
+  time: 2,
+  ...common(n),
+  status: 200,
+  durationMillis: 1
+})
+
+/** An event that is dropped and counted where it cannot be recorded. */
+export const requested: AuditEvent.AuditEvent = started(1)
 
 /** A folder that is gone when the test has ended. */
 export const folder = Effect.acquireRelease(

@@ -27,8 +27,8 @@ const Lock = Schema.parseJson(
 type Lock = typeof Lock.Type
 
 /** How often a lock is renewed, and after what time without that a lock of another host is nobody's any more. */
-const renewEvery = "5 seconds"
-const staleAfter = 20_000
+const renewEvery = "20 seconds"
+const staleAfter = 60_000
 
 const read = (path: string): Promise<string | undefined> => readFile(path, "utf8").catch(() => undefined)
 
@@ -94,7 +94,7 @@ export interface HeldLock {
 
 /**
  * Takes the lock beside an audit file. Fails with `AuditError` when a living process holds it; one whose process is gone is
- * taken over. A lock of another host, as over a shared volume, is taken for left behind when it was not renewed for 20
+ * taken over. A lock of another host, as over a shared volume, is taken for left behind when it was not renewed for 60
  * seconds.
  */
 export const acquire = (path: string): Effect.Effect<HeldLock, AuditError, Scope.Scope> => {
