@@ -16,4 +16,11 @@ const main = Effect.gen(function* () {
   yield* Effect.never
 })
 
-NodeRuntime.runMain(Effect.scoped(main))
+const orSay = Effect.catchAll(({ message }: Error) =>
+  Effect.sync(() => {
+    console.error(message)
+    process.exitCode = 1
+  })
+)
+
+NodeRuntime.runMain(Effect.scoped(orSay(main)))

@@ -7,8 +7,8 @@ import type * as Duration from "effect/Duration"
 import type { KeyAlgorithm, KeyPair } from "./KeyPair.js"
 
 /**
- * When a certificate is valid. `Current` starts a minute ago and lasts for the profile's `ttl`; `Expired` ended an hour
- * ago; `Future` begins in an hour; or two instants in milliseconds since the epoch (whole seconds: X.509 has no
+ * When a certificate is valid. `Current` starts a minute ago, or a tenth of the profile's `ttl` if that is less, and lasts
+ * for the `ttl` from now; `Expired` ended an hour ago; `Future` begins in an hour; or two instants in milliseconds since the epoch (whole seconds: X.509 has no
  * fractions, they are cut off).
  *
  * @since 0.1.0

@@ -61,6 +61,8 @@ export interface Answers {
   readonly x509Svids: Stream.Stream<Redacted.Redacted<Uint8Array>, WorkloadApiError>
   /** Encoded answers of `FetchX509Bundles`. */
   readonly x509Bundles: Stream.Stream<Uint8Array, WorkloadApiError>
+  /** Encoded answers of `FetchJWTBundles`. Default: the call is `Unimplemented`, with the rest of the JWT profile. */
+  readonly jwtBundles?: Stream.Stream<Uint8Array, WorkloadApiError> | undefined
 }
 
 /**
@@ -99,6 +101,10 @@ const answersOf = (source: Context.Tag.Service<IdentityProvider.IdentityProvider
     ),
     x509Bundles: Stream.map(changes, (context) =>
       WorkloadMessage.encodeX509BundlesResponse(WorkloadMessage.toX509BundlesResponse(context))
+    ),
+    jwtBundles: changes.pipe(
+      Stream.map(WorkloadMessage.encodeEmptyJwtBundlesResponse),
+      Stream.changesWith((before, after) => Buffer.compare(before, after) === 0)
     )
   }
 }
@@ -106,7 +112,9 @@ const answersOf = (source: Context.Tag.Service<IdentityProvider.IdentityProvider
 /**
  * Publishes a source until the scope closes: every caller is sent the present snapshot at once, and every change. A call
  * without the security header ends with `InvalidArgument`, a withdrawn identity with `PermissionDenied`, any other lack
- * of one with `Unavailable`; the JWT and WIT profiles are `Unimplemented`. Whoever can open the socket is the workload.
+ * of one with `Unavailable`. It issues no JWT-SVIDs: `FetchJWTBundles` answers with key sets that are empty,
+ * `FetchJWTSVID` with `PermissionDenied`, `ValidateJWTSVID` with `InvalidArgument`; the WIT profile is `Unimplemented`.
+ * Whoever can open the socket is the workload.
  *
  * @since 0.1.0
  * @category constructors

@@ -256,3 +256,19 @@ export const encodeX509SvidResponse = (response: X509SvidResponse): Redacted.Red
  */
 export const encodeX509BundlesResponse = (response: X509BundlesResponse): Uint8Array =>
   protobuf.message(...writeMap(2, response.bundles))
+
+/** A JWK set without keys (RFC 7517 section 5). */
+const noKeys: Uint8Array = new TextEncoder().encode(`{"keys": []}`)
+
+/**
+ * The bytes of an answer of `FetchJWTBundles` by an endpoint that issues no JWT-SVIDs: a key set without keys for each trust
+ * domain of the snapshot's SVIDs, since the answer must have at least that of the server's own (SPIFFE_Workload_API section
+ * 6.2.2).
+ *
+ * @since 0.1.0
+ * @category encoding
+ */
+export const encodeEmptyJwtBundlesResponse = ({ svids }: X509Context.X509Context): Uint8Array => {
+  const domains = new Set(svids.map(({ spiffeId }) => SpiffeId.trustDomain(spiffeId)))
+  return protobuf.message(...writeMap(1, new Map(Array.from(domains, (domain) => [`${scheme}${domain}`, noKeys]))))
+}

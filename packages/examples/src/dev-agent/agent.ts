@@ -4,7 +4,7 @@ import { dirname, resolve } from "node:path"
 import { type IdentityProvider, X509Context } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { WorkloadApiServer } from "@agentweave/workload-api"
-import { type Context, Duration, Effect, Schedule, SubscriptionRef } from "effect"
+import { type Context, Data, Duration, Effect, Schedule, SubscriptionRef } from "effect"
 import type { Options, Socket } from "./options.js"
 
 /** The last segment of a path: how a program with several SVIDs tells them apart. */
@@ -37,6 +37,18 @@ const rotating = (authority: DevAuthority.DevAuthority, socket: Socket, ttl: Dur
     >
   })
 
+/** A directory that cannot be made. */
+export class DirectoryError extends Data.TaggedError("DirectoryError")<{ readonly message: string }> {}
+
+const makeDirectory = (path: string) =>
+  Effect.tryPromise({
+    try: () => mkdir(path, { recursive: true, mode: 0o700 }),
+    catch: (cause) =>
+      new DirectoryError({
+        message: `--socket: expected a directory ${path}, or a place to create it in, got ${cause instanceof Error ? cause.message : cause}`
+      })
+  })
+
 /**
  * Serves until the scope closes; the result says which workloads are where. The authority is new each time: what it
  * vouched for before, nobody verifies any more.
@@ -47,7 +59,7 @@ export const serve = ({ sockets, trustDomain, ttl }: Options) =>
     return yield* Effect.forEach(sockets, (socket) =>
       Effect.gen(function* () {
         const socketPath = resolve(socket.path)
-        yield* Effect.promise(() => mkdir(dirname(socketPath), { recursive: true, mode: 0o700 }))
+        yield* makeDirectory(dirname(socketPath))
         const source = yield* rotating(authority, socket, ttl)
         const { endpoint } = yield* WorkloadApiServer.make({ socketPath, source })
         return { endpoint, ids: socket.workloads.map((workload) => authority.id(workload)) }

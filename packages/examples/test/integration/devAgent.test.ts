@@ -1,10 +1,10 @@
-import { mkdtemp, rm } from "node:fs/promises"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe"
 import { WorkloadApi } from "@agentweave/workload-api"
 import { expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Option, Stream, TestClock } from "effect"
+import { Clock, Context, Effect, Layer, Option, Stream, TestClock } from "effect"
 import { serve } from "../../src/dev-agent/agent.js"
 import { parse } from "../../src/dev-agent/options.js"
 
@@ -42,5 +42,30 @@ it.scoped("the development agent serves each socket its own workloads, and renew
     const next = Option.getOrThrow(yield* renewed)
     expect(next.svid.notAfter).toBe(first.svid.notAfter + 30_000)
     expect(next.bundles.generation).toBe(first.bundles.generation)
+  })
+)
+
+it.scoped("an SVID of the development agent is never stale, however short it lives", () =>
+  Effect.gen(function* () {
+    for (const ttl of ["2 seconds", "30 seconds", "10 minutes"]) {
+      const socket = join(yield* directory, "web.sock")
+      const [web] = yield* serve(yield* parse(["--ttl", ttl, "--socket", socket, "--workload", "/web"]))
+      const identity = yield* identityAt(web?.endpoint ?? "")
+      const { svid } = yield* identity.x509Context
+      // Its successor comes at half of the life it was asked for, before two thirds of the whole have gone by.
+      const issuedAt = yield* Clock.currentTimeMillis
+      const renewedAt = issuedAt + (svid.notAfter - issuedAt) / 2
+      expect(renewedAt).toBeLessThanOrEqual(svid.notBefore + ((svid.notAfter - svid.notBefore) * 2) / 3)
+    }
+  })
+)
+
+it.scoped("a directory that cannot be made is refused in words", () =>
+  Effect.gen(function* () {
+    const file = join(yield* directory, "file")
+    yield* Effect.promise(() => writeFile(file, ""))
+    const options = yield* parse(["--socket", join(file, "made/web.sock"), "--workload", "/web"])
+    const error = yield* Effect.flip(serve(options))
+    expect(error.message).toMatch(/^--socket: expected a directory .*made, or a place to create it in, got .*ENOTDIR/)
   })
 )

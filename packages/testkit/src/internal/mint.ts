@@ -173,7 +173,7 @@ const hour = 3_600_000
 const window = (validity: Validity, ttl: number, now: number): { notBefore: number; notAfter: number } => {
   switch (validity) {
     case "Current":
-      return { notBefore: now - 60 * second, notAfter: now + ttl }
+      return { notBefore: now - Math.min(60 * second, ttl / 10), notAfter: now + ttl }
     case "Expired":
       return { notBefore: now - hour - Math.max(ttl, hour), notAfter: now - hour }
     case "Future":

@@ -90,8 +90,16 @@ const answer =
     call.once("cancelled", () => fiber.unsafeInterruptAsFork(FiberId.none))
   }
 
-const decline = (call: ServerUnaryCall<true, Uint8Array>, done: sendUnaryData<Uint8Array>): void =>
-  done(isAllowed(call.metadata) ? notOffered : headerMissing)
+/** SPIFFE_Workload_API section 6.2.1: a caller that is entitled to no JWT-SVID. */
+const noJwtSvid = response(Status.PERMISSION_DENIED, "this endpoint issues no JWT-SVIDs")
+
+/** Without keys there is no valid token. */
+const noJwtKeys = response(Status.INVALID_ARGUMENT, "expected a JWT-SVID, this endpoint has no keys to verify one with")
+
+const decline =
+  (reason: ServerErrorResponse) =>
+  (call: ServerUnaryCall<true, Uint8Array>, done: sendUnaryData<Uint8Array>): void =>
+    done(isAllowed(call.metadata) ? reason : headerMissing)
 
 const declineStream = (call: Call): void => {
   call.emit("error", isAllowed(call.metadata) ? notOffered : headerMissing)
@@ -105,9 +113,14 @@ export const makeServer = (run: RunFork, answers: Answers): Server => {
     server.register(path, handler, asBytes, asRequest, "serverStream")
   stream(paths.fetchX509Svid, answer(run, Stream.map(answers.x509Svids, Redacted.value)))
   stream(paths.fetchX509Bundles, answer(run, answers.x509Bundles))
-  for (const path of [paths.fetchJwtBundles, paths.fetchWitSvid, paths.fetchWitBundles]) stream(path, declineStream)
-  for (const path of [paths.fetchJwtSvid, paths.validateJwtSvid]) {
-    server.register(path, decline, asBytes, asRequest, "unary")
+  const { jwtBundles } = answers
+  stream(paths.fetchJwtBundles, jwtBundles === undefined ? declineStream : answer(run, jwtBundles))
+  for (const path of [paths.fetchWitSvid, paths.fetchWitBundles]) stream(path, declineStream)
+  for (const [path, reason] of [
+    [paths.fetchJwtSvid, noJwtSvid],
+    [paths.validateJwtSvid, noJwtKeys]
+  ] as const) {
+    server.register(path, decline(jwtBundles === undefined ? notOffered : reason), asBytes, asRequest, "unary")
   }
   return server
 }

@@ -1,6 +1,7 @@
 /** A listening Unix domain socket whose life is a scope. */
 import * as fs from "node:fs/promises"
 import * as net from "node:net"
+import { dirname } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
@@ -17,8 +18,27 @@ const failure = (
   cause?: unknown
 ): WorkloadApiServerError => new WorkloadApiServerError({ reason, socketPath, description, cause })
 
-const bindFailure = (socketPath: string) => (cause: unknown) =>
-  failure("Bind", socketPath, `the socket cannot be opened (${codeOf(cause)})`, cause)
+/** What the operating system's refusal means, for those who chose the path. */
+const explained = (socketPath: string, code: string): string => {
+  const directory = dirname(socketPath)
+  switch (code) {
+    case "ENOENT":
+      return `expected directory ${directory} to exist, it does not`
+    case "ENOTDIR":
+      return `expected ${directory} to be a directory, it is not`
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+      return `expected to be allowed to open a socket in ${directory}, this user is not`
+    default:
+      return "the socket cannot be opened"
+  }
+}
+
+const bindFailure = (socketPath: string) => (cause: unknown) => {
+  const code = codeOf(cause)
+  return failure("Bind", socketPath, `${explained(socketPath, code)} (${code})`, cause)
+}
 
 /** Whether somebody listens; a socket file that was left behind refuses connections. */
 const isServed = (socketPath: string): Effect.Effect<boolean, WorkloadApiServerError> =>

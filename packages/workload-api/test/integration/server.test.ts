@@ -37,22 +37,26 @@ type Call =
   | "FetchWITSVID"
   | "FetchWITBundles"
 
-/** How a call with this metadata ends, or that it was answered. */
-const outcomeOf = (socketPath: string, call: Call, header: ReadonlyArray<string>) =>
+/** The first answer to a call with this metadata, or how it ends. */
+const answerOf = (socketPath: string, call: Call, header: ReadonlyArray<string>) =>
   Effect.acquireUseRelease(
     Effect.sync(() => new Client(`unix:${socketPath}`, credentials.createInsecure())),
     (client) =>
-      Effect.async<string>((resume) => {
+      Effect.async<Buffer | string>((resume) => {
         const metadata = new Metadata()
         for (const value of header) metadata.add("workload.spiffe.io", value)
         const identity = (bytes: Buffer) => bytes
         client
           .makeServerStreamRequest(`/SpiffeWorkloadAPI/${call}`, identity, identity, Buffer.alloc(0), metadata)
-          .on("data", () => resume(Effect.succeed("answered")))
+          .on("data", (bytes: Buffer) => resume(Effect.succeed(bytes)))
           .on("error", (error) => resume(Effect.succeed(error.message)))
       }),
     (client) => Effect.sync(() => client.close())
   )
+
+/** How a call with this metadata ends, or that it was answered. */
+const outcomeOf = (socketPath: string, call: Call, header: ReadonlyArray<string>) =>
+  Effect.map(answerOf(socketPath, call, header), (answer) => (typeof answer === "string" ? answer : "answered"))
 
 describe("calls", () => {
   it.scopedLive("are refused as invalid without the security header, exactly as the standard writes it", () =>
@@ -67,16 +71,25 @@ describe("calls", () => {
     })
   )
 
-  it.scopedLive("of the profiles that are not offered are Unimplemented", () =>
+  it.scopedLive(
+    "of the JWT profile are answered by a server that issues none: empty key sets, no SVID, no valid token",
+    () =>
+      Effect.gen(function* () {
+        const { socketPath } = yield* published
+        const bytes = yield* answerOf(socketPath, "FetchJWTBundles", ["true"])
+        // bundles: the SPIFFE ID of the trust domain, and a JWK set without keys.
+        const [id, keys] = ["spiffe://example.org", `{"keys": []}`]
+        const entry = [0x0a, id.length, ...Buffer.from(id), 0x12, keys.length, ...Buffer.from(keys)]
+        expect(bytes).toStrictEqual(Buffer.from([0x0a, entry.length, ...entry]))
+        expect(yield* outcomeOf(socketPath, "FetchJWTSVID", ["true"])).toMatch(/^7 PERMISSION_DENIED: .*no JWT-SVIDs/)
+        expect(yield* outcomeOf(socketPath, "ValidateJWTSVID", ["true"])).toMatch(/^3 INVALID_ARGUMENT: .*no keys/)
+      })
+  )
+
+  it.scopedLive("of the profile that is not offered are Unimplemented", () =>
     Effect.gen(function* () {
       const { socketPath } = yield* published
-      for (const call of [
-        "FetchJWTSVID",
-        "ValidateJWTSVID",
-        "FetchJWTBundles",
-        "FetchWITSVID",
-        "FetchWITBundles"
-      ] as const) {
+      for (const call of ["FetchWITSVID", "FetchWITBundles"] as const) {
         expect(yield* outcomeOf(socketPath, call, ["true"])).toMatch(/^12 UNIMPLEMENTED/)
       }
     })
