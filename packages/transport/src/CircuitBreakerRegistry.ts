@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -123,3 +125,23 @@ export const make = ({
  */
 export const layer = (options: Options = {}): Layer.Layer<CircuitBreakerRegistry, InvalidConfigError> =>
   Layer.scoped(CircuitBreakerRegistry, make(options))
+
+/**
+ * {@link layer} with options from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { CircuitBreakerRegistry } from "@agentweave/transport"
+ * import { Config } from "effect"
+ *
+ * const RegistryLive = CircuitBreakerRegistry.layerConfig({
+ *   failureThreshold: Config.withDefault(Config.integer("BREAKER_FAILURES"), 5)
+ * })
+ * ```
+ */
+export const layerConfig = (
+  options: Config.Config.Wrap<Options>
+): Layer.Layer<CircuitBreakerRegistry, ConfigError | InvalidConfigError> =>
+  Layer.scoped(CircuitBreakerRegistry, Effect.flatMap(Config.unwrap(options), make))

@@ -5,25 +5,33 @@
  */
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
-import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
-import type { HttpClient } from "@effect/platform/HttpClient"
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import * as HttpClient from "@effect/platform/HttpClient"
+import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
+import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { withBreaker } from "./CircuitBreaker.js"
+import type { CircuitBreaker } from "./CircuitBreaker.js"
 import * as CircuitBreakerRegistry from "./CircuitBreakerRegistry.js"
 import type { CircuitOpenError } from "./CircuitOpenError.js"
 import * as ConnectionPool from "./ConnectionPool.js"
 import type { Connector, RequestFailure } from "./Connector.js"
 import { InvalidConfigError } from "./InvalidConfigError.js"
+import { makeClient } from "./internal/channel.js"
 import { decoder } from "./internal/config.js"
-import { withAttemptLimit } from "./internal/retryHttp.js"
+import { toHttpClientError } from "./internal/httpError.js"
+import { OriginPeers } from "./internal/originPeers.js"
+import { matcherOf } from "./internal/peer.js"
+import { limitAttempt } from "./internal/retryHttp.js"
 import { Policy } from "./internal/retryPolicy.js"
-import type { PeerDirectory } from "./PeerDirectory.js"
+import { PeerDirectory } from "./PeerDirectory.js"
 import * as RetryBudget from "./RetryBudget.js"
 import * as RetryConfig from "./RetryConfig.js"
-import * as RetryPolicy from "./RetryPolicy.js"
+import type * as RetryPolicy from "./RetryPolicy.js"
 import type { ConnectionPoolError } from "./TransportError.js"
 
 /**
@@ -69,7 +77,9 @@ export class Transport extends Context.Tag("@agentweave/transport/Transport")<
      * neutral. Relative URLs are resolved by the `PeerDirectory`. Clients of one peer share its breaker and its retry
      * budget; making one opens no connection.
      */
-    readonly client: (peer: string) => Effect.Effect<HttpClient.With<Failure>, InvalidSpiffeIdError>
+    readonly client: (
+      peer: ConnectionPool.Peer
+    ) => Effect.Effect<HttpClient.HttpClient.With<Failure>, InvalidSpiffeIdError>
   }
 >() {}
 
@@ -90,38 +100,49 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const breakers = yield* CircuitBreakerRegistry.CircuitBreakerRegistry
   // Checked once, here, so that a client cannot fail for what is configured.
   yield* RetryBudget.make(options.retryBudget)
+  const makeBudget = (target: string) => Effect.orDie(RetryBudget.make({ ...options.retryBudget, target }))
   const { attemptTimeout, ...retry } = yield* RetryConfig.make(options.retry ?? {})
   const outer = new RetryConfig.RetryConfig(retry)
-  const clients = new Map<string, WeakRef<HttpClient.With<Failure>>>()
-  const forgotten = new FinalizationRegistry<string>((peer) => {
-    if (clients.get(peer)?.deref() === undefined) clients.delete(peer)
+  const clients = new Map<string, WeakRef<HttpClient.HttpClient.With<Failure>>>()
+  const forgotten = new FinalizationRegistry<string>((key) => {
+    if (clients.get(key)?.deref() === undefined) clients.delete(key)
   })
 
-  const build = (peer: SpiffeId.SpiffeId) =>
-    Effect.gen(function* () {
-      const breaker = yield* breakers.get(peer)
-      const budget = yield* RetryBudget.make({ ...options.retryBudget, target: peer })
-      const policy = new Policy<RetryPolicy.Limit>(outer, undefined, budget)
-      const pooled: HttpClient.With<RequestFailure | ConnectionPoolError> = pool.client(peer)
-      const attempt = attemptTimeout === undefined ? pooled : withAttemptLimit(pooled, attemptTimeout)
-      return attempt.pipe(withBreaker(breaker), RetryPolicy.withRetry(policy))
-    })
+  /** `withRetry(withBreaker(pool.client(peer)))` in one step. */
+  const compose = (
+    peer: PeerMatcher.PeerMatcher,
+    key: string,
+    breaker: CircuitBreaker,
+    budget: RetryBudget.RetryBudget
+  ) => {
+    const policy = new Policy<RetryPolicy.Limit>(outer, undefined, budget)
+    const { execute } = pool.client(peer)
+    const attempt: (request: HttpClientRequest) => Attempt =
+      attemptTimeout === undefined ? execute : (request) => limitAttempt(execute(request), attemptTimeout, request)
+    const client = makeClient((request) => policy.retryRequest(breaker.protect(attempt(request)), request))
+    clients.set(key, new WeakRef(client))
+    forgotten.register(client, key)
+    return client
+  }
 
   return Transport.of({
     client: (peer) =>
-      Effect.flatMap(SpiffeId.parse(peer), (id) =>
-        Effect.suspend(() => {
-          const known = clients.get(id)?.deref()
-          if (known !== undefined) return Effect.succeed(known)
-          return Effect.map(Effect.orDie(build(id)), (client) => {
-            clients.set(id, new WeakRef(client))
-            forgotten.register(client, id)
-            return client
-          })
-        })
-      )
+      Effect.flatMap(matcherOf(peer), (matcher) => {
+        const key = PeerMatcher.describe(matcher)
+        const known = clients.get(key)?.deref()
+        if (known !== undefined) return Effect.succeed(known)
+        return Effect.zipWith(
+          breakers.get(key),
+          makeBudget(key),
+          (breaker, budget) =>
+            // No fiber comes between the look and the making: there is one client, however many ask at once.
+            clients.get(key)?.deref() ?? compose(matcher, key, breaker, budget)
+        )
+      })
   })
 })
+
+type Attempt = Effect.Effect<HttpClientResponse, RequestFailure | ConnectionPoolError>
 
 /**
  * The composition over services that are there already: a pool and a registry shared with the rest of the program.
@@ -183,3 +204,70 @@ export const layer = (
           description: "expected the retries in the field retry alone, or attempts of attempts would be retried"
         })
       )
+
+/**
+ * {@link layer} with options from `Config`.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { CircuitBreakerConfig, PoolConfig, RetryConfig, Transport } from "@agentweave/transport"
+ * import { Config } from "effect"
+ *
+ * const TransportLive = Transport.layerConfig({
+ *   pool: Config.nested(PoolConfig.config, "POOL"),
+ *   breaker: Config.nested(CircuitBreakerConfig.config, "BREAKER"),
+ *   retry: Config.nested(RetryConfig.config, "RETRY")
+ * })
+ * ```
+ */
+export const layerConfig = (
+  options: Config.Config.Wrap<Options>
+): Layer.Layer<
+  Transport | ConnectionPool.ConnectionPool | CircuitBreakerRegistry.CircuitBreakerRegistry,
+  ConfigError | InvalidConfigError,
+  Connector | PeerDirectory | IdentityProvider
+> => Layer.unwrapEffect(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * *The* `HttpClient.HttpClient` of a program, over the `Transport`: a request to an absolute URL goes to the peer that the
+ * `PeerDirectory` has at its origin, verified, through that peer's retries, breaker and pool, and nowhere else. A URL of
+ * another origin, a plaintext one, and one at which the directory has two peers, are a `RequestError` of reason `InvalidUrl`
+ * before a connection is opened. The directory has to name its peers (`PeerDirectory.peers`).
+ *
+ * What is not an `HttpClientError` already becomes a `RequestError` with the typed error as its cause; its reason is
+ * `Transport` for a `ConnectionError` or a `TimeoutError`, `InvalidUrl` for a `PeerVerificationError`, and `Encode` when the
+ * request is refused on this side.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { PeerDirectory, Transport } from "@agentweave/transport"
+ * import { HttpClient } from "@effect/platform"
+ * import { Effect, Layer } from "effect"
+ *
+ * const HttpLive = Transport.layerHttpClient.pipe(
+ *   Layer.provide(Transport.layer()),
+ *   Layer.provide(PeerDirectory.layerStatic({ "spiffe://example.org/billing": "https://billing.internal:8443" }))
+ * )
+ *
+ * const invoice = Effect.flatMap(HttpClient.HttpClient, (http) => http.get("https://billing.internal:8443/invoices/42"))
+ *
+ * export const program = Effect.provide(invoice, HttpLive)
+ * ```
+ */
+export const layerHttpClient: Layer.Layer<HttpClient.HttpClient, never, Transport | PeerDirectory> = Layer.effect(
+  HttpClient.HttpClient,
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    const peers = new OriginPeers(yield* PeerDirectory)
+    return makeClient((request) =>
+      Effect.flatMap(peers.of(request), transport.client).pipe(
+        Effect.flatMap((client) => client.execute(request)),
+        Effect.mapError((error) => toHttpClientError(request, error))
+      )
+    )
+  })
+)

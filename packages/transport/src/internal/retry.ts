@@ -12,6 +12,7 @@ import type { RetryConfig } from "../RetryConfig.js"
 import { TimeoutError } from "../TransportError.js"
 import { isFinal } from "./blame.js"
 import { clockOf, millis } from "./monotonic.js"
+import { Budget } from "./retryBudget.js"
 
 /** Decides which outcomes of an attempt are retried. `A` and `E` are what an attempt ends with. */
 export interface Rules<in A, in E> {
@@ -31,8 +32,8 @@ export interface Rules<in A, in E> {
 export interface Shared {
   readonly config: RetryConfig
   readonly target: string | undefined
-  /** Whether there is a limit or a budget: something to set up before the first attempt. */
-  readonly limited: boolean
+  /** Whether there is a limit of time: something to set up before the first attempt. */
+  readonly timed: boolean
   readonly budget: RetryBudget | undefined
   readonly counters: Counters
 }
@@ -79,19 +80,33 @@ export const scheduled = (
 /** Everything a policy can add to the errors of an effect. */
 export type Raised<E> = E | TimeoutError | RetryBudgetExhaustedError<E | TimeoutError>
 
-/** Runs an effect under a policy. Nothing is set up before the first failure unless there is a limit or a budget. */
+/** Runs an effect under a policy. Nothing is set up before the first failure unless there is a limit of time. */
 export const run = <A, E, R>(
   shared: Shared,
   effect: Effect.Effect<A, E, R>,
   rules: Rules<A, E>
 ): Effect.Effect<A, Raised<E>, R> => {
-  if (shared.limited) {
-    return limited(shared, effect, rules)
+  if (shared.timed) {
+    return deposited(shared.budget, limited(shared, effect, rules))
   }
   const call = firstFailure(shared, effect, rules)
-  return rules.watchesValues
-    ? Effect.matchCauseEffect(effect, { onFailure: call, onSuccess: firstValue(shared, effect, rules) })
-    : Effect.catchAllCause(effect, call)
+  return deposited(
+    shared.budget,
+    rules.watchesValues
+      ? Effect.matchCauseEffect(effect, { onFailure: call, onSuccess: firstValue(shared, effect, rules) })
+      : Effect.catchAllCause(effect, call)
+  )
+}
+
+/** Tells the budget that a request starts; its own kind of budget in the same step. */
+const deposited = <A, E, R>(budget: RetryBudget | undefined, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+  if (budget === undefined) return run
+  return budget instanceof Budget
+    ? Effect.withFiberRuntime((fiber) => {
+        budget.noteRequest(millis(clockOf(fiber)))
+        return run
+      })
+    : Effect.zipRight(budget.deposit, run)
 }
 
 const firstFailure =
@@ -112,12 +127,11 @@ const limited = <A, E, R>(
   rules: Rules<A, E>
 ): Effect.Effect<A, Raised<E>, R> => {
   const { totalTimeout } = shared.config
-  const start = Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
+  return Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
     const deadline =
       totalTimeout === undefined ? Number.POSITIVE_INFINITY : millis(clockOf(fiber)) + Duration.toMillis(totalTimeout)
     return new Call(shared, effect, rules, deadline).attempt()
   })
-  return shared.budget === undefined ? start : Effect.zipRight(shared.budget.deposit, start)
 }
 
 /** One run of the effect, with its attempts. */

@@ -46,7 +46,7 @@ export class Budget implements Api.RetryBudget {
     this.counts = new SlidingCounts(ttl, 2)
   }
 
-  readonly deposit: Effect.Effect<void> = withClock((clock) => this.counts.add(requests, millis(clock)))
+  readonly deposit: Effect.Effect<void> = withClock((clock) => this.noteRequest(millis(clock)))
 
   readonly withdraw: Effect.Effect<boolean> = withClock((clock) => {
     const now = millis(clock)
@@ -58,6 +58,10 @@ export class Budget implements Api.RetryBudget {
   })
 
   readonly balance: Effect.Effect<number> = withClock((clock) => this.left(millis(clock)))
+
+  noteRequest(now: number): void {
+    this.counts.add(requests, now)
+  }
 
   /** How many retries may start. */
   left(now: number): number {

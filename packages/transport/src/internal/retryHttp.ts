@@ -1,4 +1,3 @@
-import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
@@ -22,17 +21,16 @@ const replayableBodies: ReadonlySet<string> = new Set(["Empty", "Uint8Array", "F
 export const describeRequest = (request: HttpClientRequest.HttpClientRequest): string =>
   `${request.method} ${request.url.split(/[?#]/, 1).join()}`
 
-/** Limits the time of each request of a client: inside a breaker, so that a request that ran out of time is a failure. */
-export const withAttemptLimit = <E, R>(
-  client: HttpClient.HttpClient.With<E, R>,
-  limit: Duration.Duration
-): HttpClient.HttpClient.With<E | TimeoutError, R> =>
-  HttpClient.transform(client, (response, request) =>
-    Effect.timeoutFail(response, {
-      duration: limit,
-      onTimeout: () => outOfTime("Attempt", limit, describeRequest(request))
-    })
-  )
+/** Limits the time of one attempt: inside a breaker, so that an attempt that ran out of time is a failure. */
+export const limitAttempt = <A, E, R>(
+  attempt: Effect.Effect<A, E, R>,
+  limit: Duration.Duration,
+  request: HttpClientRequest.HttpClientRequest
+): Effect.Effect<A, E | TimeoutError, R> =>
+  Effect.timeoutFail(attempt, {
+    duration: limit,
+    onTimeout: () => outOfTime("Attempt", limit, describeRequest(request))
+  })
 
 /** What may be retried of one request, and when at the earliest. */
 export class HttpRules implements Rules<HttpClientResponse.HttpClientResponse, unknown> {

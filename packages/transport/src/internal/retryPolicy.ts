@@ -47,8 +47,8 @@ export class Policy<Limits extends Api.Limit> implements Api.RetryPolicy<Limits>
     }
     this.config = config
     this.budget = budget
-    const limited = config.attemptTimeout !== undefined || config.totalTimeout !== undefined || budget !== undefined
-    this.shared = { config, target, limited, budget, counters }
+    const timed = config.attemptTimeout !== undefined || config.totalTimeout !== undefined
+    this.shared = { config, target, timed, budget, counters }
     this.rules = plainRules(config)
     this.initial = initial(config)
     this.stats = Effect.sync(() => ({ ...counters, delayed: Duration.millis(counters.delayed) }))
