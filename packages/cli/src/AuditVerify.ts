@@ -5,16 +5,18 @@
  */
 import { parseArgs } from "node:util"
 import { PeerMatcher, SpiffeBundle, SpiffeId, type TrustDomain, X509Bundle, X509BundleSet } from "@agentweave/spiffe"
-import { AuditFile } from "@agentweave/transport-node"
+import { AuditAnchor, AuditFile } from "@agentweave/transport-node"
 import { FileSystem, Path } from "@effect/platform"
 import { Effect } from "effect"
 import { asciiJson, printable } from "./internal/printable.js"
 import { UsageError } from "./UsageError.js"
 
-const usage = `usage: agentweave-audit-verify FILE|DIRECTORY... [--bundle FILE... --expect SPIFFE-ID...] [--json]
+const usage = `usage: agentweave-audit-verify FILE|DIRECTORY... [--bundle FILE... --expect SPIFFE-ID...]
+         [--anchor FILE...] [--json]
 
   --bundle FILE       a trust bundle of the signers, PEM or SPIFFE bundle JSON; again for bundles of the past
   --expect SPIFFE-ID  the workload that may have signed; again for several
+  --anchor FILE       what an anchor kept of the log; again for several
   --json              the report as JSON
 
 exit code: 0 Verified, 1 Tampered, 2 wrong use, 3 Unsigned, 4 SignerUnknown, 5 Incomplete`
@@ -42,6 +44,7 @@ const parse = (args: ReadonlyArray<string>) =>
         options: {
           bundle: { type: "string", multiple: true, default: [] },
           expect: { type: "string", multiple: true, default: [] },
+          anchor: { type: "string", multiple: true, default: [] },
           json: { type: "boolean", default: false }
         }
       }),
@@ -75,6 +78,21 @@ const readTrust = (bundles: ReadonlyArray<string>, expected: ReadonlyArray<strin
       )
     )
     return { bundles: yield* X509BundleSet.make(sets), expected: PeerMatcher.oneOf(ids) }
+  })
+
+/** The checkpoints that anchors kept. */
+const readAnchors = (paths: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const all: Array<AuditAnchor.Anchored> = []
+    for (const path of paths) {
+      const anchored = AuditAnchor.parse(yield* fs.readFileString(path))
+      if (anchored.length === 0) {
+        return yield* new UsageError({ message: `expected the file of an anchor, ${path} holds no checkpoint` })
+      }
+      all.push(...anchored)
+    }
+    return all
   })
 
 /** Number of the first record of a text, where it is one of an audit file. */
@@ -117,12 +135,16 @@ const readLogs = (paths: ReadonlyArray<string>) =>
     return Array.from(logs, ([log, files]) => ({ log, files: files.toSorted((a, b) => a.first - b.first) }))
   })
 
+const dateOf = (millis: number): string =>
+  Math.abs(millis) <= 8.64e15 ? new Date(millis).toISOString() : "an unknown date"
+
 const summaryOf = (report: AuditFile.Report): string => {
   const signers = Array.from(new Set(report.signers.map(({ ownId }) => ownId)))
   const records = `${report.records} records, number ${report.first} to ${report.head.seq}`
   const signed =
     signers.length === 0 ? "signed by nobody" : `signed up to ${report.signedUpTo} by ${signers.join(", ")}`
-  return `${records}, ${report.isClosed ? "closed" : "not closed"}, ${signed}`
+  const dates = `from ${dateOf(report.since)} to ${dateOf(report.until)}`
+  return `${records}, ${dates}, ${report.isClosed ? "closed" : "not closed"}, ${signed}`
 }
 
 const lineOf = (finding: AuditFile.Finding): string => {
@@ -155,9 +177,10 @@ export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
     return yield* new UsageError({ message: usage })
   }
   const trust = values.bundle.length === 0 ? undefined : yield* readTrust(values.bundle, values.expect)
+  const anchored = yield* readAnchors(values.anchor)
   const reports = (yield* readLogs(positionals)).map(({ files, log }) => ({
     log,
-    report: AuditFile.verify(files, trust)
+    report: AuditFile.verify(files, trust, anchored)
   }))
   const verdict = AuditFile.gravest(reports.map(({ report }) => report.verdict))
   const exitCode = exitCodes[verdict]

@@ -109,6 +109,12 @@ export interface Report {
   readonly records: number
   /** Number of the first record given. */
   readonly first: number
+  /**
+   * Dates of the first and the last record, milliseconds since the epoch. What came after, and was removed as a whole with its
+   * file, cannot be seen from inside: a log that ends long before now deserves a look.
+   */
+  readonly since: number
+  readonly until: number
   /** Where the chain ends. */
   readonly head: Head
   /** Number of the last record under a signature that counts; -1 when there is none. */

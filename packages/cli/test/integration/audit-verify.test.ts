@@ -2,11 +2,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as AuditVerify from "@agentweave/cli/AuditVerify"
-import { X509Bundle } from "@agentweave/spiffe"
+import { IdentityProvider, X509Bundle } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
+import { AuditAnchor, NodeAuditLog } from "@agentweave/transport-node"
 import { NodeContext } from "@effect/platform-node"
 import { expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Layer } from "effect"
 import * as Format1 from "../../../transport-node/test/auditFormat1.js"
 
 const folder = Effect.acquireRelease(
@@ -40,18 +41,18 @@ const world = (description = "no successor came") =>
     }
     const bundle = ["--bundle", write("bundle.pem", X509Bundle.toPem(authority.bundle))]
     const other = ["--bundle", write("foreign.pem", X509Bundle.toPem(foreign.bundle))]
-    return { dir, lines, write, bundle, other, expected: ["--expect", "spiffe://example.org/web"] }
+    return { authority, dir, lines, write, bundle, other, expected: ["--expect", "spiffe://example.org/web"] }
   })
 
 it.scopedLive("a file that is as it was written, by the expected workload, is verified", () =>
   Effect.gen(function* () {
     const { bundle, expected, lines, write } = yield* world()
     const file = write("audit.ndjson", text(lines))
-    expect(yield* AuditVerify.run([file, ...bundle, ...expected])).toEqual({
-      verdict: "Verified",
-      exitCode: 0,
-      output: "Verified: 3 records, number 0 to 2, closed, signed up to 1 by spiffe://example.org/web"
-    })
+    const { output, ...outcome } = yield* AuditVerify.run([file, ...bundle, ...expected])
+    expect(outcome).toEqual({ verdict: "Verified", exitCode: 0 })
+    expect(output.replaceAll(/\d{4}-[\d-]+T[\d:.]+Z/g, "DATE")).toBe(
+      "Verified: 3 records, number 0 to 2, from DATE to DATE, closed, signed up to 1 by spiffe://example.org/web"
+    )
   }).pipe(Effect.provide(NodeContext.layer))
 )
 
@@ -98,6 +99,29 @@ it.scopedLive("a directory is verified log by log, and the gravest verdict count
   }).pipe(Effect.provide(NodeContext.layer))
 )
 
+it.scopedLive(
+  "files that are named in any order are verified in that of their records, and with what an anchor kept",
+  () =>
+    Effect.gen(function* () {
+      const { authority, bundle, dir, expected } = yield* world()
+      const path = join(dir, "log.ndjson")
+      const anchor = join(dir, "anchor.ndjson")
+      const identity = IdentityProvider.layerStatic(yield* authority.context({ path: "/web" }))
+      const log = NodeAuditLog.layerFile({ path }).pipe(
+        Layer.provide(identity),
+        Layer.provide(AuditAnchor.layerFile({ path: anchor }))
+      )
+      for (let session = 0; session < 2; session++) yield* Effect.scoped(Layer.build(log))
+      const verdictOf = (...args: ReadonlyArray<string>) =>
+        Effect.map(AuditVerify.run([...args, ...bundle, ...expected]), ({ exitCode, verdict }) => [verdict, exitCode])
+      expect(yield* verdictOf(path, `${path}.2`, "--anchor", anchor)).toEqual(["Verified", 0])
+      // A whole session that was removed shows with the anchor alone.
+      expect(yield* verdictOf(`${path}.2`)).toEqual(["Verified", 0])
+      expect(yield* verdictOf(`${path}.2`, "--anchor", anchor)).toEqual(["Tampered", 1])
+      expect(yield* verdictOf(path)).toEqual(["Incomplete", 5])
+    }).pipe(Effect.provide(NodeContext.layer))
+)
+
 it.scopedLive("nothing that a file holds can steer a terminal", () =>
   Effect.gen(function* () {
     const { bundle, expected, lines, write } = yield* world()
@@ -122,8 +146,9 @@ it.scopedLive("wrong use is told from a bad file", () =>
       expect(error).toMatchObject({ _tag: "UsageError" })
       expect(error.message).toContain("usage:")
     }
-    for (const empty of [write("empty.ndjson", ""), join(dir, "nothing")]) {
-      expect(yield* Effect.flip(AuditVerify.run([empty]))).toMatchObject({ _tag: "UsageError" })
+    const empty = write("empty.ndjson", "")
+    for (const wrong of [[empty], [join(dir, "nothing")], [file, "--anchor", empty]]) {
+      expect(yield* Effect.flip(AuditVerify.run(wrong))).toMatchObject({ _tag: "UsageError" })
     }
   }).pipe(Effect.provide(NodeContext.layer))
 )

@@ -73,6 +73,8 @@ export class Verification {
   private row: Array<string> = []
   private rowFrom = 0
   private date = Number.NEGATIVE_INFINITY
+  /** Date of the first record. */
+  private since = 0
   private ended: "Rotated" | "Closed" | undefined
   private torn = false
   /** Whether the last record is a checkpoint: a full file of format 1 ends with one, and does not say that it is full. */
@@ -298,6 +300,7 @@ export class Verification {
       )
     }
     this.date = Math.max(this.date, time)
+    if (this.records === 1) this.since = this.date
     if (record.dropped !== undefined) {
       this.dropped = {
         requests: this.dropped.requests + record.dropped.requests,
@@ -385,6 +388,8 @@ export class Verification {
         .toSorted((a, b) => gravity.indexOf(a._tag) - gravity.indexOf(b._tag)),
       records: this.records,
       first: first?.seq ?? 0,
+      since: this.since,
+      until: Math.max(this.date, this.since),
       head: this.head,
       signedUpTo: this.signedUpTo,
       isClosed: this.ended === "Closed" && !this.torn,
