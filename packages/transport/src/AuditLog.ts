@@ -3,14 +3,20 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
+import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
+import * as List from "effect/List"
+import type * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import { type AuditEvent, isRequest } from "./AuditEvent.js"
 import { unsafeObserve } from "./TransportMetrics.js"
 
@@ -124,6 +130,50 @@ export const layerLogger: Layer.Layer<AuditLog> = Layer.effect(
     }
   })
 )
+
+/**
+ * Events as log entries of a logger of their own, whatever loggers the program has: the message is the event's tag, its
+ * fields are annotations, its time is the entry's, and its level is that of {@link layerLogger}. With the logger of
+ * `@effect/opentelemetry` they reach an OpenTelemetry collector by OTLP. It never fails: what the logger does with an entry,
+ * and whether it drops some, is the logger's. Where events must not be lost, `layerTee` puts a file beside it.
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { AuditLog } from "@agentweave/transport"
+ * import * as OtlpLogger from "@effect/opentelemetry/OtlpLogger"
+ * import * as OtlpSerialization from "@effect/opentelemetry/OtlpSerialization"
+ * import { FetchHttpClient } from "@effect/platform"
+ * import { Layer } from "effect"
+ *
+ * const Audit = AuditLog.layerFromLogger(
+ *   OtlpLogger.make({ url: "http://localhost:4318/v1/logs", resource: { serviceName: "web" } })
+ * ).pipe(Layer.provide([FetchHttpClient.layer, OtlpSerialization.layerJson]))
+ * ```
+ */
+export const layerFromLogger = <E, R>(
+  logger: Effect.Effect<Logger.Logger<unknown, unknown>, E, R>
+): Layer.Layer<AuditLog, E, Exclude<R, Scope.Scope>> =>
+  Layer.scoped(
+    AuditLog,
+    Effect.map(logger, (logger) => ({
+      unsafeRecord: (event) => {
+        const { _tag, ...fields } = event
+        logger.log({
+          fiberId: FiberId.none,
+          logLevel: level(event),
+          message: _tag,
+          cause: Cause.empty,
+          context: FiberRefs.empty(),
+          spans: List.empty(),
+          annotations: HashMap.fromIterable<string, unknown>(Object.entries(fields)),
+          date: new Date(event.time)
+        })
+        return undefined
+      }
+    }))
+  )
 
 /**
  * Events kept in memory, in order: for tests. The array is the live record.
