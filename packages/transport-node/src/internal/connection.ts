@@ -163,6 +163,10 @@ export class NodeConnection implements Connection, Carrier, Timed {
     this.setDeadline(this.sweeper.now() + this.timeoutMillis)
     const { request } = exchange
     const upload = toUndici(request.body, exchange.fiber, (cause) => handler.onRequestBodyFailure(cause))
+    if (upload.refusal !== undefined) {
+      handler.onError(upload.refusal)
+      return () => {}
+    }
     handler.onFinished = upload.cancel
     handler.isUploadWaiting = upload.isWaiting
     this.client ??= this.open()
@@ -171,7 +175,7 @@ export class NodeConnection implements Connection, Carrier, Timed {
         path: exchange.path,
         method: request.method,
         headers:
-          upload.contentType === undefined
+          upload.contentType === undefined || request.headers["content-type"] !== undefined
             ? request.headers
             : { ...request.headers, "content-type": upload.contentType },
         // HEAD is the last request of its connection: undici's default, kept. A peer that wrongly sends a body with the

@@ -179,6 +179,11 @@ export const fromHandshake = (
   })
 }
 
+/** The caller's body cannot be sent. */
+export class RefusedBody extends Error {
+  readonly code = "ERR_REFUSED_BODY"
+}
+
 /** The peer sent bytes before any request was written to it. */
 export class UnaskedBytes extends Error {
   readonly code = "ERR_UNASKED_BYTES"

@@ -73,7 +73,10 @@ const readerPauses = 10
 
 /** What undici refuses before it writes a byte: the caller's request is at fault. */
 const isRequestFault = (code: string): boolean =>
-  code === "UND_ERR_INVALID_ARG" || code === "UND_ERR_NOT_SUPPORTED" || code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH"
+  code === "ERR_REFUSED_BODY" ||
+  code === "UND_ERR_INVALID_ARG" ||
+  code === "UND_ERR_NOT_SUPPORTED" ||
+  code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH"
 
 /**
  * One exchange, as undici's dispatch handler. It resumes the fiber once, with the response or the failure, settles the

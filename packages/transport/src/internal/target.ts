@@ -52,8 +52,8 @@ export const parseBase = (text: string | URL): Either.Either<Base, string> => {
 const invalid = (request: HttpClientRequest, description: string) =>
   Either.left(new HttpClientError.RequestError({ request, reason: "InvalidUrl", description }))
 
-/** Printable ASCII that `URL` would leave as it is, no dot segment, no fragment, no backslash. */
-const plainPath = /^\/(?!\/)(?:(?!\/(?:\.|%2[eE]))[!$-;=?-[\]_a-z~])*$/
+/** Printable ASCII that `URL` would leave as it is, no dot segment, no fragment, no backslash, no apostrophe. */
+const plainPath = /^\/(?!\/)(?:(?!\/(?:\.|%2[eE]))[!$-&(-;=?-[\]_a-z~])*$/
 
 /**
  * Resolves a request's URL. A relative URL is appended to the base; an absolute one must be https and, where there is
@@ -76,7 +76,7 @@ const isAbsolute = (text: string): boolean => /^[a-zA-Z][a-zA-Z0-9+.-]*:/.test(t
 export const absolute = (base: Base, text: string): string => {
   if (text.startsWith("/")) return base.origin + base.prefix + text
   if (isAbsolute(text)) return text
-  return `${base.origin}${base.prefix}${text === "" || text.startsWith("?") ? "" : "/"}${text}`
+  return `${base.origin}${base.prefix}${text === "" || text.startsWith("?") || text.startsWith("#") ? "" : "/"}${text}`
 }
 
 const resolveSlow = (
