@@ -16,6 +16,7 @@ import {
   X509Bundle,
   X509BundleSet
 } from "@agentweave/spiffe"
+import { ConnectionExplanation } from "@agentweave/transport-node"
 import { FileSystem } from "@effect/platform"
 import { Effect } from "effect"
 import { UsageError } from "./UsageError.js"
@@ -52,6 +53,15 @@ const certificatesOf = (pem: string): ReadonlyArray<Uint8Array> =>
   Array.from(pem.matchAll(/-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----/g), ([, body]) =>
     Buffer.from(body ?? "", "base64")
   )
+
+/** The chain in a file; a file without a certificate is not what was asked for. */
+const readChain = (path: string, pem: string): Effect.Effect<ReadonlyArray<Uint8Array>, UsageError> => {
+  const chain = certificatesOf(pem)
+  if (chain.length > 0) return Effect.succeed(chain)
+  const [, label] = /-----BEGIN ([A-Z0-9 ]+)-----/.exec(pem) ?? []
+  const got = label === undefined ? "none" : label.endsWith("PRIVATE KEY") ? "a private key" : `a block ${label}`
+  return Effect.fail(new UsageError({ message: `expected PEM certificates in ${path}, got ${got}` }))
+}
 
 /** All that the server sent, in its order. */
 const chainOf = (socket: TLSSocket): ReadonlyArray<Uint8Array> => {
@@ -103,7 +113,7 @@ const readBundle = (text: string, domain: ReturnType<typeof SpiffeId.trustDomain
     : X509Bundle.fromPem(domain, text)
 
 /**
- * Explains what `args` name. `accepted` is the gate's answer; `output` all of it, for people or with `--json` for programs.
+ * Explains what `args` name. `accepted` is what a connection would say, by the gate and by Node's TLS; `output` all of it, for people or with `--json` for programs.
  *
  * @since 0.1.0
  * @category programs
@@ -127,8 +137,14 @@ export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
     values["trust-domain"] === undefined ? id : yield* SpiffeId.parse(`spiffe://${values["trust-domain"]}/x`)
   const anchors = yield* readBundle(yield* fs.readFileString(bundle), SpiffeId.trustDomain(domain))
   const bundles = yield* X509BundleSet.make([anchors])
-  const chain = cert === undefined ? yield* fetchChain(address ?? "") : certificatesOf(yield* fs.readFileString(cert))
-  const explanation = yield* Explanation.explain({ chain, bundles, matcher: PeerMatcher.exactly(id), purpose })
+  const chain =
+    cert === undefined ? yield* fetchChain(address ?? "") : yield* readChain(cert, yield* fs.readFileString(cert))
+  const explanation = yield* ConnectionExplanation.explain({
+    chain,
+    bundles,
+    matcher: PeerMatcher.exactly(id),
+    purpose
+  })
   return {
     accepted: explanation.accepted,
     output: values.json ? JSON.stringify(explanation) : Explanation.render(explanation)

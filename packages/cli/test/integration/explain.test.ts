@@ -5,6 +5,7 @@ import { join } from "node:path"
 import { createServer } from "node:tls"
 import * as Explain from "@agentweave/cli/Explain"
 import { X509Bundle, X509Svid } from "@agentweave/spiffe"
+import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { NodeContext } from "@effect/platform-node"
 import { expect, it } from "@effect/vitest"
@@ -76,6 +77,50 @@ it.scopedLive(
       expect(found.output).toContain("accepted: spiffe://example.org/api")
       expect(received).toBe(0)
     }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive("what the gate accepts and Node's TLS does not is refused, in both roles, with TLS's reason", () =>
+  Effect.gen(function* () {
+    const { authority, bundle, folder } = yield* setUp
+    // Without a DNS name among its alternative names, TLS takes the common name for one.
+    const limited = yield* CertificateAuthority.makeIntermediate(authority.roots[0], {
+      nameConstraints: { permitted: { dnsNames: ["internal"] } }
+    })
+    const cert = join(folder, "limited.pem")
+    const id = "spiffe://example.org/workload"
+    for (const [subject, accepted] of [
+      ["CN=api.internal", true],
+      ["CN=api.evil.test", false]
+    ] as const) {
+      const { certificates } = yield* CertificateAuthority.issue(limited, { subject })
+      writeFileSync(cert, X509Bundle.toPem({ ...authority.bundle, authorities: certificates }))
+      for (const role of ["server", "client"]) {
+        const given = ["--cert", cert, "--bundle", bundle, "--expect", id, "--role", role]
+        const explained = yield* Explain.run(given)
+        expect(explained.accepted).toBe(accepted)
+        const step = explained.output.split("\n").find((line) => line.includes("tls-verification")) ?? ""
+        expect(step).toMatch(accepted ? /^ {2}ok .*seen: one$/ : /^ {2}NO .*seen: permitted subtree violation/)
+      }
+    }
+  }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive("a file without a certificate is wrong use, and the message says what it holds", () =>
+  Effect.gen(function* () {
+    const { bundle, folder, svid } = yield* setUp
+    const key = join(folder, "key.pem")
+    const given = ["--cert", key, "--bundle", bundle, "--expect", "spiffe://example.org/api"]
+    for (const [content, got] of [
+      [Redacted.value(X509Svid.privateKeyPem(svid)), "a private key"],
+      ["", "none"],
+      ["-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "a block X509 CRL"]
+    ] as const) {
+      writeFileSync(key, content)
+      const error = yield* Effect.flip(Explain.run(given))
+      expect(error._tag).toBe("UsageError")
+      expect(error.message).toBe(`expected PEM certificates in ${key}, got ${got}`)
+    }
+  }).pipe(Effect.provide(NodeContext.layer))
 )
 
 it.scopedLive("wrong arguments and absent servers are said so", () =>

@@ -13,7 +13,7 @@ import * as Redacted from "effect/Redacted"
  * The one place where TLS options are made. Every field is given every time: a context built from part of them would
  * silently fall back to Node's defaults, which allow RSA key exchange, CBC, renegotiation and RSA-1024.
  */
-const ciphers = [
+export const ciphers = [
   "TLS_AES_256_GCM_SHA384",
   "TLS_AES_128_GCM_SHA256",
   "TLS_CHACHA20_POLY1305_SHA256",
@@ -27,7 +27,7 @@ const ciphers = [
 ].join(":")
 
 /** No session tickets and no renegotiation: every connection is a full handshake with a full verification. */
-const secureOptions = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION
+export const secureOptions = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION
 
 export interface TlsVersions {
   readonly tlsMinVersion: TlsVersion
