@@ -8,11 +8,12 @@ import { IdentityProvider, type X509Svid } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { AuditLog } from "@agentweave/transport"
 import { type AuditAnchor, AuditFile, NodeAuditLog } from "@agentweave/transport-node"
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Scope, TestClock } from "effect"
 import * as Forge from "../auditForge.js"
 import { kindOf, trustIn } from "../auditReports.js"
 import { folder, refused } from "./auditEvents.js"
+import { sharing } from "./fixture.js"
 
 /** What an attacker has to work with. */
 interface Stolen {
@@ -378,52 +379,50 @@ const redated = (records: ReadonlyArray<Forged>): ReadonlyArray<Forged> =>
 
 const placeOf = (text: string) => ({ seq: seqOf(text), hash: /"prev":"(\w+)"/.exec(text)?.[1] ?? "" })
 
-layer(WorldLive)((it) => {
-  it.effect("the honest log is verified, and the words of the format alone chain it to the same bytes", () =>
-    Effect.gen(function* () {
-      const { stolen, trust } = yield* World
-      expect(AuditFile.verify(stolen.files, trust)).toMatchObject({ verdict: "Verified", findings: [], isClosed: true })
-      expect(AuditFile.verify([stolen.other], trust).verdict).toBe("Verified")
-      expect(stolen.files.map(({ text }) => Forge.chain(Forge.parse(text), undefined, placeOf(text)))).toEqual(
-        stolen.files.map(({ text }) => text)
-      )
-    })
-  )
+const it = sharing(WorldLive)
 
-  for (const [where, attacks] of Object.entries(table)) {
-    for (const [how, verdict, kind, attack] of attacks) {
-      it.effect(`a log that was attacked ${where} is ${verdict} when ${how}`, () =>
-        Effect.gen(function* () {
-          const { stolen, trust } = yield* World
-          const files = attack(stolen)
-          expect(files).not.toEqual(stolen.files)
-          const report = AuditFile.verify(files, trust)
-          expect([report.verdict, kindOf(report.findings[0] ?? expect.fail("no finding"))]).toEqual([verdict, kind])
-        })
-      )
-    }
-  }
+it.scoped("the honest log is verified, and the words of the format alone chain it to the same bytes", () =>
+  Effect.gen(function* () {
+    const { stolen, trust } = yield* World
+    expect(AuditFile.verify(stolen.files, trust)).toMatchObject({ verdict: "Verified", findings: [], isClosed: true })
+    expect(AuditFile.verify([stolen.other], trust).verdict).toBe("Verified")
+    expect(stolen.files.map(({ text }) => Forge.chain(Forge.parse(text), undefined, placeOf(text)))).toEqual(
+      stolen.files.map(({ text }) => text)
+    )
+  })
+)
 
-  it.effect(
-    "a log whose last session was removed as a whole is verified up to there, and an anchor shows the rest",
-    () =>
+for (const [where, attacks] of Object.entries(table)) {
+  for (const [how, verdict, kind, attack] of attacks) {
+    it.scoped(`a log that was attacked ${where} is ${verdict} when ${how}`, () =>
       Effect.gen(function* () {
         const { stolen, trust } = yield* World
-        const kept = stolen.files.slice(0, 2)
-        expect(AuditFile.verify(kept, trust).verdict).toBe("Verified")
-        const anchored = stolen.files.flatMap(({ text }) => linesOf(text).filter(isCheckpoint).map(anchoredOf(text)))
-        expect(AuditFile.verify(stolen.files, trust, anchored).verdict).toBe("Verified")
-        expect(AuditFile.verify(kept, trust, anchored).findings).toMatchObject([
-          { _tag: "Tampered", problem: "Missing", seq: seqOf(stolen.files[2]?.text ?? "") }
-        ])
-        // Also where the key of the time was stolen, and the log written anew with it.
-        const changed = AuditFile.verify(edit(stolen.files, 2, untilCheckpoint), trust, anchored)
-        expect(changed.findings[0]).toMatchObject({ _tag: "Tampered", problem: "Missing" })
-        const [other] = AuditFile.verify([stolen.other], trust, anchored).findings
-        expect(other).toMatchObject({ _tag: "Incomplete", what: "PredecessorMissing" })
+        const files = attack(stolen)
+        expect(files).not.toEqual(stolen.files)
+        const report = AuditFile.verify(files, trust)
+        expect([report.verdict, kindOf(report.findings[0] ?? expect.fail("no finding"))]).toEqual([verdict, kind])
       })
-  )
-})
+    )
+  }
+}
+
+it.scoped("a log whose last session was removed as a whole is verified up to there, and an anchor shows the rest", () =>
+  Effect.gen(function* () {
+    const { stolen, trust } = yield* World
+    const kept = stolen.files.slice(0, 2)
+    expect(AuditFile.verify(kept, trust).verdict).toBe("Verified")
+    const anchored = stolen.files.flatMap(({ text }) => linesOf(text).filter(isCheckpoint).map(anchoredOf(text)))
+    expect(AuditFile.verify(stolen.files, trust, anchored).verdict).toBe("Verified")
+    expect(AuditFile.verify(kept, trust, anchored).findings).toMatchObject([
+      { _tag: "Tampered", problem: "Missing", seq: seqOf(stolen.files[2]?.text ?? "") }
+    ])
+    // Also where the key of the time was stolen, and the log written anew with it.
+    const changed = AuditFile.verify(edit(stolen.files, 2, untilCheckpoint), trust, anchored)
+    expect(changed.findings[0]).toMatchObject({ _tag: "Tampered", problem: "Missing" })
+    const [other] = AuditFile.verify([stolen.other], trust, anchored).findings
+    expect(other).toMatchObject({ _tag: "Incomplete", what: "PredecessorMissing" })
+  })
+)
 
 const anchoredOf =
   (text: string) =>
