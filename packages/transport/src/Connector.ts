@@ -1,6 +1,6 @@
 /**
- * The seam to sockets: opens one verified connection, and runs one request at a time on it. Applications do not use it;
- * `SecureChannel` and `ConnectionPool` do, and a package that brings sockets (or a test) implements it.
+ * Opens one verified connection, and runs one request at a time on it. Applications do not use it; `SecureChannel` and
+ * `ConnectionPool` do. It is made from a `Dialer`, which a package that brings sockets implements.
  *
  * @since 0.1.0
  */

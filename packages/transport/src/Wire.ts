@@ -72,8 +72,16 @@ export interface Wire {
   /** Ends the connection now. May be called again. */
   readonly destroy: () => void
   /** Calls `listener` once, when the connection is off the wire; soon, where it is so already. */
-  readonly onGone: (listener: (reason: Extract<CloseReason, "PeerClosed" | "Error">) => void) => void
+  readonly onGone: (listener: (reason: GoneReason) => void) => void
 }
+
+/**
+ * How a connection ended that was not ended by its supervisor. `Idle`: at the time that the peer's `Keep-Alive` had named.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type GoneReason = Extract<CloseReason, "PeerClosed" | "Error" | "Idle">
 
 /**
  * A wire of a client, which HTTP exchanges can be put on.

@@ -40,3 +40,10 @@ export const wholeChain = (socket: TLSSocket): ReadonlyArray<Uint8Array> => {
   }
   return chain
 }
+
+/**
+ * Whether the server asked the client that this socket is for its certificate. OpenSSL (Node 20 to 26, TLS 1.2 and 1.3)
+ * knows signature algorithms of the server's only from its request for a certificate (RFC 8446 section 4.3.2, RFC 5246
+ * section 7.4.4).
+ */
+export const isAskedForCertificate = (socket: TLSSocket): boolean => socket.getSharedSigalgs().length > 0

@@ -1,42 +1,16 @@
 import type { TLSSocket } from "node:tls"
-import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
-import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
 import type { CloseReason } from "@agentweave/transport/AuditEvent"
-import type { Connection, Exchange, RequestFailure } from "@agentweave/transport/Connector"
+import type { Exchange, RequestFailure } from "@agentweave/transport/Connector"
+import type { GoneReason, HttpCarrier, HttpWire, Supervision, TlsDetails } from "@agentweave/transport/Wire"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import * as Duration from "effect/Duration"
 import type { Effect } from "effect/Effect"
 import { Client } from "undici"
+import { isAskedForCertificate, linkedChain, type Presented, wholeChain } from "./chain.js"
 import { certificateAlert, codeOf, UnaskedBytes } from "./errors.js"
 import { type Carrier, ExchangeHandler } from "./exchange.js"
 import { withoutInformational } from "./informational.js"
 import { toUndici } from "./requestBody.js"
-import type { Sweeper, Timed } from "./sweeper.js"
-
-export interface ClosedReport {
-  readonly reason: CloseReason
-  readonly requests: number
-  readonly bytesRead: number
-  readonly bytesWritten: number
-}
-
-export interface ConnectionOptions {
-  readonly id: string
-  readonly socket: TLSSocket
-  readonly host: string
-  readonly port: number
-  readonly address: string
-  readonly peer: VerifiedPeer
-  readonly ownId: SpiffeId
-  readonly timeoutMillis: number
-  readonly bodyTimeoutMillis: number
-  readonly maxResponseSize: number
-  /** When the connection is old enough to take no new exchange, milliseconds since the epoch; `Infinity` for never. */
-  readonly agesAt: number
-  /** When the certificates on it have had their time, milliseconds since the epoch. */
-  readonly expiresAt: number
-  readonly sweeper: Sweeper
-  readonly onClosed: (report: ClosedReport) => void
-}
 
 /** No request can be started any more. Its code is not undici's own: those make undici connect again for ever. */
 class ConnectionGone extends Error {
@@ -79,88 +53,124 @@ const clientOver = (socket: TLSSocket, host: string, port: number): Client => {
 const isIdleTimeout = (cause: unknown): boolean =>
   cause instanceof Error && codeOf(cause) === "UND_ERR_INFO" && cause.message === "socket idle timeout"
 
-/** One verified socket, and the undici `Client` that its first request puts over it. */
-export class NodeConnection implements Connection, Carrier, Timed {
-  readonly id: string
-  readonly address: string
+/** What the wire is made with. */
+export interface SocketOptions {
+  readonly socket: TLSSocket
+  readonly host: string
+  readonly port: number
+  /** A server is accepted that does not ask for our certificate. */
+  readonly oneSided: boolean
+}
+
+const tlsDetails = (socket: TLSSocket, oneSided: boolean): TlsDetails => {
+  const { name, standardName } = socket.getCipher()
+  return {
+    version: socket.getProtocol() ?? "unknown",
+    cipher: name,
+    cipherSuite: standardName,
+    resumed: socket.isSessionReused(),
+    refusal: socket.authorized
+      ? undefined
+      : { reason: "UntrustedChain", description: `expected a chain that TLS accepts: ${socket.authorizationError}` },
+    certificateRequested: oneSided || isAskedForCertificate(socket)
+  }
+}
+
+/** A socket whose handshake has ended, and the undici `Client` that its first request puts over it. */
+export class SocketWire implements HttpWire, HttpCarrier, Carrier {
   readonly remoteAddress: string | undefined
-  readonly timeoutMillis: number
-  readonly bodyTimeoutMillis: number
-  readonly maxResponseSize: number
-  readonly ownId: SpiffeId
-  readonly peer: VerifiedPeer
-  deadline: number
+  address = ""
+  timeoutMillis = 0
+  bodyTimeoutMillis = 0
+  maxResponseSize = 0
+  peerEnded = false
+  broken = false
   private readonly socket: TLSSocket
   private readonly host: string
   private readonly port: number
+  private readonly oneSided: boolean
+  private details: TlsDetails | undefined = undefined
+  private connection: Supervision | undefined = undefined
   private client: Client | undefined = undefined
   private awaitResponse: (() => void) | undefined = undefined
-  private readonly sweeper: Sweeper
-  private readonly onClosed: (report: ClosedReport) => void
-  private readonly agesAt: number
-  private readonly expiresAt: number
-  /** When an exchange still in flight on an expired or distrusted connection is cut. */
-  private cutAt = Number.POSITIVE_INFINITY
-  /** The next of the three above. */
-  private lifeDeadline: number
-  private exchangeDeadline = Number.POSITIVE_INFINITY
   private current: ExchangeHandler | undefined = undefined
-  private onSettled: ((error?: string) => void) | undefined = undefined
-  private retired: CloseReason | undefined = undefined
+  private exchange: Exchange | undefined = undefined
   private firstAlert: string | undefined = undefined
-  peerEnded = false
-  broken = false
-  private closed = false
-  private onGone: Array<() => void> | undefined = undefined
-  private requests = 0
+  /** The end that the peer's `Keep-Alive` has named has come. */
+  private idled = false
+  private listener: ((reason: GoneReason) => void) | undefined = undefined
 
-  constructor(options: ConnectionOptions) {
-    this.id = options.id
-    this.address = options.address
-    this.remoteAddress = options.socket.remoteAddress
-    this.timeoutMillis = options.timeoutMillis
-    this.bodyTimeoutMillis = options.bodyTimeoutMillis
-    this.maxResponseSize = options.maxResponseSize
-    this.ownId = options.ownId
-    this.peer = options.peer
-    this.socket = options.socket
-    this.sweeper = options.sweeper
-    this.onClosed = options.onClosed
-    this.agesAt = options.agesAt
-    this.expiresAt = options.expiresAt
-    this.lifeDeadline = Math.min(options.agesAt, options.expiresAt)
-    this.deadline = this.lifeDeadline
-    this.host = options.host
-    this.port = options.port
-    const { socket } = options
+  constructor({ host, oneSided, port, socket }: SocketOptions) {
+    this.socket = socket
+    this.host = host
+    this.port = port
+    this.oneSided = oneSided
+    this.remoteAddress = socket.remoteAddress
     socket.on("error", (cause) => this.onSocketError(cause))
-    // What happened between the handshake and now.
     if (socket.errored !== null) this.onSocketError(socket.errored)
     socket.once("end", () => {
       this.peerEnded = true
     })
-    socket.once("close", () => this.end())
-    if (socket.closed) queueMicrotask(() => this.end())
-    this.sweeper.add(this)
+    socket.once("close", () => this.gone())
+  }
+
+  /** Asked for by the gate, which takes a throw for a refusal. */
+  get tls(): TlsDetails {
+    this.details ??= tlsDetails(this.socket, this.oneSided)
+    return this.details
+  }
+
+  leaf(): Uint8Array | undefined {
+    return (this.socket.getPeerCertificate() as Presented).raw
+  }
+
+  chain(): ReadonlyArray<Uint8Array> {
+    return linkedChain(this.socket)
+  }
+
+  wholeChain(): ReadonlyArray<Uint8Array> {
+    return wholeChain(this.socket)
+  }
+
+  get isOpen(): boolean {
+    return !this.socket.destroyed
+  }
+
+  get bytesRead(): number {
+    return this.socket.bytesRead
+  }
+
+  get bytesWritten(): number {
+    return this.socket.bytesWritten
+  }
+
+  onGone(listener: (reason: GoneReason) => void): void {
+    this.listener = listener
+    if (this.socket.closed) queueMicrotask(() => this.gone())
+  }
+
+  carry(connection: Supervision): HttpCarrier {
+    const { bodyTimeout, maxResponseSize, timeout } = connection.config
+    this.connection = connection
+    this.address = connection.address
+    this.timeoutMillis = Duration.toMillis(timeout)
+    this.bodyTimeoutMillis = Duration.toMillis(bodyTimeout ?? timeout)
+    this.maxResponseSize = maxResponseSize
+    return this
   }
 
   /** undici too reports errors here: of a peer that ended the connection, and (`UND_ERR_INFO`) of an end as agreed. */
   private onSocketError(cause: unknown): void {
     this.firstAlert ??= certificateAlert(cause)
-    if (isIdleTimeout(cause)) this.retired ??= "Idle"
+    if (isIdleTimeout(cause)) this.idled = true
     if (!this.peerEnded && codeOf(cause) !== "UND_ERR_INFO") this.broken = true
   }
 
-  isUsable(): boolean {
-    return this.current === undefined && this.retired === undefined && !this.closed && !this.socket.destroyed
-  }
-
-  unsafeStart(exchange: Exchange, resume: (result: Effect<HttpClientResponse, RequestFailure>) => void): () => void {
+  start(exchange: Exchange, resume: (result: Effect<HttpClientResponse, RequestFailure>) => void): () => void {
     const handler = new ExchangeHandler(this, exchange, resume)
     this.current = handler
-    this.onSettled = exchange.onSettled
-    this.requests++
-    this.setDeadline(this.sweeper.now() + this.timeoutMillis)
+    this.exchange = exchange
+    this.setDeadline(this.now() + this.timeoutMillis)
     const { request } = exchange
     const upload = toUndici(request.body, exchange.fiber, (cause) => handler.onRequestBodyFailure(cause))
     if (upload.refusal !== undefined) {
@@ -194,51 +204,23 @@ export class NodeConnection implements Connection, Carrier, Timed {
     return clientOver(this.socket, this.host, this.port)
   }
 
+  onTimeout(): void {
+    this.current?.onTimeout()
+  }
+
+  onClosed(): void {}
+
   /** A request is about to be written. */
   requestStarts(): void {
     this.awaitResponse?.()
   }
 
-  unsafeRetire(reason: CloseReason): void {
-    if (this.closed) return
-    this.retired ??= reason
-    if (this.current === undefined) {
-      this.destroy()
-      return
-    }
-    // What is in flight has its chance to end. Where no credentials stand behind it any more, that is one timeout.
-    if (reason === "Expiry" || reason === "Distrust") {
-      this.cutAt = Math.min(this.cutAt, this.sweeper.now() + this.timeoutMillis)
-    }
-    this.lifeDeadline = Number.isFinite(this.cutAt) ? this.cutAt : this.expiresAt
-    this.setDeadline(this.exchangeDeadline)
-  }
-
-  /** Ends at once, whatever is in flight. `onGone` is called when it is off the wire and on record. */
-  unsafeDestroy(reason: CloseReason, onGone?: () => void): void {
-    if (this.closed) {
-      onGone?.()
-      return
-    }
-    if (onGone !== undefined) (this.onGone ??= []).push(onGone)
-    this.destroy(reason)
-  }
-
-  onDeadline(now: number): void {
-    if (now >= this.cutAt) this.destroy()
-    else if (now >= this.expiresAt) this.unsafeRetire("Expiry")
-    else if (now >= this.agesAt) this.unsafeRetire("Age")
-    if (now >= this.exchangeDeadline) this.current?.onTimeout()
-  }
-
   setDeadline(deadline: number): void {
-    this.exchangeDeadline = deadline
-    this.deadline = Math.min(deadline, this.lifeDeadline)
-    this.sweeper.touch(this.deadline)
+    this.connection?.setDeadline(deadline)
   }
 
   now(): number {
-    return this.sweeper.now()
+    return this.connection?.now() ?? 0
   }
 
   alert(): string | undefined {
@@ -246,34 +228,25 @@ export class NodeConnection implements Connection, Carrier, Timed {
   }
 
   settled(error?: string): void {
-    const { onSettled } = this
-    this.onSettled = undefined
+    const { exchange } = this
+    this.exchange = undefined
     this.current = undefined
-    this.setDeadline(Number.POSITIVE_INFINITY)
-    if (this.retired !== undefined) this.destroy()
-    onSettled?.(error)
+    exchange?.onSettled(error)
   }
 
-  destroy(reason?: CloseReason): void {
-    this.retired ??= reason
-    // Nothing is left to wait for but the socket's close.
-    this.lifeDeadline = Number.POSITIVE_INFINITY
-    this.setDeadline(Number.POSITIVE_INFINITY)
+  abandon(reason: CloseReason): void {
+    this.connection?.abandon(reason)
+  }
+
+  destroy(): void {
     this.socket.destroy()
-    this.client?.destroy(null).catch(() => {})
+    if (this.client?.destroyed === false) this.client.destroy(null).catch(() => {})
   }
 
-  private end(): void {
-    if (this.closed) return
-    this.closed = true
-    this.sweeper.remove(this)
+  private gone(): void {
+    const { listener } = this
+    this.listener = undefined
     if (this.client?.destroyed === false) this.client.destroy(null).catch(() => {})
-    this.onClosed({
-      reason: this.retired ?? (this.broken ? "Error" : "PeerClosed"),
-      requests: this.requests,
-      bytesRead: this.socket.bytesRead,
-      bytesWritten: this.socket.bytesWritten
-    })
-    for (const onGone of this.onGone ?? []) onGone()
+    listener?.(this.idled ? "Idle" : this.broken ? "Error" : "PeerClosed")
   }
 }

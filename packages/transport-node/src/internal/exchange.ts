@@ -30,7 +30,7 @@ export interface Carrier {
   readonly broken: boolean
   /** The first certificate alert seen on the socket, if any. */
   readonly alert: () => string | undefined
-  /** Milliseconds since the epoch. */
+  /** Monotonic milliseconds. */
   readonly now: () => number
   /** A request is about to be written. */
   readonly requestStarts: () => void
@@ -39,7 +39,7 @@ export interface Carrier {
   /** The exchange is over: the connection is free, if it is still open. `error` is the tag of what it failed with. */
   readonly settled: (error?: string) => void
   /** The connection is in an unknown state and goes away. */
-  readonly destroy: (reason: CloseReason) => void
+  readonly abandon: (reason: CloseReason) => void
 }
 
 const latin1 = (bytes: Buffer | string): string => (typeof bytes === "string" ? bytes : bytes.toString("latin1"))
@@ -204,7 +204,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   }
 
   onError(cause: Error): void {
-    if (cause instanceof UnaskedBytes) this.carrier.destroy("Error")
+    if (cause instanceof UnaskedBytes) this.carrier.abandon("Error")
     if (this.done || this.aborted || this.complete) return
     const exchange = this.exchange
     const code = codeOf(cause)
@@ -310,7 +310,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     }
     this.aborted = true
     abortWire?.()
-    this.carrier.destroy("Aborted")
+    this.carrier.abandon("Aborted")
     this.finish(error)
   }
 

@@ -2,7 +2,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net"
 import { DevAuthority } from "@agentweave/testkit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, TestClock } from "effect"
-import { longestHold, maxHandshakes } from "../../src/internal/handshakeLimit.js"
+import { longestHold, maxHandshakes } from "../../../transport/src/internal/connection/places.js"
 import { failure, host, realTime, startClient, startServer } from "./fixture.js"
 
 /** A listener that answers no handshake, and tells how many came. */

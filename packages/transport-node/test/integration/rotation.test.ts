@@ -267,14 +267,33 @@ describe("an identity that was lost and came back", () => {
       const { clientDistrusts, clientIdentity, connect, server } = yield* setup
       const first = yield* connect
       yield* server.log.nth("ConnectionEstablished")
-      yield* clientIdentity.fail(gone)
-      expect(yield* failure(connect)).toMatchObject({ _tag: "IdentityError", reason: "Withdrawn" })
+      yield* clientIdentity.fail(
+        new IdentityError.IdentityError({ reason: "Unavailable", description: "expected an agent, got none" })
+      )
+      expect(yield* failure(connect)).toMatchObject({ _tag: "IdentityError", reason: "Unavailable" })
       // What was established rests on certificates that are still good.
       expect((yield* execute(first, get)).status).toBe(200)
       yield* clientDistrusts
       yield* TestClock.adjust("250 millis")
       expect(yield* first.ended).toBe("Distrust")
     })
+  )
+
+  it.scoped(
+    "and was withdrawn ends what rests on it at a client: the idle at once, the busy when its request has ended",
+    () =>
+      Effect.gen(function* () {
+        const { begun, clientIdentity, connect, release } = yield* setup
+        const [idle, busy] = [yield* connect, yield* connect]
+        const response = yield* Effect.fork(execute(busy, held))
+        yield* Queue.take(begun)
+        yield* clientIdentity.fail(gone)
+        expect(yield* idle.ended).toBe("Withdrawn")
+        expect(busy.isUsable()).toBe(false)
+        yield* Deferred.succeed(release, undefined)
+        expect((yield* Fiber.join(response)).status).toBe(200)
+        expect(yield* busy.ended).toBe("Withdrawn")
+      })
   )
 
   it.scoped("is seen again by a server, which meanwhile serves with the one it has", () =>

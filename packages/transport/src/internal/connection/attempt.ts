@@ -248,7 +248,7 @@ class Attempts {
   }
 
   private judge(attempt: Attempt, wire: HttpWire, context: X509Context): Effect.Effect<Met, TransportError> {
-    attempt.destroy = wire.destroy
+    attempt.destroy = () => wire.destroy()
     const { deadlines, purpose, verifier } = this.supervisor
     const { matcher } = attempt.options
     const judged = verifyWire(wire, { verifier, bundles: context.bundles, matcher, purpose, now: deadlines.wall() })

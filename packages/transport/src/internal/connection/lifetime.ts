@@ -96,8 +96,8 @@ export const agree = (
   const part = 1 - jitter * options.drawn
   const { expiresAt } = options
   return {
-    ageAt: mono + Math.floor(options.maxAgeMillis * part),
-    retireAt: Math.min(wall + Math.floor((expiresAt - wall) * part), expiresAt - rules.lastRequestMillis.other),
+    ageAt: mono + Math.ceil(options.maxAgeMillis * part),
+    retireAt: Math.min(wall + Math.ceil((expiresAt - wall) * part), expiresAt - rules.lastRequestMillis.other),
     expiresAt,
     rules
   }

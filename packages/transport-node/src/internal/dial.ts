@@ -1,0 +1,93 @@
+import { isIP } from "node:net"
+import { type DetailedPeerCertificate, type PeerCertificate, TLSSocket, connect as tlsConnect } from "node:tls"
+import type { DialOptions } from "@agentweave/transport/Wire"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import { SocketWire } from "./connection.js"
+import { fromHandshake, handshakeCut } from "./errors.js"
+import type { HandshakeError } from "./handshake.js"
+import type { SecureContexts } from "./tls.js"
+
+export interface DialSettings {
+  readonly contexts: SecureContexts
+  /** Servers are accepted that do not ask for our certificate. */
+  readonly oneSided: boolean
+}
+
+/** Stays for the socket's life: an error without a listener would end the process. */
+const ignore = () => {}
+
+/**
+ * Node (20 to 24) describes the whole chain for `checkServerIdentity`, whether that looks at it or not: half of what a
+ * handshake costs a client. Ours does not look, so until the gate asks there is nothing to describe.
+ */
+const describeNothing = (socket: TLSSocket): void => {
+  socket.getPeerCertificate = () => ({}) as PeerCertificate & DetailedPeerCertificate
+}
+
+/** Assigned and not deleted: an object that lost a property is slow and large from then on. */
+const describeAgain = (socket: TLSSocket): void => {
+  socket.getPeerCertificate = TLSSocket.prototype.getPeerCertificate
+}
+
+/**
+ * TCP, and TLS with both certificates. Succeeds with the wire, exactly once; every failure and interruption destroys the
+ * socket. No session is ever offered or kept.
+ */
+export const dial = (
+  options: DialOptions,
+  { contexts, oneSided }: DialSettings
+): Effect.Effect<SocketWire, HandshakeError> => {
+  const { address, config, hold, host, identity, matcher, port, trustDomains } = options
+  const secureContext = contexts.get(identity, trustDomains, config)
+  if (Either.isLeft(secureContext)) return Effect.fail(secureContext.left)
+  return Effect.async<SocketWire, HandshakeError>((resume) => {
+    const socket = tlsConnect({
+      host,
+      port,
+      secureContext: secureContext.right,
+      // From the address we were told to call, never from a request's `Host` header. SNI takes no IP address.
+      servername: isIP(host) === 0 ? host : "",
+      rejectUnauthorized: true,
+      // SPIFFE names no hosts, and this callback is skipped for a resumed session: the gate decides who the peer is.
+      checkServerIdentity: () => undefined,
+      ALPNProtocols: ["http/1.1"]
+    })
+    hold(() => socket.destroy())
+    describeNothing(socket)
+    socket.setNoDelay(true)
+    let settled = false
+    /** From here on the socket holds on to nothing of its handshake: it may live for long. */
+    const detach = () => {
+      settled = true
+      socket.off("close", onClose)
+      socket.off("secureConnect", onSecure)
+      socket.on("error", ignore)
+      socket.off("error", onError)
+    }
+    const finish = (result: Effect.Effect<SocketWire, HandshakeError>) => {
+      if (settled) return
+      detach()
+      resume(result)
+    }
+    const refuse = (error: HandshakeError) => {
+      socket.destroy()
+      finish(Effect.fail(error))
+    }
+    const onSecure = () => {
+      describeAgain(socket)
+      finish(Effect.succeed(new SocketWire({ socket, host, port, oneSided })))
+    }
+    const onClose = () => refuse(handshakeCut(address))
+    const onError = (cause: Error) =>
+      refuse(fromHandshake(cause, { matcher, address, timeoutMillis: Duration.toMillis(config.connectTimeout) }))
+    socket.on("error", onError)
+    socket.once("secureConnect", onSecure)
+    socket.once("close", onClose)
+    return Effect.sync(() => {
+      detach()
+      socket.destroy()
+    })
+  })
+}
