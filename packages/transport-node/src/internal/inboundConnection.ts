@@ -12,6 +12,12 @@ import type { Sweeper, Timed } from "./sweeper.js"
 const farewellMillis = 500
 const farewellOfAgeMillis = 5000
 
+/**
+ * How many requests of one connection are in flight at most. A client that pipelines more is told with the last of them
+ * that the connection ends, and may ask again for what was not answered (RFC 9112 section 9.3.2).
+ */
+const mostInFlight = 100
+
 /** When a connection's own life is limited, milliseconds since the epoch. */
 interface Life {
   /** Its age; requests in flight then take as long as they need. */
@@ -73,8 +79,11 @@ export class InboundConnection implements Timed {
   admit(response: ServerResponse): boolean {
     // The clock is asked although there is a deadline: a sleeper may be late, a certificate's end is not.
     if (this.sweeper.now() >= this.life.expiresAt) this.retire("Expiry")
+    if (this.inFlight.size >= mostInFlight) this.endInOrder()
     if (this.retired !== undefined || this.isEnding) {
       if (!this.isBusy) this.socket.destroy()
+      // What is still to come is not read.
+      else this.socket.pause()
       return false
     }
     this.requests++
@@ -83,10 +92,18 @@ export class InboundConnection implements Timed {
     return true
   }
 
-  /** Ends the connection, in order, with a response that has not begun: what comes behind its request is not served. */
+  /** Ends the connection, in order, with a response: what comes behind its request is not served. */
   endWith(response: ServerResponse): void {
     this.isEnding = true
-    response.shouldKeepAlive = false
+    if (!response.headersSent) response.shouldKeepAlive = false
+  }
+
+  /** Ends the connection when every request in flight has been answered. */
+  private endInOrder(): void {
+    const { isEnding, response, socket } = this
+    if (isEnding || response === undefined) return
+    this.endWith(response)
+    response.once("close", () => socket.end(() => socket.destroy()))
   }
 
   /** Whether the handshake of a WebSocket, the last that comes as HTTP, may be served. */

@@ -304,3 +304,19 @@ it.scoped("of five pipelined requests whose connection is lost each has its end,
     yield* Deferred.await(all)
   })
 )
+
+it.scoped("of 20,000 pipelined requests no more than 100 are served at a time, and the last of them says so", () =>
+  Effect.gen(function* () {
+    const open = yield* Deferred.make<void>()
+    const { ask, server } = yield* setup({ app: Effect.zipRight(Deferred.await(open), echo) })
+    const client = yield* Effect.fork(ask("GET /many HTTP/1.1\r\nhost: x\r\n\r\n".repeat(20_000)))
+    yield* server.log.nth("RequestStarted", 99)
+    expect(server.handled()).toBe(100)
+    yield* Deferred.succeed(open, undefined)
+    const { received } = yield* Fiber.join(client)
+    const responses = received.split("HTTP/1.1 200 OK").slice(1)
+    expect(responses).toHaveLength(100)
+    expect(responses.map((response) => /connection: close/i.test(response)).indexOf(true)).toBe(99)
+    expect(yield* records(server.log)).toEqual(Array.from({ length: 100 }, () => ["GET /many", "200"]))
+  })
+)
