@@ -5,7 +5,9 @@
  */
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Certificate from "./Certificate.js"
 import { type ExplainInput, type Explanation, explain as explainPeer } from "./Explanation.js"
+import type { IdentityError } from "./IdentityError.js"
 import { makeReader } from "./internal/anchors.js"
 import { bundleOf, chainKey, issuerKey, judge, type Rejection, type Verdict } from "./internal/gate.js"
 import { describeRefusal } from "./internal/guard.js"
@@ -265,3 +267,26 @@ export const make = (options?: { readonly cacheSize?: number | undefined }): Pee
  * @category explaining
  */
 export const explain: (input: ExplainInput) => Effect.Effect<Explanation> = explainPeer
+
+/**
+ * The chain that a verified peer presented, the leaf first, for people and handlers to look at: for a DNS name of the leaf, say.
+ * Only the SPIFFE ID was matched with anything; see {@link Certificate}.
+ *
+ * @since 0.1.0
+ * @category conversions
+ * @example
+ * ```ts
+ * import { Certificate, PeerVerifier } from "@agentweave/spiffe"
+ * import { Either } from "effect"
+ *
+ * const dnsNames = (peer: PeerVerifier.VerifiedPeer) =>
+ *   Either.map(PeerVerifier.x509Certificates(peer), ([leaf]) => {
+ *     const { SubjectAlternativeNameExtension } = Certificate.library()
+ *     const names = leaf?.getExtension(SubjectAlternativeNameExtension)?.names.items ?? []
+ *     return names.filter(({ type }) => type === "dns").map(({ value }) => value)
+ *   })
+ * ```
+ */
+export const x509Certificates = (
+  self: VerifiedPeer
+): Either.Either<ReadonlyArray<Certificate.X509Certificate>, IdentityError> => Certificate.fromDers(self.chain)

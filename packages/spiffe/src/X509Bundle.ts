@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Either from "effect/Either"
+import * as Certificate from "./Certificate.js"
 import { IdentityError } from "./IdentityError.js"
 import * as authorities from "./internal/bundle/authorities.js"
 import { readCertificate, splitCertificates } from "./internal/certificate.js"
@@ -150,3 +151,13 @@ export const subjectsLength = (self: X509Bundle): number => {
   }
   return length
 }
+
+/**
+ * The authorities for people to look at, in their order: see {@link Certificate}.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const x509Certificates = (
+  self: X509Bundle
+): Either.Either<ReadonlyArray<Certificate.X509Certificate>, IdentityError> => Certificate.fromDers(self.authorities)

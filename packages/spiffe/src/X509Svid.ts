@@ -7,6 +7,7 @@ import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } fr
 import * as Either from "effect/Either"
 import * as Inspectable from "effect/Inspectable"
 import * as Redacted from "effect/Redacted"
+import * as Certificates from "./Certificate.js"
 import { IdentityError, type IdentityErrorReason } from "./IdentityError.js"
 import { type Certificate, readCertificate, splitCertificates } from "./internal/certificate.js"
 import * as der from "./internal/der.js"
@@ -277,3 +278,13 @@ export const validUntil = (self: X509Svid, options: ValidateOptions): Either.Eit
   }
   return Either.right(until)
 }
+
+/**
+ * The chain for people to look at, the leaf first: see {@link Certificates}.
+ *
+ * @since 0.1.0
+ * @category conversions
+ */
+export const x509Certificates = (
+  self: X509Svid
+): Either.Either<ReadonlyArray<Certificates.X509Certificate>, IdentityError> => Certificates.fromDers(self.certificates)
