@@ -3,11 +3,13 @@
  *
  * @since 0.1.0
  */
+import { decoder, OneOf, Text } from "@agentweave/spiffe/OptionsDecoder"
 import type { SpiffeBundle } from "@agentweave/spiffe/SpiffeBundle"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as TrustDomain from "@agentweave/spiffe/TrustDomain"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
 import { parseBundle } from "./internal/bundleParse.js"
 import { endpointUrl } from "./internal/bundleUrl.js"
 
@@ -66,6 +68,19 @@ export interface BundleEndpoint {
   readonly bundle: SpiffeBundle | undefined
 }
 
+const common = { trustDomain: Text, url: Text, bundle: Schema.optional(Text) }
+
+/** The texts are read one by one. */
+const decode = (options: Options): Either.Either<unknown, InvalidConfigError> =>
+  options.profile === "https_spiffe" ? decodeSpiffe(options) : decodeWeb(options)
+
+const decodeSpiffe = decoder(
+  "BundleEndpoint",
+  Schema.Struct({ ...common, profile: OneOf("https_spiffe"), endpointId: Text })
+)
+
+const decodeWeb = decoder("BundleEndpoint", Schema.Struct({ ...common, profile: OneOf("https_web") }))
+
 const refused =
   (field: string) =>
   (problem: string | { readonly message: string }): InvalidConfigError =>
@@ -93,6 +108,7 @@ const refused =
  */
 export const make = (options: Options): Either.Either<BundleEndpoint, InvalidConfigError> =>
   Either.gen(function* () {
+    yield* decode(options)
     const trustDomain = yield* Either.mapLeft(TrustDomain.parse(options.trustDomain), refused("trustDomain"))
     const url = yield* Either.mapLeft(endpointUrl(options.url), refused("url"))
     const endpointId =

@@ -5,19 +5,28 @@
  */
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import {
+  DurationIn,
+  decoder,
+  FunctionOf,
+  NonNegativeDuration,
+  NumberIn,
+  PositiveDuration,
+  Text
+} from "@agentweave/spiffe/OptionsDecoder"
 import type { AuditLog } from "@agentweave/transport/AuditLog"
-import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
+import type { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import type * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import * as BundleEndpoint from "./BundleEndpoint.js"
 import type { BundleEndpointEvent } from "./BundleEndpointEvent.js"
 import { getSpiffe, getWeb } from "./internal/bundleClients.js"
 import * as federation from "./internal/bundleFederation.js"
 import type { Get } from "./internal/bundleFetch.js"
-import { durationsOf } from "./internal/durationOption.js"
 import * as NodeConnector from "./NodeConnector.js"
 
 /**
@@ -50,29 +59,45 @@ export interface Options {
   readonly onEvent?: ((event: BundleEndpointEvent) => Effect.Effect<void>) | undefined
 }
 
-const invalid = (field: string, description: string): InvalidConfigError =>
-  new InvalidConfigError({ config: "FederatedBundles", field, description })
+const Settings = Schema.Struct({
+  /** Each is read by `BundleEndpoint.make`. */
+  endpoints: Schema.Array(Schema.Unknown),
+  refreshInterval: Schema.optionalWith(DurationIn("1 second"), { default: () => Duration.minutes(5) }),
+  minRefreshInterval: Schema.optionalWith(DurationIn("1 second"), { default: () => Duration.minutes(1) }),
+  maxRefreshInterval: Schema.optionalWith(DurationIn("1 second"), { default: () => Duration.hours(1) }),
+  retryBaseDelay: Schema.optionalWith(DurationIn("1 second"), { default: () => Duration.seconds(5) }),
+  timeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(30) }),
+  maxBytes: Schema.optionalWith(NumberIn(1), { default: () => 1024 * 1024 }),
+  initialWait: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.seconds(5) }),
+  webAuthorities: Schema.optional(Text),
+  onEvent: Schema.optionalWith(FunctionOf<NonNullable<Options["onEvent"]>>(), { default: () => () => Effect.void })
+}).pipe(
+  Schema.filter(({ maxRefreshInterval, minRefreshInterval }) =>
+    Duration.lessThan(maxRefreshInterval, minRefreshInterval)
+      ? {
+          path: ["maxRefreshInterval"],
+          message: `expected at least minRefreshInterval ${Duration.format(minRefreshInterval)}, got ${Duration.format(maxRefreshInterval)}`
+        }
+      : undefined
+  )
+)
 
-const durationOf = durationsOf("FederatedBundles")
+const decode = decoder("FederatedBundles", Settings)
 
 const settingsOf = (options: Options): Either.Either<federation.Settings, InvalidConfigError> =>
   Either.gen(function* () {
-    const { maxBytes = 1024 * 1024 } = options
-    if (!Number.isSafeInteger(maxBytes) || maxBytes < 1) {
-      return yield* Either.left(invalid("maxBytes", `expected a whole number of at least 1, got ${maxBytes}`))
-    }
-    const min = yield* durationOf("minRefreshInterval", options.minRefreshInterval ?? "1 minute", "1 second")
+    const settings = yield* decode(options)
     return {
       endpoints: yield* Either.all(options.endpoints.map(BundleEndpoint.make)),
       intervals: {
-        min,
-        max: yield* durationOf("maxRefreshInterval", options.maxRefreshInterval ?? "1 hour", min),
-        refresh: yield* durationOf("refreshInterval", options.refreshInterval ?? "5 minutes", "1 second"),
-        retryBase: yield* durationOf("retryBaseDelay", options.retryBaseDelay ?? "5 seconds", "1 second")
+        min: settings.minRefreshInterval,
+        max: settings.maxRefreshInterval,
+        refresh: settings.refreshInterval,
+        retryBase: settings.retryBaseDelay
       },
-      limits: { maxBytes, timeout: yield* durationOf("timeout", options.timeout ?? "30 seconds", "1 millis") },
-      initialWait: yield* durationOf("initialWait", options.initialWait ?? "5 seconds", "0 millis"),
-      onEvent: options.onEvent ?? (() => Effect.void)
+      limits: { maxBytes: settings.maxBytes, timeout: settings.timeout },
+      initialWait: settings.initialWait,
+      onEvent: settings.onEvent
     }
   })
 

@@ -5,17 +5,18 @@
  */
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import { decoder, FunctionOf, NonNegativeDuration, PositiveDuration, Text } from "@agentweave/spiffe/OptionsDecoder"
 import * as TrustDomain from "@agentweave/spiffe/TrustDomain"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import type { IdentityFileEvent } from "./IdentityFileEvent.js"
-import { durationsOf } from "./internal/durationOption.js"
 import { nodeFiles } from "./internal/identityFiles.js"
 import type { Sources } from "./internal/identityParts.js"
 import * as rotation from "./internal/identityRotation.js"
@@ -55,32 +56,48 @@ export interface FilesOptions extends Files {
   readonly onEvent?: ((event: IdentityFileEvent) => Effect.Effect<void>) | undefined
 }
 
-const invalid = (field: string, description: string): InvalidConfigError =>
-  new InvalidConfigError({ config: "NodeIdentity", field, description })
-
 const domainOf = (field: string, text: string): Either.Either<TrustDomain.TrustDomain, InvalidConfigError> =>
-  Either.mapLeft(TrustDomain.parse(text), (error) => invalid(field, error.message))
+  Either.mapLeft(
+    TrustDomain.parse(text),
+    (error) => new InvalidConfigError({ config: "NodeIdentity", field, description: error.message })
+  )
 
-const sourcesOf = (files: Files): Either.Either<Sources, InvalidConfigError> =>
+const files = {
+  certificate: Text,
+  key: Text,
+  bundle: Text,
+  federatedBundles: Schema.optionalWith(Schema.Record({ key: Schema.String, value: Text }), { default: () => ({}) }),
+  trustDomain: Schema.optional(Text)
+}
+
+const decodeFiles = decoder("NodeIdentity", Schema.Struct(files))
+
+const decode = decoder(
+  "NodeIdentity",
+  Schema.Struct({
+    ...files,
+    debounce: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.millis(50) }),
+    pollInterval: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(5) }),
+    onEvent: Schema.optionalWith(FunctionOf<NonNullable<FilesOptions["onEvent"]>>(), {
+      default: () => () => Effect.void
+    })
+  })
+)
+
+const sourcesOf = (read: Files): Either.Either<Sources, InvalidConfigError> =>
   Either.gen(function* () {
     const federatedBundles = new Map<TrustDomain.TrustDomain, string>()
-    for (const [name, path] of Object.entries(files.federatedBundles ?? {})) {
+    for (const [name, path] of Object.entries(read.federatedBundles ?? {})) {
       federatedBundles.set(yield* domainOf("federatedBundles", name), path)
     }
-    const trustDomain = files.trustDomain === undefined ? undefined : yield* domainOf("trustDomain", files.trustDomain)
-    return { certificate: files.certificate, key: files.key, bundle: files.bundle, federatedBundles, trustDomain }
+    const trustDomain = read.trustDomain === undefined ? undefined : yield* domainOf("trustDomain", read.trustDomain)
+    return { certificate: read.certificate, key: read.key, bundle: read.bundle, federatedBundles, trustDomain }
   })
-
-const durationOf = durationsOf("NodeIdentity")
 
 const settingsOf = (options: FilesOptions): Either.Either<rotation.Settings, InvalidConfigError> =>
   Either.gen(function* () {
-    return {
-      sources: yield* sourcesOf(options),
-      debounce: yield* durationOf("debounce", options.debounce ?? "50 millis", "0 millis"),
-      pollInterval: yield* durationOf("pollInterval", options.pollInterval ?? "5 seconds", "1 millis"),
-      onEvent: options.onEvent ?? (() => Effect.void)
-    }
+    const { debounce, onEvent, pollInterval, ...read } = yield* decode(options)
+    return { sources: yield* sourcesOf(read), debounce, pollInterval, onEvent }
   })
 
 /**
@@ -91,8 +108,8 @@ const settingsOf = (options: FilesOptions): Either.Either<rotation.Settings, Inv
  * @since 0.1.0
  * @category constructors
  */
-export const readFiles = (files: Files): Effect.Effect<X509Context, IdentityError | InvalidConfigError> =>
-  Effect.flatMap(sourcesOf(files), (sources) => rotation.readOnce(nodeFiles, sources))
+export const readFiles = (options: Files): Effect.Effect<X509Context, IdentityError | InvalidConfigError> =>
+  Effect.flatMap(Either.flatMap(decodeFiles(options), sourcesOf), (sources) => rotation.readOnce(nodeFiles, sources))
 
 /**
  * The identity in files, kept current: atomic renames, Kubernetes' symbolic links and writes in place.

@@ -12,9 +12,9 @@ import * as X509Context from "@agentweave/spiffe/X509Context"
 import * as X509Svid from "@agentweave/spiffe/X509Svid"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import { type AuditLog, recorder } from "@agentweave/transport/AuditLog"
-import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
+import type { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
-import * as TransportConfig from "@agentweave/transport/TransportConfig"
+import type * as TransportConfig from "@agentweave/transport/TransportConfig"
 import type * as Etag from "@effect/platform/Etag"
 import type * as HttpPlatform from "@effect/platform/HttpPlatform"
 import * as HttpServer from "@effect/platform/HttpServer"
@@ -26,7 +26,6 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -38,6 +37,7 @@ import { guardApp, guardMiddleware } from "./internal/inboundBody.js"
 import { httpOptions } from "./internal/inboundRequests.js"
 import { serveTraced } from "./internal/inboundSpan.js"
 import { type ServerContext, ServerContexts } from "./internal/serverContext.js"
+import { read as readOptions } from "./internal/serverOptions.js"
 import * as Sweeper from "./internal/sweeper.js"
 
 /**
@@ -67,41 +67,6 @@ export interface Options {
   /** How long requests in flight may take to end when the server's scope closes. Default 20 seconds. */
   readonly gracefulShutdownTimeout?: Duration.DurationInput | undefined
 }
-
-const longestHandshake = Duration.seconds(10)
-
-interface Checked {
-  readonly tls: TransportConfig.TransportConfig
-  readonly handshakeTimeout: Duration.Duration
-}
-
-const check = (options: Options): Either.Either<Checked, InvalidConfigError> =>
-  Either.flatMap(
-    Either.mapLeft(
-      TransportConfig.make({
-        tlsMinVersion: options.tlsMinVersion,
-        tlsMaxVersion: options.tlsMaxVersion,
-        maxConnectionAge: options.maxConnectionAge,
-        connectTimeout: options.handshakeTimeout
-      }),
-      (error) =>
-        new InvalidConfigError({
-          config: "NodeSecureServer",
-          field: error.field === "connectTimeout" ? "handshakeTimeout" : error.field,
-          description: error.description
-        })
-    ),
-    (tls) =>
-      Duration.greaterThan(tls.connectTimeout, longestHandshake)
-        ? Either.left(
-            new InvalidConfigError({
-              config: "NodeSecureServer",
-              field: "handshakeTimeout",
-              description: `expected at most ${Duration.format(longestHandshake)}, got ${Duration.format(tls.connectTimeout)}`
-            })
-          )
-        : Either.right({ tls, handshakeTimeout: tls.connectTimeout })
-  )
 
 /**
  * Whether credentials may serve: our own SVID passes the gate its peers will put it through, and OpenSSL loads it all. It
@@ -142,7 +107,8 @@ export const make: (
   ServeError | IdentityError | InvalidConfigError,
   IdentityProvider | AuditLog | Scope.Scope
 > = Effect.fnUntraced(function* (options: Options) {
-  const { handshakeTimeout, tls } = yield* check(options)
+  const { settings, tls } = yield* readOptions(options)
+  const { handshakeTimeout, maxConnectionAge } = settings
   const identity = yield* IdentityProvider
   const record = yield* recorder
   const sweeper = yield* Sweeper.make
@@ -150,30 +116,29 @@ export const make: (
 
   let context = yield* identity.x509Context
   const verifier = PeerVerifier.make()
-  const contexts = new ServerContexts(options.authorize, tls)
+  const contexts = new ServerContexts(settings.authorize, tls)
   let serverContext = yield* usable(context, contexts, verifier)
 
   const inbound = new Inbound({
-    authorize: options.authorize,
+    authorize: settings.authorize,
     verifier,
     sweeper,
     record,
     context: () => context,
     secureContext: () => serverContext.secureContext,
     handshakeTimeoutMillis: Duration.toMillis(handshakeTimeout),
-    maxAgeMillis:
-      tls.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(tls.maxConnectionAge),
-    graceMillis: Duration.toMillis(options.gracefulShutdownTimeout ?? "20 seconds"),
+    maxAgeMillis: maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(maxConnectionAge),
+    graceMillis: Duration.toMillis(settings.gracefulShutdownTimeout),
     random: () => random.number()
   })
 
   const server = createServer({
     ...httpOptions,
-    keepAliveTimeout: Duration.toMillis(options.keepAliveTimeout ?? "65 seconds")
+    keepAliveTimeout: Duration.toMillis(settings.keepAliveTimeout)
   })
   inbound.attach(server)
 
-  const inner = yield* NodeHttpServer.make(() => server, { port: options.port, host: options.host ?? "0.0.0.0" })
+  const inner = yield* NodeHttpServer.make(() => server, { port: settings.port, host: settings.host })
   // Connections come as soon as it listens, with or without an app.
   yield* Effect.addFinalizer(() => drain(server, inbound))
 

@@ -639,11 +639,12 @@ describe("FederatedBundles.layer: options", () => {
         [{ endpoints: [{ ...web, bundle: "garbage" }] }, /BundleEndpoint.bundle: /],
         [{ maxBytes: 0 }, /FederatedBundles.maxBytes: /],
         [{ minRefreshInterval: 0 }, /FederatedBundles.minRefreshInterval: /],
-        [{ minRefreshInterval: "2 hours" }, /FederatedBundles.maxRefreshInterval: .*at least 2h/],
+        [{ minRefreshInterval: "2 hours" }, /FederatedBundles.maxRefreshInterval: .*at least minRefreshInterval 2h/],
         [{ refreshInterval: Duration.infinity }, /FederatedBundles.refreshInterval: /],
         [{ retryBaseDelay: 0 }, /FederatedBundles.retryBaseDelay: /],
         [{ timeout: 0 }, /FederatedBundles.timeout: /],
-        [{ initialWait: -1 }, /accepted/],
+        [{ initialWait: -1 }, /FederatedBundles.initialWait: expected a duration that is not negative, got -1/],
+        [{ initialWait: 0 }, /accepted/],
         [{}, /accepted/]
       ]
       for (const [options, expected] of cases) assert.match(yield* refused(options), expected, JSON.stringify(options))

@@ -3,14 +3,16 @@
  *
  * @since 0.1.0
  */
-import { IdentityProvider, PeerVerifier, type SpiffeId } from "@agentweave/spiffe"
+import { IdentityProvider, type InvalidConfigError, OptionsDecoder, PeerVerifier, SpiffeId } from "@agentweave/spiffe"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { hasProperty } from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type { InvalidEndpointError } from "./InvalidEndpointError.js"
 import * as provider from "./internal/provider.js"
 import * as update from "./internal/update.js"
@@ -18,7 +20,7 @@ import * as WorkloadApiClient from "./WorkloadApiClient.js"
 import type { WorkloadApiError } from "./WorkloadApiError.js"
 import type { WorkloadApiEvent } from "./WorkloadApiEvent.js"
 import * as WorkloadEndpoint from "./WorkloadEndpoint.js"
-import { defaultLimits, type Limits } from "./WorkloadMessage.js"
+import { defaultLimits } from "./WorkloadMessage.js"
 
 /**
  * How the agent does; how our identity does is the state that `IdentityMonitor` of `@agentweave/transport` has.
@@ -119,10 +121,41 @@ export const reconnectSchedule: Schedule.Schedule<number> = Schedule.forever.pip
   Schedule.jitteredWith({ min: 0.5, max: 1 })
 )
 
-const limitsOf = (options: ProviderOptions): Limits => ({
-  maxSvids: options.maxSvids ?? defaultLimits.maxSvids,
-  maxBundles: options.maxBundles ?? defaultLimits.maxBundles
-})
+const { FunctionOf, NonNegativeDuration, NumberIn, PositiveDuration, ValueOf } = OptionsDecoder
+
+const isSelection = (input: unknown): input is Selection =>
+  (hasProperty(input, "hint") && typeof input.hint === "string") ||
+  (hasProperty(input, "spiffeId") && SpiffeId.isSpiffeId(input.spiffeId))
+
+const providerFields = {
+  select: Schema.optional(ValueOf("a hint or a spiffeId", isSelection)),
+  initialTimeout: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.seconds(30) }),
+  responseTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(30) }),
+  reconnectSchedule: Schema.optional(
+    ValueOf("a Schedule", (input): input is NonNullable<ProviderOptions["reconnectSchedule"]> =>
+      Schedule.isSchedule(input)
+    )
+  ),
+  onEvent: Schema.optionalWith(FunctionOf<NonNullable<ProviderOptions["onEvent"]>>(), {
+    default: () => () => Effect.void
+  }),
+  maxSvids: Schema.optionalWith(NumberIn(1), { default: () => defaultLimits.maxSvids }),
+  maxBundles: Schema.optionalWith(NumberIn(0), { default: () => defaultLimits.maxBundles }),
+  maxAuthorities: Schema.optionalWith(NumberIn(1), { default: () => 100 })
+}
+
+const ProviderSettings = Schema.Struct(providerFields)
+
+const decodeProvider = OptionsDecoder.decoder("WorkloadApi", ProviderSettings)
+
+const decode = OptionsDecoder.decoder(
+  "WorkloadApi",
+  Schema.Struct({
+    ...providerFields,
+    maxMessageBytes: Schema.optional(NumberIn(1)),
+    endpoint: Schema.optional(Schema.String)
+  })
+)
 
 /**
  * The identity from a client that is given: the layer under {@link layer}, for another transport or a test.
@@ -132,21 +165,30 @@ const limitsOf = (options: ProviderOptions): Limits => ({
  */
 export const layerClient = (
   options: ProviderOptions = {}
+): Layer.Layer<
+  IdentityProvider.IdentityProvider | WorkloadApi,
+  InvalidConfigError.InvalidConfigError,
+  WorkloadApiClient.WorkloadApiClient
+> => Layer.unwrapEffect(Effect.map(decodeProvider(options), ofClient))
+
+const ofClient = (
+  settings: typeof ProviderSettings.Type
 ): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, never, WorkloadApiClient.WorkloadApiClient> =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const client = yield* WorkloadApiClient.WorkloadApiClient
       const verifier = PeerVerifier.make({ cacheSize: 16 })
-      const limits = { ...limitsOf(options), maxAuthorities: options.maxAuthorities ?? 100 }
+      const { maxAuthorities, maxBundles, maxSvids } = settings
+      const limits = { maxSvids, maxBundles, maxAuthorities }
       const made = yield* provider.make({
         messages: client.x509Svids,
         read: (message, context) => update.read(message, { ...context, limits, verifier }),
-        select: options.select,
-        initialTimeout: Duration.decode(options.initialTimeout ?? "30 seconds"),
-        responseTimeout: Duration.decode(options.responseTimeout ?? "30 seconds"),
-        reconnectSchedule: options.reconnectSchedule ?? reconnectSchedule,
-        hurriesWithoutIdentity: options.reconnectSchedule === undefined,
-        onEvent: options.onEvent ?? (() => Effect.void)
+        select: settings.select,
+        initialTimeout: settings.initialTimeout,
+        responseTimeout: settings.responseTimeout,
+        reconnectSchedule: settings.reconnectSchedule ?? reconnectSchedule,
+        hurriesWithoutIdentity: settings.reconnectSchedule === undefined,
+        onEvent: settings.onEvent
       })
       return Context.make(WorkloadApi, made).pipe(Context.add(IdentityProvider.IdentityProvider, made))
     })
@@ -168,8 +210,8 @@ const fromEnvironment: Effect.Effect<WorkloadEndpoint.WorkloadEndpoint, InvalidE
 /**
  * The identity the SPIFFE Workload API gives to this workload, kept up to date.
  *
- * The layer itself fails only when the address is invalid, or cannot be read from configuration; it does not wait for the agent. `x509Context` does, for at
- * most `initialTimeout`; later it answers at once: the newest snapshot, or an `IdentityError` `Unavailable`, `Withdrawn`,
+ * The layer itself fails only when the address is invalid or cannot be read from configuration, or an option breaks a rule
+ * (`InvalidConfigError`); it does not wait for the agent. `x509Context` does, for at most `initialTimeout`; later it answers at once: the newest snapshot, or an `IdentityError` `Unavailable`, `Withdrawn`,
  * `Expired` or `NotYetValid`. `changes` fails with the same error when the identity is lost; subscribed again, it begins
  * with the answer `x509Context` has then.
  *
@@ -190,13 +232,20 @@ const fromEnvironment: Effect.Effect<WorkloadEndpoint.WorkloadEndpoint, InvalidE
  */
 export const layer = (
   options: Options = {}
-): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, InvalidEndpointError> =>
+): Layer.Layer<
+  IdentityProvider.IdentityProvider | WorkloadApi,
+  InvalidEndpointError | InvalidConfigError.InvalidConfigError
+> =>
   Layer.unwrapEffect(
     Effect.gen(function* () {
-      const endpoint =
-        options.endpoint === undefined ? yield* fromEnvironment : yield* WorkloadEndpoint.parse(options.endpoint)
-      const maxMessageBytes = options.maxMessageBytes ?? WorkloadApiClient.messageBytesFor(limitsOf(options))
-      return Layer.provide(layerClient(options), WorkloadApiClient.layer(endpoint, { maxMessageBytes }))
+      const { endpoint: address, maxMessageBytes, ...settings } = yield* decode(options)
+      const endpoint = address === undefined ? yield* fromEnvironment : yield* WorkloadEndpoint.parse(address)
+      return Layer.provide(
+        ofClient(settings),
+        WorkloadApiClient.layer(endpoint, {
+          maxMessageBytes: maxMessageBytes ?? WorkloadApiClient.messageBytesFor(settings)
+        })
+      )
     })
   )
 
@@ -208,5 +257,7 @@ export const layer = (
  */
 export const layerConfig = (
   options: Config.Config.Wrap<Options>
-): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, InvalidEndpointError | ConfigError.ConfigError> =>
-  Layer.unwrapEffect(Effect.map(Config.unwrap(options), layer))
+): Layer.Layer<
+  IdentityProvider.IdentityProvider | WorkloadApi,
+  InvalidEndpointError | InvalidConfigError.InvalidConfigError | ConfigError.ConfigError
+> => Layer.unwrapEffect(Effect.map(Config.unwrap(options), layer))

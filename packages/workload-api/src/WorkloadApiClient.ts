@@ -3,11 +3,13 @@
  *
  * @since 0.1.0
  */
+import { type InvalidConfigError, OptionsDecoder } from "@agentweave/spiffe"
 import { Client, type ClientReadableStream, Metadata, type ServiceError, status as Status } from "@grpc/grpc-js"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { LocalCredentials } from "./internal/localCredentials.js"
 import * as methods from "./internal/methods.js"
@@ -172,9 +174,20 @@ export const make = (endpoint: WorkloadEndpoint, options: Options = {}): Context
   }
 }
 
+const decode = OptionsDecoder.decoder(
+  "WorkloadApiClient",
+  Schema.Struct({ maxMessageBytes: Schema.optional(OptionsDecoder.NumberIn(1)) })
+)
+
 /**
  * @since 0.1.0
  * @category layers
  */
-export const layer = (endpoint: WorkloadEndpoint, options?: Options): Layer.Layer<WorkloadApiClient> =>
-  Layer.succeed(WorkloadApiClient, make(endpoint, options))
+export const layer = (
+  endpoint: WorkloadEndpoint,
+  options: Options = {}
+): Layer.Layer<WorkloadApiClient, InvalidConfigError.InvalidConfigError> =>
+  Layer.effect(
+    WorkloadApiClient,
+    Effect.map(decode(options), (read) => make(endpoint, read))
+  )

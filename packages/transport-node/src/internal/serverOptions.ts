@@ -1,0 +1,49 @@
+/** The options of a secure server, read. */
+import {
+  DurationIn,
+  decoder,
+  NonNegativeDuration,
+  NumberIn,
+  PositiveDuration,
+  Text,
+  ValueOf
+} from "@agentweave/spiffe/OptionsDecoder"
+import { isPeerMatcher } from "@agentweave/spiffe/PeerMatcher"
+import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
+import * as TransportConfig from "@agentweave/transport/TransportConfig"
+import * as Duration from "effect/Duration"
+import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
+import type { Options } from "../NodeSecureServer.js"
+
+const Settings = Schema.Struct({
+  port: NumberIn(0, 65_535),
+  host: Schema.optionalWith(Text, { default: () => "0.0.0.0" }),
+  authorize: ValueOf("a PeerMatcher", isPeerMatcher),
+  tlsMinVersion: Schema.optional(TransportConfig.TlsVersion),
+  tlsMaxVersion: Schema.optional(TransportConfig.TlsVersion),
+  handshakeTimeout: Schema.optionalWith(DurationIn("1 millis", "10 seconds"), { default: () => Duration.seconds(10) }),
+  keepAliveTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(65) }),
+  maxConnectionAge: Schema.optional(PositiveDuration),
+  gracefulShutdownTimeout: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.seconds(20) })
+})
+
+export type Settings = typeof Settings.Type
+
+const decode = decoder("NodeSecureServer", Settings)
+
+export interface Read {
+  readonly settings: Settings
+  /** The TLS versions, as the code that makes TLS contexts takes them. */
+  readonly tls: TransportConfig.TransportConfig
+}
+
+export const read = (options: Options): Either.Either<Read, InvalidConfigError> =>
+  Either.flatMap(decode(options), (settings) =>
+    TransportConfig.make({ tlsMinVersion: settings.tlsMinVersion, tlsMaxVersion: settings.tlsMaxVersion }).pipe(
+      Either.mapBoth({
+        onLeft: ({ description, field }) => new InvalidConfigError({ config: "NodeSecureServer", field, description }),
+        onRight: (tls) => ({ settings, tls })
+      })
+    )
+  )
