@@ -1,0 +1,8 @@
+/** One peer, one channel, closed with its scope. */
+import { SecureChannel } from "@agentweave/transport"
+import { Effect } from "effect"
+
+export const secureChannel = Effect.fnUntraced(function* (peer: string) {
+  const channel = yield* SecureChannel.make({ peer, config: { timeout: "30 seconds" } })
+  return yield* channel.get("https://service/api")
+})
