@@ -5,13 +5,14 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import type { IdentityError } from "./IdentityError.js"
+import { IdentityError } from "./IdentityError.js"
 import type { IdentityProblem, IdentityProblemKind } from "./IdentityProblem.js"
 import type { X509Context } from "./X509Context.js"
 
@@ -26,7 +27,10 @@ export class IdentityProvider extends Context.Tag("@agentweave/spiffe/IdentityPr
   {
     /** The newest snapshot. Cheap: it is read at every handshake. */
     readonly x509Context: Effect.Effect<X509Context, IdentityError>
-    /** The current snapshot first, then every rotation. Ends only with an error or with the provider. */
+    /**
+     * The current snapshot first, then every rotation. Ends only with an error or with the provider; `x509Context` fails from
+     * then on. See {@link until}.
+     */
     readonly changes: Stream.Stream<X509Context, IdentityError>
     /**
      * What the source met: the problems of the past, as many as are kept, then each new one, once. A source that has it
@@ -118,6 +122,46 @@ export const forEachChange = <R>(
   onChange: (context: X509Context) => Effect.Effect<void, never, R>
 ): Effect.Effect<void, never, R> =>
   Stream.runForEach(provider.changes, onChange).pipe(Effect.retry(Schedule.spaced(resubscribeAfter)), Effect.ignore)
+
+const scopeEnded = new IdentityError({
+  reason: "Unavailable",
+  description:
+    "expected an identity provider that is in use, the scope of its layer has ended: provide its layer around the whole use of what needs an identity"
+})
+
+/**
+ * A provider that ends when `ended` does, as it is to with the scope of its source: what nobody keeps current any more is not
+ * handed out. `x509Context` then fails with `IdentityError` `Unavailable`, and `changes` ends.
+ *
+ * @since 0.1.0
+ * @category constructors
+ * @example
+ * ```ts
+ * import { IdentityProvider, type X509Context } from "@agentweave/spiffe"
+ * import { Deferred, Effect, SubscriptionRef } from "effect"
+ *
+ * const source = (state: SubscriptionRef.SubscriptionRef<X509Context.X509Context>) =>
+ *   Effect.gen(function* () {
+ *     const ended = yield* Deferred.make<void>()
+ *     yield* Effect.addFinalizer(() => Deferred.succeed(ended, undefined))
+ *     return IdentityProvider.until({ x509Context: SubscriptionRef.get(state), changes: state.changes }, ended)
+ *   })
+ * ```
+ */
+export const until = <Provider extends Context.Tag.Service<IdentityProvider>>(
+  provider: Provider,
+  ended: Deferred.Deferred<void>
+): Provider => ({
+  ...provider,
+  x509Context: Effect.flatMap(Deferred.isDone(ended), (isDone) =>
+    isDone ? Effect.fail(scopeEnded) : provider.x509Context
+  ),
+  changes: Stream.unwrap(
+    Effect.map(Deferred.isDone(ended), (isDone) =>
+      isDone ? Stream.empty : Stream.interruptWhenDeferred(provider.changes, ended)
+    )
+  )
+})
 
 /**
  * A fixed identity that never rotates.

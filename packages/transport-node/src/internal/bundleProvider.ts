@@ -1,5 +1,5 @@
 import type { IdentityProblem } from "@agentweave/spiffe/IdentityProblem"
-import { IdentityProvider, problems } from "@agentweave/spiffe/IdentityProvider"
+import { IdentityProvider, problems, until } from "@agentweave/spiffe/IdentityProvider"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { TrustDomain } from "@agentweave/spiffe/TrustDomain"
 import type { X509Bundle } from "@agentweave/spiffe/X509Bundle"
@@ -58,12 +58,12 @@ export const withFederated = (
   closed: Deferred.Deferred<void>
 ): Context.Tag.Service<IdentityProvider> => {
   const together = makeCombine()
-  return IdentityProvider.of({
+  const open = IdentityProvider.of({
     x509Context: Effect.zipWith(inner.x509Context, federated.get, together),
     changes: Stream.zipLatestWith(inner.changes, federated.changes, together).pipe(
-      Stream.changesWith((before, after) => before === after),
-      Stream.interruptWhenDeferred(closed)
+      Stream.changesWith((before, after) => before === after)
     ),
     problems: Stream.interruptWhenDeferred(Stream.merge(problems(inner), own), closed)
   })
+  return until(open, closed)
 }

@@ -1,6 +1,6 @@
 import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { makeReporter } from "@agentweave/spiffe/IdentityProblem"
-import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import { IdentityProvider, until } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import * as Clock from "effect/Clock"
@@ -11,7 +11,6 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { IdentityFileEvent } from "../IdentityFileEvent.js"
 import { forkScoped } from "./background.js"
@@ -204,9 +203,6 @@ export const make = Effect.fnUntraced(function* (
   const closed = yield* Deferred.make<void>()
   yield* Effect.addFinalizer(() => Deferred.succeed(closed, undefined))
 
-  return IdentityProvider.of({
-    x509Context: Effect.flatMap(SubscriptionRef.get(current), unlessExpired),
-    changes: Stream.interruptWhenDeferred(current.changes, closed),
-    problems
-  })
+  const x509Context = Effect.flatMap(SubscriptionRef.get(current), unlessExpired)
+  return until(IdentityProvider.of({ x509Context, changes: current.changes, problems }), closed)
 })

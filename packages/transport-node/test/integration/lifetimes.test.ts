@@ -15,6 +15,7 @@ import {
 import { HttpServer } from "@effect/platform"
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Redacted, Scope } from "effect"
+import { providerEnd } from "../../../spiffe/test/support/providerEnd.js"
 import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
 import { folder, refused } from "./auditEvents.js"
 import { host, startClient, startServer } from "./fixture.js"
@@ -98,6 +99,12 @@ const channel = Effect.gen(function* () {
 })
 const store = Effect.flatMap(AuditAnchor.AuditAnchor, (anchor) => anchor.latest)
 
+const federated = Effect.gen(function* () {
+  const endpoints = yield* silentEndpoints
+  const own = Layer.merge(yield* identityOf("/client"), AuditLog.layerMemory([]))
+  return Layer.provide(FederatedBundles.layer({ endpoints, initialWait: "1 millis" }), own)
+})
+
 describe("every layer of the transport for Node", () => {
   eachEnds(new URL("../../src/", import.meta.url), [
     row(
@@ -110,14 +117,7 @@ describe("every layer of the transport for Node", () => {
       Effect.map(channel, (channel) => AuditAnchor.layerChannel(channel)),
       Effect.exit(store)
     ),
-    row(
-      "FederatedBundles.layer",
-      Effect.gen(function* () {
-        const endpoints = yield* silentEndpoints
-        const own = Layer.merge(yield* identityOf("/client"), AuditLog.layerMemory([]))
-        return Layer.provide(FederatedBundles.layer({ endpoints, initialWait: "1 millis" }), own)
-      })
-    ),
+    row("FederatedBundles.layer", federated),
     row(
       "NodeAuditLog.layerFile",
       Effect.gen(function* () {
@@ -157,4 +157,9 @@ describe("every layer of the transport for Node", () => {
       servedAndHeld
     )
   ])
+})
+
+describe("a source of identity whose scope has ended", () => {
+  providerEnd("NodeIdentity.layerFiles", Effect.map(files, NodeIdentity.layerFiles))
+  providerEnd("FederatedBundles.layer", federated)
 })

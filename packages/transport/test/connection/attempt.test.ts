@@ -262,6 +262,15 @@ describe("a client's connection", () => {
     assert.deepStrictEqual(client.closed, ["Withdrawn", "Withdrawn"])
   })
 
+  it("is closed when the provider of our identity ends, and none is opened any more", () => {
+    const client = new Client()
+    client.connect()
+    client.now(client.identity.end)
+    client.pass(250)
+    assert.deepStrictEqual(client.closed, ["Withdrawn"])
+    assert.match(client.attempt().outcome, /Unavailable: expected an identity provider that is in use/)
+  })
+
   it("stays when our identity rotates and both certificates on it still pass", () => {
     const client = new Client()
     const connection = client.connect()

@@ -1,12 +1,12 @@
 import { IdentityError } from "@agentweave/spiffe/IdentityError"
-import type * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
+import * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
 import type { PeerVerifier, VerifiedPeer, VerifyInput } from "@agentweave/spiffe/PeerVerifier"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import type { HttpClientResponse } from "@effect/platform"
-import { Duration, Effect, Either, Exit, Stream, SubscriptionRef } from "effect"
+import { Deferred, Duration, Effect, Either, Exit, Stream, SubscriptionRef } from "effect"
 import type { AuditEvent, Connector, TransportError, Wire } from "../../src/index.js"
 
 /** A made-up certificate: who it names, by which CA, and until when. No cryptography, so that thousands fit in a second. */
@@ -98,20 +98,26 @@ export const verifier: PeerVerifier = {
 /** An identity that a test rotates, takes away and gives back. */
 export class FakeIdentity {
   readonly provider: IdentityProvider.IdentityProvider["Type"]
+  /** The scope of its source closes. */
+  readonly end: Effect.Effect<void>
   private readonly state: SubscriptionRef.SubscriptionRef<Exit.Exit<X509Context, IdentityError>>
 
-  private constructor(state: SubscriptionRef.SubscriptionRef<Exit.Exit<X509Context, IdentityError>>) {
+  private constructor(
+    state: SubscriptionRef.SubscriptionRef<Exit.Exit<X509Context, IdentityError>>,
+    ended: Deferred.Deferred<void>
+  ) {
     this.state = state
-    this.provider = {
-      x509Context: Effect.flatten(SubscriptionRef.get(state)),
-      changes: Stream.mapEffect(state.changes, (exit) => exit)
-    }
+    this.end = Effect.asVoid(Deferred.succeed(ended, undefined))
+    const x509Context = Effect.flatten(SubscriptionRef.get(state))
+    const changes = Stream.mapEffect(state.changes, (exit) => exit)
+    this.provider = IdentityProvider.until({ x509Context, changes }, ended)
   }
 
   static make(initial: X509Context): Effect.Effect<FakeIdentity> {
-    return Effect.map(
+    return Effect.zipWith(
       SubscriptionRef.make<Exit.Exit<X509Context, IdentityError>>(Exit.succeed(initial)),
-      (state) => new FakeIdentity(state)
+      Deferred.make<void>(),
+      (state, ended) => new FakeIdentity(state, ended)
     )
   }
 

@@ -2,7 +2,7 @@
 import {
   IdentityError,
   IdentityProblem,
-  type IdentityProvider,
+  IdentityProvider,
   type SpiffeId,
   X509Bundle,
   X509BundleSet,
@@ -328,13 +328,12 @@ export const make = Effect.fnUntraced(function* <Message>(
     Stream.mapEffect((state) => Effect.map(Clock.currentTimeMillis, (now) => State.read(state, now))),
     Stream.filter((identity) => identity !== undefined),
     Stream.changes,
-    Stream.mapEffect((identity) => identity),
-    Stream.interruptWhenDeferred(closed)
+    Stream.mapEffect((identity) => identity)
   )
 
   /** The first answer there is, good or bad. */
   const first: Effect.Effect<X509Context.X509Context, IdentityError.IdentityError> = Effect.flatMap(
-    Stream.runHead(changes),
+    Stream.runHead(Stream.interruptWhenDeferred(changes, closed)),
     Option.match({
       onNone: () =>
         new IdentityError.IdentityError({ reason: "Unavailable", description: "the identity provider is closed" }),
@@ -342,7 +341,7 @@ export const make = Effect.fnUntraced(function* <Message>(
     })
   )
 
-  return {
+  const open: Provider = {
     x509Context: Effect.gen(function* () {
       const identity = State.read(yield* SubscriptionRef.get(state), yield* Clock.currentTimeMillis)
       return identity === undefined ? yield* first : yield* identity
@@ -351,4 +350,5 @@ export const make = Effect.fnUntraced(function* <Message>(
     problems: reporter.problems,
     agentHealth: Effect.map(SubscriptionRef.get(state), ({ current }) => (current ? "Healthy" : "Degraded"))
   }
+  return IdentityProvider.until(open, closed)
 })

@@ -5,6 +5,7 @@ import { DevAuthority, FakeWorkloadApi } from "@agentweave/testkit"
 import { WorkloadApi, WorkloadApiClient, WorkloadApiServer, WorkloadEndpoint } from "@agentweave/workload-api"
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Stream } from "effect"
+import { providerEnd } from "../../../spiffe/test/support/providerEnd.js"
 import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
 
 let sockets = 0
@@ -82,4 +83,15 @@ describe("every layer of the Workload API", () => {
       call(paths.identity)
     )
   ])
+})
+
+describe("a source of identity whose scope has ended", () => {
+  providerEnd(
+    "WorkloadApi.layer",
+    Effect.map(agent, (endpoint) => WorkloadApi.layer({ endpoint }))
+  )
+  providerEnd(
+    "WorkloadApi.layerClient",
+    Effect.map(client, (services) => Layer.provide(WorkloadApi.layerClient(), services))
+  )
 })

@@ -10,6 +10,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { CloseReason } from "../../AuditEvent.js"
 import { type AuditLog, recorder } from "../../AuditLog.js"
+import { forkScoped } from "../background.js"
 import * as Deadlines from "./deadlines.js"
 import { OwnIdentity } from "./ownIdentity.js"
 import type { Record } from "./records.js"
@@ -138,7 +139,8 @@ export const make = <C extends Supervised>(
 
 /**
  * Follows the identity until the scope closes: each change, and each time that it is lost. A loss that is no withdrawal
- * changes nothing: what was delivered last goes on until it expires.
+ * changes nothing: what was delivered last goes on until it expires. The end of the provider is as good as a withdrawal:
+ * nobody would tell that an authority is not trusted any more.
  */
 export const follow = (
   identity: Context.Tag.Service<IdentityProvider>,
@@ -150,6 +152,6 @@ export const follow = (
   const changes = Stream.tapError(identity.changes, (error) =>
     error.reason === "Withdrawn" ? on.withdrawn(error) : Effect.void
   )
-  // Interruptible wherever the layer is built.
-  return Effect.asVoid(Effect.forkScoped(Effect.interruptible(forEachChange({ changes }, on.change))))
+  const onEnd = Effect.catchAll(Effect.asVoid(identity.x509Context), on.withdrawn)
+  return Effect.asVoid(forkScoped(Effect.zipRight(forEachChange({ changes }, on.change), onEnd)))
 }
