@@ -87,6 +87,11 @@ describe("every layer of the transport", () => {
       Effect.succeed(CircuitBreakerRegistry.layer({ cleanupInterval: "1 millis" })),
       Effect.flatMap(CircuitBreakerRegistry.CircuitBreakerRegistry, (registry) => registry.get(a))
     ),
+    row(
+      "CircuitBreakerRegistry.layerConfig",
+      Effect.succeed(CircuitBreakerRegistry.layerConfig({ cleanupInterval: Config.succeed("1 millis" as const) })),
+      Effect.flatMap(CircuitBreakerRegistry.CircuitBreakerRegistry, (registry) => registry.get(a))
+    ),
     row("ConnectionPool.layer", over(ConnectionPool.layer(pool)), usePool),
     row(
       "ConnectionPool.layerConfig",
@@ -127,6 +132,11 @@ describe("every layer of the transport", () => {
     ),
     row("SecureChannel.layerHttpClient", over(SecureChannel.layerHttpClient({ peer: a, baseUrl })), get),
     row("Transport.layer", over(Transport.layer({ pool })), useTransport),
+    row(
+      "Transport.layerConfig",
+      over(Transport.layerConfig({ breaker: { cleanupInterval: Config.succeed("1 millis" as const) } })),
+      useTransport
+    ),
     row(
       "Transport.layerServices",
       over(Transport.layerServices().pipe(Layer.provide([ConnectionPool.layer(pool), CircuitBreakerRegistry.layer()]))),

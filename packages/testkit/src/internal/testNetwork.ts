@@ -118,9 +118,10 @@ const dialer = (network: Network): Dialer.Dialer => ({
   verifier: { verify, recognize: () => undefined },
   dial: (options) =>
     Effect.map(
+      // The end first: of two that are done at once the first wins.
       Effect.raceFirst(
-        Effect.suspend(() => network.onConnect({ ...options, onClose: () => {} })),
-        Effect.flatMap(Deferred.await(network.end), () => scopeClosed(options))
+        Effect.flatMap(Deferred.await(network.end), () => scopeClosed(options)),
+        Effect.suspend(() => network.onConnect({ ...options, onClose: () => {} }))
       ),
       (answerer) =>
         new MemoryWire({
