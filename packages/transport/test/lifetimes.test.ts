@@ -17,7 +17,7 @@ import {
 } from "@agentweave/transport"
 import { HttpClient } from "@effect/platform"
 import { describe } from "@effect/vitest"
-import { Config, Context, Effect, Layer } from "effect"
+import { Config, Context, Effect, Layer, Logger } from "effect"
 import { FakeWire, identity } from "./fakeConnector.js"
 import { a, settle } from "./fakePool.js"
 import { eachEnds, row } from "./uninterruptible.js"
@@ -73,6 +73,7 @@ const connect = Effect.gen(function* () {
 
 describe("every layer of the transport", () => {
   eachEnds(new URL("../src/", import.meta.url), [
+    row("AuditLog.layerFromLogger", Effect.succeed(AuditLog.layerFromLogger(Effect.succeed(Logger.none))), record),
     row("AuditLog.layerLogger", Effect.succeed(AuditLog.layerLogger), record),
     row("AuditLog.layerMemory", Effect.succeed(events), record),
     row("AuditLog.layerTee", Effect.succeed(AuditLog.layerTee(events, AuditLog.layerLogger)), record),
