@@ -33,7 +33,7 @@ import type * as Scope from "effect/Scope"
 import { PCGRandom } from "effect/Utils"
 import { forkScoped } from "./internal/background.js"
 import { Inbound } from "./internal/inbound.js"
-import { guardApp, guardMiddleware } from "./internal/inboundBody.js"
+import { guardApp, guardMiddleware, withMaxBodySize } from "./internal/inboundBody.js"
 import { httpOptions } from "./internal/inboundRequests.js"
 import { serveTraced } from "./internal/inboundSpan.js"
 import { type ServerContext, ServerContexts } from "./internal/serverContext.js"
@@ -64,6 +64,12 @@ export interface Options {
    * notAfter on it alone.
    */
   readonly maxConnectionAge?: Duration.DurationInput | undefined
+  /**
+   * The most bytes of a request's body that is read as a whole (`json`, `text`, `arrayBuffer` and the like, `multipart` in
+   * all): a handler that reads a larger one fails with a `RequestError`, and unless it handles that the client gets 413.
+   * Streams have no limit. `HttpServerRequest.withMaxBodySize` sets another one for a route or an app. Default 16 MiB.
+   */
+  readonly maxRequestBodySize?: number | undefined
   /** How long requests in flight may take to end when the server's scope closes. Default 20 seconds. */
   readonly gracefulShutdownTimeout?: Duration.DurationInput | undefined
 }
@@ -191,7 +197,7 @@ export const make: (
       Effect.zipRight(
         serveTraced(inbound, middleware && guardMiddleware(middleware), (outermost) =>
           outermost === undefined ? inner.serve(guardApp(httpApp)) : inner.serve(guardApp(httpApp), outermost)
-        ),
+        ).pipe(withMaxBodySize(settings.maxRequestBodySize)),
         // Added after the handler, so that it runs before the handler is taken away.
         Effect.addFinalizer(() => drain(server, inbound))
       )

@@ -1,7 +1,9 @@
-import type { ServerResponse } from "node:http"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import { nameOf } from "@agentweave/transport/RequestTelemetry"
+import * as FileSystem from "@effect/platform/FileSystem"
 import * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpBody from "@effect/platform/HttpBody"
+import { MaxBodySize } from "@effect/platform/HttpIncomingMessage"
 import type { HttpMiddleware } from "@effect/platform/HttpMiddleware"
 import { ResponseError } from "@effect/platform/HttpServerError"
 import { HttpServerRequest } from "@effect/platform/HttpServerRequest"
@@ -17,6 +19,7 @@ import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
+import { InboundMessage } from "./inboundMessage.js"
 
 /** A body failed with something that is no `Error`; the name is that of what it failed with. */
 class BodyError extends Error {
@@ -95,11 +98,27 @@ const isBytes = ({ body }: HttpServerResponse.HttpServerResponse): boolean =>
 const last: HttpApp.PreResponseHandler = (_, response) =>
   Effect.succeed(HttpServerResponse.setHeader(response, "connection", "close"))
 
+const messageOf = (fiber: RuntimeFiber<unknown, unknown>): IncomingMessage =>
+  NodeHttpServerRequest.toIncomingMessage(Context.unsafeGet(fiber.currentContext, HttpServerRequest))
+
 const isLast = (fiber: RuntimeFiber<unknown, unknown>): boolean => {
-  const request = Context.unsafeGet(fiber.currentContext, HttpServerRequest)
-  const { upgrade } = NodeHttpServerRequest.toIncomingMessage(request) as { readonly upgrade?: boolean }
-  return upgrade === true
+  const message = messageOf(fiber)
+  return message instanceof InboundMessage && message.upgrade
 }
+
+const isUnreadable = (error: unknown): boolean => Predicate.isTagged(error, "RequestError")
+
+/** Whether a handler failed because the body was too large to be read as a whole: its reader gave it up. */
+const isTooLarge = (fiber: RuntimeFiber<unknown, unknown>, cause: Cause.Cause<unknown>): boolean => {
+  const message = messageOf(fiber)
+  return (
+    message instanceof InboundMessage &&
+    message.isGivenUp === true &&
+    (Chunk.some(Cause.failures(cause), isUnreadable) || Chunk.some(Cause.defects(cause), isUnreadable))
+  )
+}
+
+const tooLarge = HttpServerResponse.empty({ status: 413 })
 
 /**
  * An app no body of which is sent as if it were whole when it failed. What looks at the body comes after every handler
@@ -116,7 +135,8 @@ export const guardApp = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default<E, R
           ? Effect.succeed(response)
           : Effect.as(needed, response),
       // The response that the failure is made into may have any body.
-      onFailure: (cause) => Effect.zipRight(needed, Effect.failCause(cause))
+      onFailure: (cause) =>
+        isTooLarge(fiber, cause) ? Effect.succeed(tooLarge) : Effect.zipRight(needed, Effect.failCause(cause))
     })
   })
 }
@@ -133,3 +153,13 @@ export const guardMiddleware =
           : guarded(request, response)
       )
     })
+
+/** The default limit for bodies that are read as a whole, where the app is not served under one of its own. */
+export const withMaxBodySize =
+  (bytes: number) =>
+  <A, E, R>(serve: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.mapInputContext(serve, (context: Context.Context<R>) =>
+      context.unsafeMap.has(MaxBodySize.key)
+        ? context
+        : Context.add(context, MaxBodySize, Option.some(FileSystem.Size(bytes)))
+    )

@@ -13,6 +13,12 @@ const farewellMillis = 500
 const farewellOfAgeMillis = 5000
 
 /**
+ * How long, in milliseconds, what a client still sends of a body is read and discarded after the answer. A connection that
+ * is closed with bytes unread is reset, and the answer may be lost with it (RFC 9112 section 9.6).
+ */
+const lingerMillis = 2000
+
+/**
  * How many requests of one connection are in flight at most. A client that pipelines more is told with the last of them
  * that the connection ends, and may ask again for what was not answered (RFC 9112 section 9.3.2).
  */
@@ -96,6 +102,20 @@ export class InboundConnection implements Timed {
   endWith(response: ServerResponse): void {
     this.isEnding = true
     if (!response.headersSent) response.shouldKeepAlive = false
+  }
+
+  /** The request in flight is answered before its body has come: the connection ends with the answer. */
+  onBodyGivenUp(): void {
+    const { response, socket } = this
+    if (response === undefined) return
+    this.endWith(response)
+    // What Node calls when the last response is out.
+    socket.destroySoon = () => {
+      socket.end()
+      this.cutAt = Math.min(this.cutAt, this.sweeper.now() + lingerMillis)
+      this.deadline = Math.min(this.deadline, this.cutAt)
+      this.sweeper.touch(this.deadline)
+    }
   }
 
   /** Ends the connection when every request in flight has been answered. */

@@ -21,6 +21,12 @@ const isWebSocketHandshake = ({ headers, method }: IncomingMessage): boolean =>
   headers["transfer-encoding"] === undefined &&
   Number(headers["content-length"] ?? 0) === 0
 
+/** The connection that a body comes on. */
+interface BodyCarrier {
+  /** The rest of a body that is still to come will be discarded. */
+  readonly onBodyGivenUp: () => void
+}
+
 /**
  * A request as Node's parser hands it over. Node (20 to 26) takes a connection away from HTTP for any `Upgrade` and asks
  * `upgrade` of the message whether it shall. A server may ignore an `Upgrade` (RFC 9110 section 7.8), and nothing but a
@@ -34,7 +40,25 @@ export class InboundMessage extends IncomingMessage {
     return this.upgradeAsked === true && (this.method === "CONNECT" || isWebSocketHandshake(this))
   }
 
+  /** What is told when the body is given up. */
+  declare carrier: BodyCarrier | undefined
+  /** The reader of the body wanted no more of it. */
+  declare isGivenUp: boolean | undefined
+
   set upgrade(asked: boolean | null) {
     this.upgradeAsked = asked
+  }
+
+  /**
+   * A reader that stops (it has met its limit, or failed) destroys the body, and Node the connection with it, so that no
+   * answer would reach the client. The rest of the body is discarded instead.
+   */
+  override destroy(error?: Error): this {
+    if (error !== undefined || this.readableEnded || this.socket.destroyed) return super.destroy(error)
+    if (this.isGivenUp === true) return this
+    this.isGivenUp = true
+    this.removeAllListeners("data").removeAllListeners("readable").resume()
+    if (!this.complete) this.carrier?.onBodyGivenUp()
+    return this
   }
 }

@@ -73,6 +73,7 @@ export class InboundRequests {
   private onRequest(message: InboundMessage, response: InboundResponse, status?: number): boolean {
     const connection = this.of(message)
     if (connection?.admit(response) !== true) return false
+    message.carrier = connection
     const isSound = normalizeTarget(message)
     const request = new InboundRequest(connection.origin, message, response, this.options)
     if (!connection.begin(request, response)) return false

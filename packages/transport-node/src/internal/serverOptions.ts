@@ -25,6 +25,7 @@ const Settings = Schema.Struct({
   handshakeTimeout: Schema.optionalWith(DurationIn("1 millis", "10 seconds"), { default: () => Duration.seconds(10) }),
   keepAliveTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(65) }),
   maxConnectionAge: Schema.optional(PositiveDuration),
+  maxRequestBodySize: Schema.optionalWith(NumberIn(1), { default: () => 16 * 1024 * 1024 }),
   gracefulShutdownTimeout: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.seconds(20) })
 })
 
