@@ -1,13 +1,11 @@
 import type { Readable } from "node:stream"
 import type { HttpBody } from "@effect/platform/HttpBody"
-import * as Cause from "effect/Cause"
-import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import { hasProperty, isIterable } from "effect/Predicate"
-import * as Runtime from "effect/Runtime"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { FormData as UndiciFormData } from "undici"
 import { RefusedBody } from "./errors.js"
+import { UploadQueue } from "./uploadQueue.js"
 
 type Piece = Uint8Array | string
 type Body = Piece | AsyncIterable<Piece> | Readable | Blob | UndiciFormData | null
@@ -93,20 +91,17 @@ const iterated = (begin: () => AsyncIterator<unknown> | Iterator<unknown>, fail:
 
 const isPiece = (value: unknown): value is Piece => typeof value === "string" || value instanceof Uint8Array
 
-/** Runs a body stream in the fiber's context, one pull a chunk that the socket has room for. */
 const streamed = (
   stream: Stream.Stream<Uint8Array, unknown>,
   fiber: RuntimeFiber<unknown, unknown>,
   onFailure: (cause: unknown) => void
 ): Upload => {
-  const runtime = Runtime.make({
-    context: fiber.currentContext,
-    fiberRefs: fiber.getFiberRefs(),
-    runtimeFlags: Runtime.defaultRuntimeFlags
-  })
-  const fail = later(onFailure)
-  const observed = Stream.tapErrorCause(stream, (cause) => Effect.sync(() => fail(Cause.squash(cause))))
-  return iterated(() => Stream.toAsyncIterableRuntime(observed, runtime)[Symbol.asyncIterator](), onFailure)
+  const queue = new UploadQueue(stream, fiber, later(onFailure))
+  return {
+    ...plain({ [Symbol.asyncIterator]: () => ({ next: queue.next }) }),
+    cancel: queue.cancel,
+    isWaiting: () => queue.isWaiting
+  }
 }
 
 const isReadable = (value: object): value is Readable =>
