@@ -21,8 +21,11 @@ interface Stolen {
   readonly files: ReadonlyArray<AuditFile.File>
   /** Another honest log of the same workload. */
   readonly other: AuditFile.File
-  /** An SVID of the right ID by another authority, one of another workload, and one that was issued after the fact. */
-  readonly svids: { readonly [name in "foreign" | "colleague" | "later"]: X509Svid.X509Svid }
+  /**
+   * The SVID that signed, one of the right ID by another authority, one of another workload, and one that was issued after
+   * the fact.
+   */
+  readonly svids: { readonly [name in "own" | "foreign" | "colleague" | "later"]: X509Svid.X509Svid }
 }
 
 const day = 24 * 60 * 60 * 1000
@@ -71,11 +74,13 @@ const WorldLive = Layer.scoped(
     const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
     const foreign = yield* DevAuthority.make({ trustDomain: "example.org" })
     yield* TestClock.adjust("1 day")
-    const identity = IdentityProvider.layerStatic(yield* authority.context({ path: "/web" }))
+    const context = yield* authority.context({ path: "/web" })
+    const identity = IdentityProvider.layerStatic(context)
     const files = yield* writeLog(join(dir, "audit.ndjson"), 3, identity)
     const [other = { name: "", text: "" }] = yield* writeLog(join(dir, "other.ndjson"), 1, identity)
     yield* TestClock.adjust("1 day")
     const svids = {
+      own: context.svid,
       foreign: yield* foreign.issue({ path: "/web", validity: { notBefore: 0, notAfter: 10 * day } }),
       colleague: yield* authority.issue({ path: "/api", validity: { notBefore: 0, notAfter: 10 * day } }),
       later: yield* authority.issue({ path: "/web" })
@@ -323,6 +328,18 @@ const table: Record<string, ReadonlyArray<Attack>> = {
       (stolen) => anew(stolen, withChange, stolen.svids.colleague)
     ],
     [
+      "its dates go back, signed with the stolen key of the time",
+      "Tampered",
+      "OutOfPlace",
+      (stolen) =>
+        anew(
+          stolen,
+          (records) =>
+            records.map((record, n) => (n === 2 || record.time === undefined ? record : { ...record, time: day - n })),
+          stolen.svids.own
+        )
+    ],
+    [
       "it is signed by an SVID that was issued later",
       "Unsigned",
       "Unsigned",
@@ -416,9 +433,12 @@ it.scoped("a log whose last session was removed as a whole is verified up to the
     expect(AuditFile.verify(kept, trust, anchored).findings).toMatchObject([
       { _tag: "Tampered", problem: "Missing", seq: seqOf(stolen.files[2]?.text ?? "") }
     ])
-    // Also where the key of the time was stolen, and the log written anew with it.
-    const changed = AuditFile.verify(edit(stolen.files, 2, untilCheckpoint), trust, anchored)
-    expect(changed.findings[0]).toMatchObject({ _tag: "Tampered", problem: "Missing" })
+    const cut = AuditFile.verify(edit(stolen.files, 2, untilCheckpoint), trust, anchored)
+    expect(cut.findings[0]).toMatchObject({ _tag: "Tampered", problem: "Missing" })
+    // The holder of the very key that signed can write the log anew; that too shows with an anchor alone.
+    const forged = anew(stolen, withChange, stolen.svids.own)
+    expect(AuditFile.verify(forged, trust).verdict).toBe("Verified")
+    expect(AuditFile.verify(forged, trust, anchored).findings).toMatchObject([{ _tag: "Tampered", problem: "Changed" }])
     const [other] = AuditFile.verify([stolen.other], trust, anchored).findings
     expect(other).toMatchObject({ _tag: "Incomplete", what: "PredecessorMissing" })
   })

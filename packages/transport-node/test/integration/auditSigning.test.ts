@@ -5,10 +5,10 @@ import { expect, it } from "@effect/vitest"
 import { Effect, Layer, Stream, SubscriptionRef, TestClock } from "effect"
 import { kindOf, trustIn } from "../auditReports.js"
 import { refused } from "./auditEvents.js"
-import { logFiles, read, until, world } from "./auditWorld.js"
+import { logFiles, type OpenOptions, read, until, world } from "./auditWorld.js"
 
 /** A workload whose SVID lives for ten minutes, and is renewed when the test says so. */
-const setup = Effect.gen(function* () {
+const setup = Effect.fnUntraced(function* (options: OpenOptions = {}) {
   const { authority, dir, open, path } = yield* world
   const context = authority.context({ path: "/web", ttl: "10 minutes" })
   const current = yield* SubscriptionRef.make(yield* context)
@@ -16,7 +16,7 @@ const setup = Effect.gen(function* () {
     x509Context: SubscriptionRef.get(current),
     changes: Stream.orDie(current.changes)
   })
-  const { close, log } = yield* open({ identity })
+  const { close, log } = yield* open({ identity, ...options })
   let n = 0
   return {
     close,
@@ -34,10 +34,12 @@ const setup = Effect.gen(function* () {
 
 it.scoped("what was recorded before a rotation is signed with the SVID of that time", () =>
   Effect.gen(function* () {
-    const { close, record, renew, signatures, verify } = yield* setup
+    const { close, record, renew, signatures, verify } = yield* setup({ checkpointInterval: "4 minutes" })
     yield* TestClock.adjust("5 minutes")
     yield* record
     const before = signatures()
+    // The successor is not valid at the time of that record.
+    yield* TestClock.adjust("150 seconds")
     yield* renew
     yield* until(() => signatures() > before)
     yield* TestClock.adjust("6 minutes")
@@ -54,7 +56,7 @@ it.scoped(
   "nothing is signed with an SVID that has expired: records of that time are unsigned, and not tampered with",
   () =>
     Effect.gen(function* () {
-      const { close, record, renew, signatures, verify } = yield* setup
+      const { close, record, renew, signatures, verify } = yield* setup()
       yield* record
       yield* TestClock.adjust("2 minutes")
       yield* TestClock.adjust("9 minutes")
@@ -78,7 +80,7 @@ it.scoped(
 
 it.scoped("records stay unsigned for a minute at most, also where few come", () =>
   Effect.gen(function* () {
-    const { record, signatures } = yield* setup
+    const { record, signatures } = yield* setup()
     yield* record
     const before = signatures()
     yield* TestClock.adjust("61 seconds")

@@ -99,10 +99,12 @@ it.scoped("peers that prove who they are never use up what strangers have", () =
       log.unsafeRecord(attempted(n, 0))
       log.unsafeRecord(established(n, 0))
     }
+    log.unsafeRecord(attempted(500, 0))
+    log.unsafeRecord(turnedAway(500, 0))
     yield* close
     const seen = eventsOf(read(path))
     expect(seen.map((event) => "connectionId" in event && event.connectionId)).toEqual(
-      Array.from({ length: 1_000 }, (_, n) => `s${Math.floor(n / 2)}`)
+      Array.from({ length: 1_002 }, (_, n) => `s${Math.floor(n / 2)}`)
     )
   })
 )
