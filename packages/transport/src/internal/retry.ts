@@ -217,7 +217,7 @@ class Call<A, E, R> {
               counters.outOfTime++
               return giveUp
             }
-            return this.withinBudget(this.next(outcome, wait, startsAt), overBudget)
+            return this.next(outcome, wait, startsAt, overBudget)
           })
     )
   }
@@ -240,30 +240,26 @@ class Call<A, E, R> {
     )
   }
 
-  private next(outcome: A | E | TimeoutError, wait: number, startsAt: number): Effect.Effect<A, Raised<E>, R> {
-    const { counters } = this.shared
-    return Effect.suspend(() => {
-      counters.retries++
-      counters.delayed += wait
-      this.attempts++
-      return this.rules
-        .discard(outcome, wait)
-        .pipe(Effect.zipRight(sleepUntil(startsAt)), Effect.zipRight(Effect.suspend(() => this.attempt())))
-    })
-  }
-
-  private withinBudget(
-    next: Effect.Effect<A, Raised<E>, R>,
+  /** Waits and makes the next attempt. A retry that is interrupted while it waits costs no budget. */
+  private next(
+    outcome: A | E | TimeoutError,
+    wait: number,
+    startsAt: number,
     overBudget: () => Effect.Effect<A, Raised<E>>
   ): Effect.Effect<A, Raised<E>, R> {
     const { budget, counters } = this.shared
-    if (budget === undefined) {
-      return next
-    }
-    return Effect.flatMap(budget.withdraw, (granted) => {
-      if (granted) {
-        return next
-      }
+    const waited = Effect.zipRight(
+      this.rules.discard(outcome, wait),
+      Effect.map(sleepUntil(startsAt), () => {
+        counters.retries++
+        counters.delayed += wait
+        this.attempts++
+        return true
+      })
+    )
+    const granted = budget === undefined ? waited : withinBudget(budget, waited)
+    return Effect.flatMap(granted, (isGranted) => {
+      if (isGranted) return this.attempt()
       counters.overBudget++
       return overBudget()
     })
@@ -294,6 +290,19 @@ class Call<A, E, R> {
 /** The attempt may have reached the peer before it was cut off. */
 export const outOfTime = (phase: "Attempt" | "Total", limit: Duration.Duration, target: string): TimeoutError =>
   new TimeoutError({ phase, outcome: "Unknown", limit, target })
+
+/** Takes what a retry costs, and gives it back if the wait for the retry does not come to its end. */
+const withinBudget = (budget: RetryBudget, wait: Effect.Effect<boolean>): Effect.Effect<boolean> =>
+  budget instanceof Budget
+    ? Effect.uninterruptibleMask((restore) =>
+        Effect.withFiberRuntime((fiber) => {
+          const takenAt = millis(clockOf(fiber))
+          return budget.take(takenAt)
+            ? Effect.onInterrupt(restore(wait), () => Effect.sync(() => budget.giveBack(takenAt)))
+            : Effect.succeed(false)
+        })
+      )
+    : Effect.flatMap(budget.withdraw, (granted) => (granted ? wait : Effect.succeed(false)))
 
 const sleepUntil = (time: number): Effect.Effect<void> =>
   Effect.withFiberRuntime((fiber) => {

@@ -48,16 +48,22 @@ export class Budget implements Api.RetryBudget {
 
   readonly deposit: Effect.Effect<void> = withClock((clock) => this.noteRequest(millis(clock)))
 
-  readonly withdraw: Effect.Effect<boolean> = withClock((clock) => {
-    const now = millis(clock)
+  readonly withdraw: Effect.Effect<boolean> = withClock((clock) => this.take(millis(clock)))
+
+  readonly balance: Effect.Effect<number> = withClock((clock) => this.left(millis(clock)))
+
+  take(now: number): boolean {
     const granted = this.tokens(now) >= 1
     if (granted) this.counts.add(retries, now)
     else byExhausted.update(1, this.target ?? "")
     if (this.target !== undefined) show(this, this.target, now)
     return granted
-  })
+  }
 
-  readonly balance: Effect.Effect<number> = withClock((clock) => this.left(millis(clock)))
+  /** The retry that was taken at this time did not start. */
+  giveBack(takenAt: number): void {
+    this.counts.remove(retries, takenAt)
+  }
 
   noteRequest(now: number): void {
     this.counts.add(requests, now)

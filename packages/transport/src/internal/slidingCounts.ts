@@ -23,6 +23,15 @@ export class SlidingCounts {
     }
   }
 
+  /** Takes back one that was added at this time, unless it was forgotten already. */
+  remove(kind: number, addedAt: number): void {
+    const index = Math.floor(addedAt / this.slice)
+    const counts = this.counts[kind]
+    const at = index % slices
+    const count = counts?.[at] ?? 0
+    if (counts !== undefined && index > this.current - slices && count > 0) counts[at] = count - 1
+  }
+
   sum(kind: number, now: number): number {
     this.advance(now)
     return this.counts[kind]?.reduce((total, count) => total + count, 0) ?? 0
