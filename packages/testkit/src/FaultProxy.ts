@@ -210,7 +210,8 @@ export const make = Effect.fnUntraced(function* (target: Target): Effect.fn.Retu
     Ref.getAndSet(listener, Option.none()),
     Option.match({ onNone: () => Effect.void, onSome: ({ close }) => close })
   )
-  yield* Effect.addFinalizer(() => stopListening)
+  const hasEnded = yield* Ref.make(false)
+  yield* Effect.addFinalizer(() => Effect.zipRight(Ref.set(hasEnded, true), stopListening))
 
   const update = (index: number, change: (connection: ProxiedConnection) => ProxiedConnection) =>
     SubscriptionRef.update(records, (all) =>
@@ -250,8 +251,10 @@ export const make = Effect.fnUntraced(function* (target: Target): Effect.fn.Retu
 
   const awaitConnections: FaultProxy["awaitConnections"] = (predicate) =>
     Stream.runHead(Stream.filter(records.changes, predicate)).pipe(Effect.map(Option.getOrElse(() => [])))
-  const startListening = Effect.flatMap(Ref.get(listener), (current) =>
-    Option.isSome(current) ? Effect.void : Effect.flatMap(listen(port), (next) => Ref.set(listener, Option.some(next)))
+  const startListening = Effect.flatMap(Effect.zip(Ref.get(listener), Ref.get(hasEnded)), ([current, hasEnded]) =>
+    Option.isSome(current) || hasEnded
+      ? Effect.void
+      : Effect.flatMap(listen(port), (next) => Ref.set(listener, Option.some(next)))
   )
   const setFaults: FaultProxy["setFaults"] = (next) => Effect.zipRight(Ref.set(choose, next), startListening)
   return {

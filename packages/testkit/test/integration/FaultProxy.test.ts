@@ -288,6 +288,17 @@ describe("FaultProxy", () => {
     })
   )
 
+  it.effect("does not listen again when it is told of a fault after its scope has ended", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const proxy = yield* Effect.scoped(FaultProxy.make({ port: 1 }))
+        yield* proxy.setFault(Fault.silence)
+        const late = yield* client(proxy.port)
+        expect(yield* late.outcome).toEqual({ code: "ECONNREFUSED" })
+      })
+    )
+  )
+
   it.effect("is gone with its scope: connections reset, port free", () =>
     Effect.scoped(
       Effect.gen(function* () {
