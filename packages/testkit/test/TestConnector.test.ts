@@ -237,6 +237,34 @@ describe("TestConnector", () => {
       })
   )
 
+  it.scoped(
+    "limits a response's body as a real connector does: in time, in size, and by the scope of its request",
+    () =>
+      Effect.gen(function* () {
+        const large = HttpServerResponse.stream(Stream.repeatValue(new Uint8Array(32 * 1024)))
+        const { channel } = yield* setup(({ path }) => Effect.succeed(path === "/v1/large" ? large : text("small")), {
+          connections: 1,
+          bodyTimeout: "20 seconds",
+          maxResponseSize: 100_000
+        })
+        const small = Effect.flatMap(channel.get("/small"), (response) => response.text)
+        expect(yield* Effect.flip(Effect.flatMap(channel.get("/large"), (response) => response.text))).toMatchObject({
+          _tag: "ResponseError",
+          cause: { _tag: "ResponseTooLargeError", limit: 100_000 }
+        })
+        yield* Effect.scoped(channel.get("/large"))
+        expect(yield* small).toBe("small")
+        const unread = yield* channel.get("/large")
+        const next = yield* Effect.fork(small)
+        yield* TestClock.adjust("20 seconds")
+        expect(yield* Fiber.join(next)).toBe("small")
+        expect(yield* Effect.flip(unread.text)).toMatchObject({
+          _tag: "ResponseError",
+          cause: { _tag: "TimeoutError", phase: "Read" }
+        })
+      })
+  )
+
   it.scoped("lets a handler close the connection it answers on", () =>
     Effect.gen(function* () {
       const { channel, network } = yield* setup(echo)

@@ -202,3 +202,21 @@ it.scoped("a connection that the peer closes while it is idle is replaced for th
     }
   })
 )
+
+it.scoped("responses dropped unread do not hold the pool: their scopes give the connections back at once", () =>
+  Effect.gen(function* () {
+    const large = HttpServerResponse.uint8Array(new Uint8Array(200_000))
+    const { pool, servers } = yield* setup({ maxConnectionsPerTarget: 10 }, { api: large })
+    const { id } = servers("api")
+    const dropped = [
+      () => pool.client(id).get("/"),
+      () => Effect.flatMap(pool.acquire(id), (channel) => channel.get("/")),
+      () => pool.withChannel(id, (channel) => channel.get("/"))
+    ]
+    for (const drop of dropped) {
+      for (let round = 0; round < 10; round++) yield* Effect.scoped(drop())
+    }
+    const whole = yield* Effect.flatMap(pool.client(id).get("/"), (response) => response.arrayBuffer)
+    expect(whole.byteLength).toBe(200_000)
+  })
+)
