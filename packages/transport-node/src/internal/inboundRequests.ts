@@ -3,7 +3,7 @@ import type { InboundConnection } from "./inboundConnection.js"
 import { InboundMessage } from "./inboundMessage.js"
 import { InboundRequest, type RecordOptions } from "./inboundRequest.js"
 import { InboundResponse } from "./inboundResponse.js"
-import { normalizeTarget } from "./inboundTarget.js"
+import { refusalOf } from "./inboundSyntax.js"
 import { UpgradeAnswer } from "./inboundUpgrade.js"
 
 type Emit = (event: string, ...args: ReadonlyArray<unknown>) => boolean
@@ -74,15 +74,15 @@ export class InboundRequests {
     const connection = this.of(message)
     if (connection?.admit(response) !== true) return false
     message.carrier = connection
-    const isSound = normalizeTarget(message)
+    const refusal = refusalOf(message)
     const request = new InboundRequest(connection.origin, message, response, this.options)
     if (!connection.begin(request, response)) return false
     response.once("close", () => connection.end(request))
     // Node (20 to 26) loses what comes in the same packet behind an `Upgrade` that is not used.
-    if (!isSound || message.upgradeAsked === true) connection.endWith(response)
-    if (isSound && status === undefined) return true
-    refuse(response, status ?? 400)
-    return false
+    if (refusal !== undefined || message.upgradeAsked === true) connection.endWith(response)
+    const answer = status ?? refusal
+    if (answer !== undefined) refuse(response, answer)
+    return answer === undefined
   }
 
   private onContinue(message: InboundMessage, response: InboundResponse, emit: Emit): void {
@@ -100,16 +100,16 @@ export class InboundRequests {
     connection?.whenIdle(() => {
       if (!connection.admitUpgrade()) return
       const { socket } = connection
-      const isSound = normalizeTarget(message)
+      const refusal = status ?? refusalOf(message)
       const answer = new UpgradeAnswer(socket, (status) => connection.onUpgradeAnswer(status))
       const request = new InboundRequest(connection.origin, message, answer, this.options)
       if (!connection.begin(request)) return
-      if (isSound && status === undefined) return serve()
+      if (refusal === undefined) return serve()
       const response = new InboundResponse(message)
       response.assignSocket(socket)
       response.once("finish", () => socket.end())
       connection.endWith(response)
-      refuse(response, status ?? 400)
+      refuse(response, refusal)
     })
   }
 }

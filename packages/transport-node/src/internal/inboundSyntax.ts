@@ -18,7 +18,7 @@ const hasOneHost = ({ headers, httpVersion, rawHeaders }: IncomingMessage): bool
  * target (RFC 9112 section 3.2.2) becomes its path and query, and its authority the `Host`; `*` stays as it is for `OPTIONS`.
  * Whether the target and `Host` are sound: with any other the request is bad (section 3.2).
  */
-export const normalizeTarget = (message: IncomingMessage): boolean => {
+const normalizeTarget = (message: IncomingMessage): boolean => {
   if (!hasOneHost(message)) return false
   const target = message.url ?? ""
   if (target.startsWith("/")) return !target.includes("#")
@@ -28,4 +28,16 @@ export const normalizeTarget = (message: IncomingMessage): boolean => {
   message.url = `${path === "" ? "/" : path}${query}`
   message.headers.host = authority
   return true
+}
+
+/** Whether the body's length is beyond doubt: `chunked` is the one coding there is, and HTTP/1.0 has none (section 6.1). */
+const hasCertainLength = ({ headers, httpVersion }: IncomingMessage): boolean => {
+  const coding = headers["transfer-encoding"]
+  return coding === undefined || (coding.toLowerCase() === "chunked" && httpVersion === "1.1")
+}
+
+/** The status that a request is refused with for how it is written, if it is; where it is not its target is normalized. */
+export const refusalOf = (message: IncomingMessage): number | undefined => {
+  if (message.httpVersionMajor !== 1) return 505
+  return normalizeTarget(message) && hasCertainLength(message) ? undefined : 400
 }
