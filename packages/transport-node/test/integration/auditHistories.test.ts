@@ -3,7 +3,7 @@
  * happens, no such log is ever called tampered with; and without an accident it is verified. `AUDIT_HISTORIES` says how many
  * are lived through; 20 by default.
  */
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync } from "node:fs"
+import { copyFileSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs"
 import { open } from "node:fs/promises"
 import { join } from "node:path"
 import { IdentityProvider, X509BundleSet, X509Context, type X509Svid } from "@agentweave/spiffe"
@@ -158,8 +158,15 @@ const live = (seed: number, steps: ReadonlyArray<Step>) =>
         for (let i = 0; i < turns; i++) yield* Effect.promise(() => new Promise<void>(setImmediate))
         const next = join(root, `${n++}`)
         mkdirSync(next)
+        // A file may have two names in the middle of being renamed.
+        const copies = new Map<number, string>()
         for (const name of readdirSync(dir)) {
-          if (!name.endsWith(".lock")) copyFileSync(join(dir, name), join(next, name))
+          if (name.endsWith(".lock")) continue
+          const { ino } = statSync(join(dir, name))
+          const copy = copies.get(ino)
+          if (copy === undefined) copyFileSync(join(dir, name), join(next, name))
+          else linkSync(copy, join(next, name))
+          copies.set(ino, join(next, name))
         }
         const { scope } = session
         yield* Scope.close(scope, Exit.void)

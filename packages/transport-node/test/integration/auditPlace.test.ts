@@ -3,6 +3,7 @@ import { execFileSync, spawn } from "node:child_process"
 import {
   chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -16,6 +17,7 @@ import { join } from "node:path"
 import { AuditFile } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
 import { Effect, Logger, LogLevel, TestClock } from "effect"
+import * as Format1 from "../auditFormat1.js"
 import { problemsOf, trustIn } from "../auditReports.js"
 import { refused } from "./auditEvents.js"
 import { logFiles, until, world } from "./auditWorld.js"
@@ -212,5 +214,41 @@ it.scoped("options that make no sense name their field", () =>
     })) {
       expect(yield* Effect.flip(open(options))).toMatchObject({ _tag: "InvalidConfigError", field })
     }
+  })
+)
+
+it.scoped("a file that a killed process left with two names, in the middle of being renamed, is gone on from", () =>
+  Effect.gen(function* () {
+    const { authority, dir, path, session } = yield* world
+    yield* session
+    linkSync(path, `${path}.2`)
+    yield* session
+    expect(readdirSync(dir).toSorted()).toEqual(["audit.ndjson", "audit.ndjson.2"])
+    expect(AuditFile.verify(logFiles(dir), trustIn(authority, "/web")).verdict).toBe("Verified")
+    // A name that another file has is not taken from it.
+    writeFileSync(`${path}.5`, "another")
+    expect(yield* Effect.flip(session)).toMatchObject({ _tag: "AuditError" })
+    expect(readFileSync(`${path}.5`, "utf8")).toBe("another")
+  })
+)
+
+it.scoped("a log of format 1 is continued in format 2, and verified with it", () =>
+  Effect.gen(function* () {
+    const { authority, dir, path, session } = yield* world
+    const svid = yield* authority.issue({ path: "/web" })
+    const time = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+    let { line, head } = Format1.append(Format1.start, { header: { version: 1, time, flushWindowMillis: 100 } })
+    let text = `${line}\n`
+    for (const content of [() => ({ event: refused(time) }), () => Format1.checkpoint(head, svid, true)]) {
+      ;({ line, head } = Format1.append(head, content()))
+      text += `${line}\n`
+    }
+    writeFileSync(path, text)
+    yield* session
+    const files = logFiles(dir)
+    expect(files.map(({ name }) => name)).toEqual(["audit.ndjson.2", "audit.ndjson"])
+    expect(files[1]?.text).toContain('{"seq":3,')
+    expect(AuditFile.verify(files, trustIn(authority, "/web"))).toMatchObject({ verdict: "Verified", findings: [] })
+    expect(AuditFile.verify([{ name: "changed", text: text.replace("Total", "Other") }]).verdict).toBe("Tampered")
   })
 )

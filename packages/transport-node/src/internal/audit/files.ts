@@ -1,6 +1,6 @@
 /** Files of the log, opened so that no other file is ever written to, cut or replaced. */
 import { constants, type Stats } from "node:fs"
-import { type FileHandle, link, open, rename, stat, unlink } from "node:fs/promises"
+import { type FileHandle, link, lstat, open, rename, unlink } from "node:fs/promises"
 
 /** What is done with an open file. */
 export interface OpenFile {
@@ -70,14 +70,19 @@ export const openExisting = async (path: string): Promise<FileHandle | undefined
   return Promise.reject(notAFile(path, kindOf(found)))
 }
 
-/** Gives a file another name; fails where that name is taken. */
+/**
+ * Gives a file another name; fails where that name is taken by another file. A process that is killed in the middle leaves
+ * the file with both names: then it is done the next time.
+ */
 export const renameTo = (from: string, to: string): Promise<void> =>
   link(from, to).then(
     () => unlink(from),
     async (cause: unknown) => {
+      const [before, after] = [await lookAt(from), await lookAt(to)]
+      if (before !== undefined && before.inode === after?.inode) return unlink(from)
       // A file system without hard links: the name is looked up first.
       const isWithoutLinks = ["EPERM", "ENOTSUP", "ENOSYS", "EOPNOTSUPP"].includes(String(codeOf(cause)))
-      return isWithoutLinks && (await lookAt(to)) === undefined ? rename(from, to) : Promise.reject(cause)
+      return isWithoutLinks && after === undefined ? rename(from, to) : Promise.reject(cause)
     }
   )
 
@@ -97,8 +102,8 @@ export const identityOf = ({
   readonly size: bigint
 }): Identity => ({ inode: `${dev}:${ino}`, size: Number(size) })
 
-/** What is at a path, if anything is. */
+/** What is at a path, if anything is; a link is not followed. */
 export const lookAt = (path: string): Promise<Identity | undefined> =>
-  stat(path, { bigint: true }).then(identityOf, (cause: unknown) =>
+  lstat(path, { bigint: true }).then(identityOf, (cause: unknown) =>
     codeOf(cause) === "ENOENT" ? undefined : Promise.reject(cause)
   )

@@ -1,15 +1,9 @@
 /** The file that the log writes to: whether it is still the one with the name, and what takes its place. */
-import { lstat } from "node:fs/promises"
-import { codeOf, type Identity, identityOf, type Open, type OpenFile, openAppend, renameTo } from "./files.js"
+import { codeOf, identityOf, lookAt, type Open, type OpenFile, openAppend, renameTo } from "./files.js"
 import type { Begins } from "./format.js"
 
 /** What happened to the file while it was written. */
 export type Displaced = Extract<Begins, "PredecessorMissing" | "PredecessorCut" | "PredecessorReplaced">
-
-const lookAt = (path: string): Promise<Identity | undefined> =>
-  lstat(path, { bigint: true }).then(identityOf, (cause: unknown) =>
-    codeOf(cause) === "ENOENT" ? undefined : Promise.reject(cause)
-  )
 
 /** Names that what stands in the place of the file may get, of which one is free. */
 const asideNames = (path: string, seq: number): ReadonlyArray<string> =>

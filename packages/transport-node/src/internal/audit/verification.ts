@@ -1,7 +1,8 @@
 /** Reads audit files from their first line to their last, and says what does not hold. */
 import * as Either from "effect/Either"
 import type { Anchored } from "../../AuditAnchor.js"
-import type { Finding, Report, Signer, TamperedProblem } from "../../AuditFile.js"
+import type { Finding, Report } from "../../AuditFile.js"
+import { Coverage } from "./coverage.js"
 import {
   type Checkpoint,
   type Counts,
@@ -14,28 +15,12 @@ import {
   type Record,
   start
 } from "./format.js"
-import { type SignerCertificates, Signers, type Trust } from "./signers.js"
-
-/** Rows that no signature covers yet. */
-interface Unsigned extends Range {
-  /** Dates of its first and its last row. */
-  readonly since: number
-  readonly until: number
-}
+import { Kept } from "./kept.js"
+import { Signers, type Trust } from "./signers.js"
+import { Tampering } from "./tampering.js"
 
 /** Gravest first. */
 const gravity: ReadonlyArray<Finding["_tag"]> = ["Tampered", "SignerUnknown", "Unsigned", "Incomplete"]
-
-class Tampering {
-  readonly problem: TamperedProblem
-  readonly description: string
-  readonly at: { readonly line: number; readonly seq: number; readonly file: string | undefined } | undefined
-  constructor(problem: TamperedProblem, description: string, at?: Tampering["at"]) {
-    this.problem = problem
-    this.description = description
-    this.at = at
-  }
-}
 
 /** The file that is being read. */
 interface Current {
@@ -49,20 +34,13 @@ interface Current {
 /** One verification, from the first line of the first file to the last line of the last. */
 export class Verification {
   private readonly signers: Signers
-  /** Checkpoints that an anchor keeps, by log and number. */
-  private readonly anchored = new Map<string, Map<number, string>>()
-  /** Logs that were read to their end, and where that is. */
-  private readonly logs = new Map<string, number>()
+  private readonly kept: Kept
+  private readonly coverage: Coverage
   private readonly findings: Array<Finding> = []
-  private readonly strangers = new Map<SignerCertificates, { readonly seq: number; readonly description: string }>()
-  private readonly signedBy = new Map<SignerCertificates, Signer>()
   private readonly lost: Array<Range> = []
   /** Numbers that no record given has, between two files. */
   private readonly gaps: Array<Range> = []
   private readonly retired: Array<{ readonly upTo: number; readonly hash: string; readonly at: number }> = []
-  private readonly unsigned: Array<Unsigned> = []
-  /** Rows since the last signature that counted. */
-  private open: Array<Unsigned> = []
   private current: Current | undefined
   private records = 0
   private lines = 0
@@ -81,15 +59,12 @@ export class Verification {
   private isSigned = false
   private flushWindow: number | undefined
   private dropped: Counts = { requests: 0, others: 0 }
-  private signedUpTo = -1
   private stopped = false
 
   constructor(trust: Trust | undefined, anchored: Iterable<Anchored> = []) {
     this.signers = new Signers(trust)
-    for (const one of anchored) {
-      const log = this.anchored.get(one.log) ?? new Map<number, string>()
-      this.anchored.set(one.log, log.set(one.seq, one.checkpoint))
-    }
+    this.coverage = new Coverage(this.signers)
+    this.kept = new Kept(anchored)
   }
 
   /** The next file, or the next part of one text. */
@@ -137,15 +112,9 @@ export class Verification {
     this.seq = record.seq
     this.records++
     const log = this.current?.log
-    if (log !== undefined) {
-      this.logs.set(log, record.seq)
-      const anchored = this.anchored.get(log)?.get(record.seq)
-      if (anchored !== undefined && anchored !== line) {
-        return new Tampering(
-          "Changed",
-          `the anchor keeps another record ${record.seq} than the file: the file was written anew`
-        )
-      }
+    if (log !== undefined && this.kept.differs(log, record.seq, line)) {
+      const what = `the anchor keeps another record ${record.seq} than the file: the file was written anew`
+      return new Tampering("Changed", what)
     }
     if (record.prev === undefined) this.row.push(line)
     else {
@@ -280,12 +249,12 @@ export class Verification {
         gap
       )
     }
-    this.settle()
+    this.coverage.settle()
     return undefined
   }
 
   private beginsAnew(seq: number, prev: string): void {
-    this.settle()
+    this.coverage.settle()
     if (seq !== 0 || prev !== origin) {
       this.incomplete("BeginsInTheMiddle", `the log begins with record ${seq}: the files before it were not given`)
     }
@@ -311,9 +280,7 @@ export class Verification {
     if (record.end !== undefined) this.ended = record.end.state
     this.isSigned = record.checkpoint !== undefined
     if (record.checkpoint !== undefined) return this.checkpoint(record, record.checkpoint, line)
-    const last = this.open.at(-1)
-    if (last !== undefined && last.until === this.date) this.open[this.open.length - 1] = { ...last, to: record.seq }
-    else this.open.push({ from: record.seq, to: record.seq, since: this.date, until: this.date })
+    this.coverage.add(record.seq, this.date)
     return undefined
   }
 
@@ -332,28 +299,8 @@ export class Verification {
     const checked = this.signers.check(record, checkpoint, line)
     if (Either.isLeft(checked)) return new Tampering("BadSignature", checked.left)
     if (isFirst) this.ended = checkpoint.final ? "Closed" : undefined
-    const signer = checked.right
-    const { notAfter, notBefore } = signer
-    // A signature that was made outside its certificate's dates counts for nothing.
-    if (!(this.date >= notBefore && this.date <= notAfter)) return undefined
-    for (const rows of this.open) {
-      if (rows.until < notBefore || rows.since > notAfter) this.unsigned.push(rows)
-    }
-    this.open = []
-    this.signedUpTo = record.seq - 1
-    const [leaf, ...rest] = signer.der
-    this.signedBy.set(signer, { ownId: signer.ownId, certificates: [leaf, ...rest], time: this.date })
-    const strangeness = this.signers.strangeness(signer, this.date)
-    if (strangeness !== undefined && !this.strangers.has(signer)) {
-      this.strangers.set(signer, { seq: record.seq, description: strangeness })
-    }
+    this.coverage.sign(checked.right, record.seq, this.date)
     return undefined
-  }
-
-  /** What no later signature can cover. */
-  private settle(): void {
-    this.unsigned.push(...this.open)
-    this.open = []
   }
 
   /** Where the last file ends, and how. */
@@ -369,7 +316,7 @@ export class Verification {
 
   /** Reports what was found in all that was added. */
   finish(): Report {
-    this.settle()
+    this.coverage.settle()
     const { first } = this
     // Of a file that was tampered with nothing else can be said.
     if (!this.stopped) {
@@ -377,7 +324,7 @@ export class Verification {
       else {
         this.ends(first)
         this.settled(first.seq)
-        this.compareWithAnchor()
+        this.findings.push(...this.kept.findings(this.current?.name, this.lines + 1))
       }
     }
     const verdict = gravity.find((grave) => this.findings.some(({ _tag }) => _tag === grave)) ?? "Verified"
@@ -391,32 +338,11 @@ export class Verification {
       since: this.since,
       until: Math.max(this.date, this.since),
       head: this.head,
-      signedUpTo: this.signedUpTo,
+      signedUpTo: this.coverage.signedUpTo,
       isClosed: this.ended === "Closed" && !this.torn,
       lost: this.missing(first?.seq ?? 0),
       dropped: this.dropped,
-      signers: Array.from(this.signedBy.values())
-    }
-  }
-
-  /** What an anchor has seen, and the files do not hold. */
-  private compareWithAnchor(): void {
-    for (const [log, checkpoints] of this.anchored) {
-      const last = Math.max(...checkpoints.keys())
-      const end = this.logs.get(log)
-      if (end === undefined) {
-        const what = `the anchor keeps checkpoints of another log, up to record ${last}, whose files were not given`
-        this.incomplete("PredecessorMissing", what)
-      } else if (end < last) {
-        this.findings.push({
-          _tag: "Tampered",
-          file: this.current?.name,
-          line: this.lines + 1,
-          seq: end + 1,
-          problem: "Missing",
-          description: `the anchor keeps a checkpoint at record ${last}: records ${end + 1} to ${last} were cut off`
-        })
-      }
+      signers: this.coverage.signedBy
     }
   }
 
@@ -446,7 +372,7 @@ export class Verification {
 
   private beginsInTheMiddle({ prev, seq }: { readonly seq: number; readonly prev: string }): void {
     const retired = this.retired.some(
-      ({ at, hash, upTo }) => upTo === seq - 1 && hash === prev && at <= this.signedUpTo
+      ({ at, hash, upTo }) => upTo === seq - 1 && hash === prev && at <= this.coverage.signedUpTo
     )
     if (retired) return
     this.incomplete("BeginsInTheMiddle", `the first record given is ${seq}: the files before it were not given`, {
@@ -461,21 +387,7 @@ export class Verification {
   }
 
   private settled(first: number): void {
-    for (const { description, seq } of this.strangers.values()) {
-      this.findings.push({
-        _tag: "SignerUnknown",
-        seq,
-        description: `the signer of the checkpoint at record ${seq} is not known to be the expected workload: ${description}`
-      })
-    }
-    for (const { from, to } of joined(this.unsigned)) {
-      this.findings.push({
-        _tag: "Unsigned",
-        from,
-        to,
-        description: `records ${from} to ${to} are not signed by an SVID that was valid at their time`
-      })
-    }
+    this.findings.push(...this.coverage.findings)
     for (const { from, to } of this.missing(first)) {
       this.incomplete(
         "Lost",
@@ -491,14 +403,4 @@ export class Verification {
       )
     }
   }
-}
-
-const joined = (ranges: ReadonlyArray<Range>): ReadonlyArray<Range> => {
-  const all: Array<Range> = []
-  for (const { from, to } of ranges.toSorted((a, b) => a.from - b.from)) {
-    const last = all.at(-1)
-    if (last !== undefined && from <= last.to + 2) all[all.length - 1] = { from: last.from, to: Math.max(last.to, to) }
-    else all.push({ from, to })
-  }
-  return all
 }
