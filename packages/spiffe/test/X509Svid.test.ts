@@ -327,6 +327,7 @@ it("an SVID is not built without checks: there is no constructor that skips them
     "certificatesPem",
     "privateKeyPem",
     "validate",
-    "validUntil"
+    "validUntil",
+    "x509Certificates"
   ])
 })

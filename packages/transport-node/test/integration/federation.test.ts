@@ -81,6 +81,8 @@ const federate = Effect.fnUntraced(function* (
   const services = yield* FederatedBundles.layer({
     endpoints: [endpoint],
     initialWait: 0,
+    // An attempt begins up to a tenth of the interval early: `refresh` is not to pass its limit while it waits for a socket.
+    timeout: "5 minutes",
     onEvent: (event) => Queue.offer(events, event),
     ...options
   }).pipe(Layer.provide(identity.layer), Layer.provide(AuditLog.layerMemory(audit)), Layer.build)
