@@ -265,6 +265,28 @@ describe("TestConnector", () => {
       })
   )
 
+  it.scoped("does not give a body for whole that is not of its declared length, as a real server does not", () =>
+    Effect.gen(function* () {
+      const { channel, events } = yield* setup(({ path }) =>
+        Effect.succeed(
+          HttpServerResponse.stream(Stream.make(new Uint8Array(3), new Uint8Array(3)), {
+            contentLength: Number(path.slice("/v1/".length))
+          })
+        )
+      )
+      const read = (declared: number) => Effect.flatMap(channel.get(`/${declared}`), (response) => response.arrayBuffer)
+      for (const declared of [5, 7]) {
+        expect(yield* Effect.flip(read(declared))).toMatchObject({ cause: { _tag: "ConnectionError", reason: "Lost" } })
+      }
+      expect((yield* read(6)).byteLength).toBe(6)
+      expect(events.flatMap((event) => (event._tag === "RequestEnded" ? [event.error] : []))).toEqual([
+        "ConnectionError",
+        "ConnectionError",
+        undefined
+      ])
+    })
+  )
+
   it.scoped("lets a handler close the connection it answers on", () =>
     Effect.gen(function* () {
       const { channel, network } = yield* setup(echo)

@@ -168,13 +168,31 @@ class TestExchange implements ConnectorResponse.Source {
           maxResponseSize: this.connection.config.maxResponseSize
         })
       )
-      if (!(body instanceof Uint8Array)) return this.stream(body, sink)
+      if (!(body instanceof Uint8Array)) return this.stream(this.lengthChecked(body, response), sink)
       // Known whole: it is there before the fiber that asked goes on, as a small answer on a wire often is.
       this.push(body)
       this.finish()
       sink.end()
       return Effect.void
     })
+  }
+
+  /** As on a socket: a body that is not of its declared length is no whole answer. */
+  private lengthChecked<E>(
+    body: Stream.Stream<Uint8Array, E>,
+    { headers }: HttpServerResponse
+  ): Stream.Stream<Uint8Array, E | TransportError.ConnectionError> {
+    const declared = headers["content-length"]
+    if (declared === undefined) return body
+    let length = 0
+    const mismatch = () => this.broken(`expected a body of ${declared} bytes as its content-length says, got ${length}`)
+    return body.pipe(
+      Stream.mapEffect((bytes) => {
+        length += bytes.length
+        return length > Number(declared) ? Effect.fail(mismatch()) : Effect.succeed(bytes)
+      }),
+      Stream.concat(Stream.suspend(() => (length === Number(declared) ? Stream.empty : Stream.fail(mismatch()))))
+    )
   }
 
   private stream(body: Stream.Stream<Uint8Array, unknown>, sink: ConnectorResponse.ResponseSink) {
