@@ -145,6 +145,23 @@ const maxBody = 128 * 1024
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { AuditLog, SecureChannel } from "@agentweave/transport"
+ * import { AuditAnchor, NodeAuditLog, NodeConnector } from "@agentweave/transport-node"
+ * import { WorkloadApi } from "@agentweave/workload-api"
+ * import { Effect, Layer } from "effect"
+ *
+ * const keeper = SecureChannel.make({ peer: "spiffe://example.org/keeper", baseUrl: "https://keeper.internal:8443" })
+ * const Anchor = Layer.unwrapScoped(Effect.map(keeper, (channel) => AuditAnchor.layerChannel(channel))).pipe(
+ *   Layer.provide(NodeConnector.layer),
+ *   Layer.provide(AuditLog.layerLogger)
+ * )
+ * const Audit = NodeAuditLog.layerFile({ path: "/var/log/web/audit.ndjson" }).pipe(
+ *   Layer.provide(Anchor),
+ *   Layer.provide(WorkloadApi.layer())
+ * )
+ * ```
  */
 export const layerChannel = (
   channel: SecureChannel,
@@ -181,10 +198,19 @@ const fileNameOf = (id: string, name: string): string => `${hash("sha256", `${id
 /**
  * Serves an anchor to verified callers: each one's checkpoints are kept in a file of its own in the directory, and no caller
  * can read or write another's. `POST` keeps one; `GET` answers with the newest, or 204. Mount it where `layerChannel`
- * expects it, at `/audit-anchor`.
+ * expects it, at `/audit-anchor`. The directory must exist.
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { AuditAnchor } from "@agentweave/transport-node"
+ * import { HttpRouter } from "@effect/platform"
+ *
+ * const routes = HttpRouter.empty.pipe(
+ *   HttpRouter.mountApp("/audit-anchor", AuditAnchor.app({ directory: "/var/lib/anchors" }), { includePrefix: true })
+ * )
+ * ```
  */
 export const app = (options: { readonly directory: string }): HttpApp.Default<never, PeerIdentity> =>
   Effect.gen(function* () {

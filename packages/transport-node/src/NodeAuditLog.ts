@@ -79,6 +79,17 @@ export interface Options {
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { AuditAnchor, NodeAuditLog } from "@agentweave/transport-node"
+ * import { WorkloadApi } from "@agentweave/workload-api"
+ * import { Layer } from "effect"
+ *
+ * const Audit = NodeAuditLog.layerFile({ path: "/var/log/web/audit.ndjson", maxAge: "90 days" }).pipe(
+ *   Layer.provide(AuditAnchor.layerFile({ path: "/mnt/anchors/web.ndjson" })),
+ *   Layer.provide(WorkloadApi.layer())
+ * )
+ * ```
  */
 export const layerFile = (options: Options): Layer.Layer<AuditLog, AuditError | InvalidConfigError, IdentityProvider> =>
   Layer.scoped(AuditLog, make(options))

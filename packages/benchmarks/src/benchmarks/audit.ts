@@ -3,7 +3,7 @@ import { request } from "./request.js"
 
 const at = "GET, 50 in flight"
 
-/** What the record of every request costs: two events a request, chained, signed, on disk. */
+/** Measures what the record of every request costs: an event of its start and one of its end, chained, signed, on disk. */
 export const audit: Benchmark = {
   ...request,
   name: "audit",

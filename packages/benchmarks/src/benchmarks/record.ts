@@ -49,10 +49,13 @@ const recording = (take: (event: AuditEvent.AuditEvent) => unknown, stop: () => 
   }
 }
 
-/** The least two chained records of a request can cost here, whoever makes them: a floor under what the audit file adds. */
+/**
+ * Measures the two events of a request on their way to the audit file, beside the least that two records cost which are
+ * each chained by itself.
+ */
 export const record: Benchmark = {
   name: "record",
-  title: "the two audit records of a request, without the request",
+  title: "the two audit events of a request, without the request",
   unit: nanoseconds,
   warmUp: 50_000,
   subjects: {
