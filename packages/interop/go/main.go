@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -15,8 +17,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 )
 
@@ -134,6 +138,45 @@ func get(ctx context.Context, o options) {
 	say(map[string]any{"ok": ok, "of": o.count, "body": body, "problem": problem})
 }
 
+// verifyCase is a peer's chain and what is trusted, DER in base64.
+type verifyCase struct {
+	Name    string              `json:"name"`
+	Chain   [][]byte            `json:"chain"`
+	Bundles map[string][][]byte `json:"bundles"`
+}
+
+// verify judges the chains on standard input, one JSON object a line, and prints a line for each.
+func verify() {
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var given verifyCase
+		check(json.Unmarshal(lines.Bytes(), &given))
+		say(map[string]any{"id": given.Name, "problem": verdict(given)})
+	}
+	check(lines.Err())
+}
+
+func verdict(given verifyCase) string {
+	bundles := x509bundle.NewSet()
+	for name, authorities := range given.Bundles {
+		domain := spiffeid.RequireTrustDomainFromString(name)
+		bundle := x509bundle.New(domain)
+		for _, der := range authorities {
+			authority, err := x509.ParseCertificate(der)
+			if err != nil {
+				return err.Error()
+			}
+			bundle.AddX509Authority(authority)
+		}
+		bundles.Add(bundle)
+	}
+	if _, _, err := x509svid.ParseAndVerify(given.Chain, bundles); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
 func main() {
 	var o options
 	flag.StringVar(&o.endpoint, "endpoint", "", "the Workload API")
@@ -152,7 +195,9 @@ func main() {
 		serve(ctx, o)
 	case "get":
 		get(ctx, o)
+	case "verify":
+		verify()
 	default:
-		check(fmt.Errorf("expected sources, serve or get, got %q", flag.Arg(0)))
+		check(fmt.Errorf("expected sources, serve, get or verify, got %q", flag.Arg(0)))
 	}
 }

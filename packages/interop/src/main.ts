@@ -8,6 +8,7 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect } from "effect"
 import { ofCurl, ofNginx, ofOpenssl, ofPeer, type Scenario } from "./scenarios.js"
 import { command, goPeer, pythonPeer, type Tool, temporaryFolder } from "./tools.js"
+import { ofVerifier } from "./verdicts.js"
 
 interface Row {
   readonly name: string
@@ -48,7 +49,10 @@ const main = Effect.gen(function* () {
   const python = yield* pythonPeer(root)
   const sockets = yield* folder("s")
   const rows = [
-    ...(yield* group("go-spiffe", go, (peer) => ofPeer("go-spiffe", peer, sockets))),
+    ...(yield* group("go-spiffe", go, (peer) => [
+      ...ofVerifier("go-spiffe", peer),
+      ...ofPeer("go-spiffe", peer, sockets)
+    ])),
     ...(yield* group("py-spiffe", python, (peer) => ofPeer("py-spiffe", peer, sockets))),
     ...(yield* group("curl", yield* command("curl", "--version"), () => ofCurl(sockets))),
     ...(yield* group("openssl", yield* command("openssl", "version"), () => ofOpenssl(sockets))),

@@ -35,7 +35,7 @@ export const command = (name: string, versionFlag: string): Effect.Effect<Tool<s
   orMissing(Effect.as(run({ command: name, args: [versionFlag] }), name))
 
 /** A peer of this run: the same verbs and flags, whatever it is written in. */
-export type Peer = (verb: "sources" | "serve" | "get", flags: Readonly<Record<string, string>>) => Program
+export type Peer = (verb: "sources" | "serve" | "get" | "verify", flags: Readonly<Record<string, string>>) => Program
 
 const flagsOf = (flags: Readonly<Record<string, string>>): ReadonlyArray<string> =>
   Object.entries(flags).flatMap(([name, value]) => (value === "" ? [`--${name}`] : [`--${name}`, value]))

@@ -17,6 +17,7 @@ import type { Credentials } from "./Credentials.js"
 import type { DevAuthority } from "./DevAuthority.js"
 import { chainCases } from "./internal/chainCases.js"
 import { leafCases } from "./internal/leafCases.js"
+import { realAuthorityCases } from "./internal/realAuthorities.js"
 import type { MintError } from "./MintError.js"
 
 /**
@@ -69,6 +70,17 @@ export const leaf: ReadonlyArray<PeerCase> = leafCases
 export const chain: ReadonlyArray<PeerCase> = chainCases
 
 /**
+ * Cases from the documented templates of authorities that people run: SPIRE, Istio, Consul, Vault, cert-manager, step-ca, AWS
+ * Private CA, Linkerd, Kuma, Dapr, Teleport.
+ *
+ * @since 0.1.0
+ * @category cases
+ */
+export const realAuthorities: ReadonlyArray<PeerCase> = realAuthorityCases
+
+/**
+ * Every case there is.
+ *
  * @since 0.1.0
  * @category cases
  * @example
@@ -85,4 +97,4 @@ export const chain: ReadonlyArray<PeerCase> = chainCases
  * })
  * ```
  */
-export const all: ReadonlyArray<PeerCase> = [...leafCases, ...chainCases]
+export const all: ReadonlyArray<PeerCase> = [...leafCases, ...chainCases, ...realAuthorityCases]
