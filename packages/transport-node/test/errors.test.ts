@@ -30,6 +30,7 @@ describe("a peer refuses our certificate by an alert", () => {
           address: context.address,
           outcome: "Unknown",
           peerEnded: true,
+          closedHere: false,
           responseStarted: false
         } as const
         expect(fromExchange(cause, { ...exchange, alert: certificateAlert(cause) })).toMatchObject(refused)

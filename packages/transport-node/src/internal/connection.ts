@@ -84,6 +84,7 @@ export class SocketWire implements HttpWire, HttpCarrier, Carrier {
   bodyTimeoutMillis = 0
   maxResponseSize = 0
   peerEnded = false
+  closedHere = false
   broken = false
   private readonly socket: TLSSocket
   private readonly host: string
@@ -239,6 +240,7 @@ export class SocketWire implements HttpWire, HttpCarrier, Carrier {
   }
 
   destroy(): void {
+    this.closedHere = true
     this.socket.destroy()
     if (this.client?.destroyed === false) this.client.destroy(null).catch(() => {})
   }

@@ -209,6 +209,9 @@ const isUnreadable = (cause: unknown): boolean =>
   codeOf(cause) === "UND_ERR_HEADERS_OVERFLOW" ||
   codeOf(cause) === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH"
 
+/** Why this side closes a connection that is in use. */
+const ended = "the scope of its channel has ended, or the credentials it rested on have"
+
 /** An error of an exchange on an established connection. */
 export const fromExchange = (
   cause: unknown,
@@ -218,6 +221,8 @@ export const fromExchange = (
     readonly alert: string | undefined
     /** What can not be read after the peer's end is what is not there. */
     readonly peerEnded: boolean
+    /** This side closed the connection, with the exchange still on it. */
+    readonly closedHere: boolean
     readonly responseStarted: boolean
   }
 ): IdentityError | ConnectionError => {
@@ -233,8 +238,8 @@ export const fromExchange = (
     description: malformed
       ? `expected a valid HTTP/1.1 response, got: ${messageOf(cause)}`
       : options.responseStarted
-        ? `expected the rest of the response, the connection was lost: ${messageOf(cause)}`
-        : `expected a response, the connection was closed: ${messageOf(cause)}`,
+        ? `expected the rest of the response, the connection was lost: ${options.closedHere ? ended : messageOf(cause)}`
+        : `expected a response, the connection was closed: ${options.closedHere ? ended : messageOf(cause)}`,
     ...(code === "" ? undefined : { code }),
     cause
   })

@@ -26,6 +26,8 @@ export interface Carrier {
   readonly maxResponseSize: number
   /** The peer ended the connection, in order. */
   readonly peerEnded: boolean
+  /** This side has closed the connection. */
+  readonly closedHere: boolean
   /** The connection ended otherwise. */
   readonly broken: boolean
   /** The first certificate alert seen on the socket, if any. */
@@ -222,6 +224,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
         outcome: this.outcome,
         alert: this.carrier.alert(),
         peerEnded: this.carrier.peerEnded,
+        closedHere: this.carrier.closedHere,
         responseStarted: this.responseStarted
       })
     )

@@ -153,6 +153,26 @@ describe("a request that waits for a connection in vain", () => {
   )
 })
 
+describe("a channel whose scope ends", () => {
+  it.scoped("says so to whom still reads a response of it, or waits for one", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const asked = yield* Deferred.make<void>()
+      const { channel } = yield* Scope.extend(
+        setup({ connections: 2 }, () => Deferred.unsafeDone(asked, Effect.void)),
+        scope
+      )
+      const response = yield* channel.get("/large")
+      const waiting = yield* Effect.fork(channel.get("/silent"))
+      yield* Deferred.await(asked)
+      yield* Scope.close(scope, Exit.void)
+      const why = "the scope of its channel has ended"
+      expect((yield* failure(response.text)).message).toContain(why)
+      expect((yield* failure(Fiber.join(waiting))).message).toContain(why)
+    })
+  )
+})
+
 describe("a body half read", () => {
   it.scoped("gives its connection back at once when the scope of its request ends", () =>
     Effect.gen(function* () {

@@ -105,7 +105,7 @@ export class Body implements ResponseSink {
   }
 
   fail(cause: TransportError): void {
-    this.breakOff({ description: "the body broke off", cause })
+    this.breakOff({ description: `the body broke off: ${cause.message}`, cause })
   }
 
   private breakOff(broken: Broken): void {
