@@ -144,6 +144,9 @@ export const TimeoutPhase = Schema.Literal(
  */
 export type TimeoutPhase = typeof TimeoutPhase.Type
 
+/** What this side waits for itself. */
+const ownPhases: ReadonlySet<TimeoutPhase> = new Set(["Acquire", "RequestBody", "Read"])
+
 /**
  * A limit of time passed. `limit` is the limit, `phase` what was being waited for.
  *
@@ -159,11 +162,12 @@ export class TimeoutError extends Schema.TaggedError<TimeoutError>()("TimeoutErr
   description: Schema.optional(Schema.String)
 }) {
   /**
-   * A slow peer can be faster next time; what this side was slow at (`RequestBody`, `Read`) is not retried. Whether a
-   * *request* may be sent again depends on `outcome` too.
+   * A slow peer can be faster next time. What this side was slow at (`RequestBody`, `Read`) or had no connection for
+   * (`Acquire`, as with `PoolExhaustedError`) is not retried unless a policy asks for it. Whether a *request* may be sent
+   * again depends on `outcome` too.
    */
   get isRetryable(): boolean {
-    return this.phase !== "RequestBody" && this.phase !== "Read"
+    return !ownPhases.has(this.phase)
   }
   override get message(): string {
     const nothing = `nothing came from ${this.target}`

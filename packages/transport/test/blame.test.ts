@@ -146,6 +146,18 @@ describe("the errors of the caller and of this side", () => {
     )
   }
 
+  it.effect("are not retried by default: a wait for a connection of our own limit, a slow body of our own", () =>
+    Effect.gen(function* () {
+      const policy = yield* RetryPolicy.make({ baseDelay: 0 })
+      for (const phase of ["Acquire", "RequestBody", "Read"] as const) {
+        yield* Effect.exit(policy.retry(Effect.fail(timeout(phase))))
+      }
+      expect(yield* policy.stats).toMatchObject({ retries: 0, notRetryable: 3 })
+      yield* Effect.exit(policy.retry(Effect.fail(timeout("Connect"))))
+      expect(yield* policy.stats).toMatchObject({ retries: 3 })
+    })
+  )
+
   it("a used-up retry budget counts as what its last error is", () => {
     const exhausted = (lastError: unknown) =>
       new RetryBudget.RetryBudgetExhaustedError({ target: api, attempts: 3, lastError })

@@ -1,0 +1,46 @@
+import type { IdentityError, IdentityProvider } from "@agentweave/spiffe"
+import type { AuditLog, Connector, InvalidConfigError, PeerIdentity } from "@agentweave/transport"
+import {
+  FederatedBundles,
+  NodeAuditLog,
+  NodeConnector,
+  NodeIdentity,
+  NodeSecureServer
+} from "@agentweave/transport-node"
+import type { Etag, HttpPlatform, HttpServer, HttpServerError } from "@effect/platform"
+import type { NodeContext } from "@effect/platform-node"
+import type { Layer } from "effect"
+import { expectTypeOf, it } from "vitest"
+
+type Refused = InvalidConfigError.InvalidConfigError
+type Identity = IdentityProvider.IdentityProvider
+
+// Only their types are looked at: `tsc` is what fails here.
+const types = (_: () => unknown) => {}
+
+it("the layers of sockets, identities and files provide, refuse and need exactly what they say", () =>
+  types(() => {
+    expectTypeOf(NodeConnector.layer).toEqualTypeOf<
+      Layer.Layer<Connector.Connector, never, Identity | AuditLog.AuditLog>
+    >()
+    expectTypeOf(NodeSecureServer.layer).returns.toEqualTypeOf<
+      Layer.Layer<
+        | HttpServer.HttpServer
+        | PeerIdentity.PeerIdentity
+        | HttpPlatform.HttpPlatform
+        | Etag.Generator
+        | NodeContext.NodeContext,
+        HttpServerError.ServeError | IdentityError.IdentityError | Refused,
+        Identity | AuditLog.AuditLog
+      >
+    >()
+    expectTypeOf(NodeAuditLog.layerFile).returns.toEqualTypeOf<
+      Layer.Layer<AuditLog.AuditLog, AuditLog.AuditError | Refused, Identity>
+    >()
+    expectTypeOf(NodeIdentity.layerFiles).returns.toEqualTypeOf<
+      Layer.Layer<Identity, IdentityError.IdentityError | Refused>
+    >()
+    expectTypeOf(FederatedBundles.layer).returns.toEqualTypeOf<
+      Layer.Layer<Identity, IdentityError.IdentityError | Refused, Identity | AuditLog.AuditLog>
+    >()
+  }))
