@@ -206,6 +206,15 @@ describe("forms whose constraints are not processed", () => {
     }
   }
 
+  it("an email address beyond ASCII is one that a constraint on email addresses refuses", () => {
+    const mailbox = bytes(6, 8, 0x2b, 6, 1, 5, 5, 7, 8, 9, 0xa0, 3, 0x0c, 1, 0x61)
+    const other = bytes(6, 3, 0x2b, 6, 1, 0xa0, 3, 0x0c, 1, 0x61)
+    const constraints = { permitted: names("rfc822Name", ["internal"]), excluded: [] }
+    const having = (value: string) => ({ subject: "0\0", extensions: { subjectAltNames: names("otherName", [value]) } })
+    assert.isDefined(findViolation(constraints, having(mailbox)))
+    assert.isUndefined(findViolation(constraints, having(other)))
+  })
+
   it("a directory name and an email address can be in the subject", () => {
     const extensions = { subjectAltNames: [] }
     const subject = Buffer.from("3012 3110 300e 06092a864886f70d010901 1601 61".replaceAll(" ", ""), "hex")

@@ -19,10 +19,18 @@ export interface Named {
   readonly extensions: { readonly subjectAltNames: ReadonlyArray<GeneralName> }
 }
 
+/** The type of an otherName that is an email address beyond ASCII (RFC 9598 section 3), as DER, one character a byte. */
+const smtpUtf8Mailbox = "\x06\x08\x2b\x06\x01\x05\x05\x07\x08\x09"
+
+/** Constraints on email addresses hold for these too (RFC 9598 section 6). They are not read: none can be judged. */
+const hasUnreadMailbox = ({ extensions }: Named): boolean =>
+  extensions.subjectAltNames.some(({ form, value }) => form === "otherName" && value.startsWith(smtpUtf8Mailbox))
+
 const namesOf = ({ extensions, subject }: Named, form: NameForm): ReadonlyArray<string> => {
   const names = extensions.subjectAltNames.filter((name) => name.form === form).map(({ value }) => value)
   if (form === "directoryName" && subject !== emptyName) names.push(subject)
   if (form === "rfc822Name") names.push(...emailAddresses(subject))
+  if (form === "rfc822Name" && hasUnreadMailbox({ extensions, subject })) names.push("")
   return names
 }
 

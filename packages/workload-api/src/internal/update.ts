@@ -125,8 +125,9 @@ const readFederated = (id: string, der: Uint8Array, rules: Rules): Either.Either
     : readBundle(trustDomain.right, der, rules)
 }
 
-/** The trust domain that the key of a federated bundle names, for people. */
-const nameOf = (id: string): string => (id.startsWith(scheme) ? id.slice(scheme.length) : id).slice(0, 256)
+/** The trust domain that the key of a federated bundle names, for people: whatever the key is, it steers no terminal. */
+const nameOf = (id: string): string =>
+  (id.startsWith(scheme) ? id.slice(scheme.length) : id).slice(0, 256).replaceAll(/[^\x20-\x7e]/g, "?")
 
 /** What a peer is willing to read: the gate refuses longer chains, and no more than this is parsed for it. */
 const maxChainBytes = 65_536

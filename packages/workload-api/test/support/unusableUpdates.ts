@@ -324,5 +324,12 @@ export const unusableBundles: ReadonlyArray<UnusableBundle> = [
     says: "spiffe://partner.org/web",
     trustDomain: "partner.org/web",
     bundles: () => Effect.succeed(new Map([["spiffe://partner.org/web", none]]))
+  },
+  {
+    title: "a key that would steer a terminal",
+    reason: "InvalidSpiffeId",
+    says: "expected the SPIFFE ID of a trust domain",
+    trustDomain: "partner?[2J?.org",
+    bundles: () => Effect.succeed(new Map([["spiffe://partner\u001b[2J\n.org", none]]))
   }
 ]
