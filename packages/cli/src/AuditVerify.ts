@@ -58,8 +58,7 @@ const readBundle = (trustDomain: TrustDomain.TrustDomain, text: string) =>
     : X509Bundle.fromPem(trustDomain, text)
 
 /**
- * The signers that are believed. A PEM bundle does not say whose it is, so each bundle is taken for every trust domain of an
- * expected ID; all authorities given for one domain, old and new, are taken together.
+ * The signers that are believed: the expected IDs, under all authorities that were given for their trust domain, old and new.
  */
 const readTrust = (bundles: ReadonlyArray<string>, expected: ReadonlyArray<string>) =>
   Effect.gen(function* () {
@@ -67,6 +66,10 @@ const readTrust = (bundles: ReadonlyArray<string>, expected: ReadonlyArray<strin
     const fs = yield* FileSystem.FileSystem
     const texts = yield* Effect.forEach(bundles, (path) => fs.readFileString(path))
     const domains = Array.from(new Set(ids.map((id) => SpiffeId.trustDomain(id))))
+    if (domains.length > 1) {
+      // A PEM bundle does not say whose it is: the authorities of one domain would vouch for the other.
+      return yield* new UsageError({ message: `expected IDs of one trust domain, got ${domains.join(" and ")}` })
+    }
     const sets = yield* Effect.forEach(domains, (domain) =>
       Effect.flatMap(
         Effect.forEach(texts, (text) => readBundle(domain, text)),
@@ -95,45 +98,69 @@ const readAnchors = (paths: ReadonlyArray<string>) =>
     return all
   })
 
-/** Number of the first record of a text, where it is one of an audit file. */
-const firstOf = (text: string): number | undefined => {
-  const [, seq] = /^\{"seq":(\d+),/.exec(text) ?? []
-  return seq === undefined ? undefined : Number(seq)
+/** A file as it was read. */
+interface Read {
+  readonly name: string
+  readonly text: Uint8Array
+  /** Number of its first record, where it begins like an audit file. */
+  readonly first: number | undefined
 }
+
+const readFile = (name: string) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const text = yield* fs.readFile(name)
+    const [, seq] = /^\{"seq":(\d+),/.exec(new TextDecoder().decode(text.subarray(0, 64))) ?? []
+    return { name, text, first: seq === undefined ? undefined : Number(seq) } satisfies Read
+  })
 
 /** A rotated file is called after the live one, with a number behind it. */
 const logOf = (path: string): string => path.replace(/\.\d+$/, "")
 
-/** Reads the files, and those of the directories, as logs: the files of each in the order of their records. */
-const readLogs = (paths: ReadonlyArray<string>) =>
+/** The files of a directory, as the logs that they are called after. What is called after no log is passed over. */
+const readDirectory = (directory: string) =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const { join } = yield* Path.Path
-    const logs = new Map<string, Array<AuditFile.File & { readonly first: number }>>()
-    const add = (log: string, name: string, first: number, text: string) =>
-      logs.set(log, [...(logs.get(log) ?? []), { name, first, text }])
+    const names = (yield* fs.readDirectory(directory)).map((name) => join(directory, name)).toSorted()
+    const files = yield* Effect.filter(names, (name) => Effect.map(fs.stat(name), ({ type }) => type === "File"))
+    const read = yield* Effect.forEach(files, readFile)
+    const logs = new Set(read.flatMap(({ first, name }) => (first === undefined ? [] : [logOf(name)])))
+    if (logs.size === 0)
+      return yield* new UsageError({ message: `expected audit files in ${directory}, there are none` })
+    return {
+      logs: Array.from(logs, (log) => ({ log, files: read.filter(({ name }) => logOf(name) === log) })),
+      passedOver: read.filter(({ name }) => !logs.has(logOf(name))).map(({ name }) => name)
+    }
+  })
+
+/** Reads the files that are named, which are one log whatever they are called, and the logs of the directories. */
+const readLogs = (paths: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const named: Array<Read> = []
+    const logs: Array<{ readonly log: string; readonly files: ReadonlyArray<Read> }> = []
+    const passedOver: Array<string> = []
     for (const path of paths) {
-      if ((yield* fs.stat(path)).type !== "Directory") {
-        const text = yield* fs.readFileString(path)
-        const first = firstOf(text)
-        if (text === "") return yield* new UsageError({ message: `expected an audit file, ${path} is empty` })
-        // Files that are named are one log, whatever they are called.
-        add("", path, first ?? 0, text)
+      const { type } = yield* fs.stat(path)
+      if (type === "Directory") {
+        const found = yield* readDirectory(path)
+        logs.push(...found.logs)
+        passedOver.push(...found.passedOver)
         continue
       }
-      const before = logs.size
-      for (const name of yield* fs.readDirectory(path)) {
-        const file = join(path, name)
-        if ((yield* fs.stat(file)).type !== "File") continue
-        const text = yield* fs.readFileString(file)
-        const first = firstOf(text)
-        if (first !== undefined) add(logOf(file), file, first, text)
-      }
-      if (logs.size === before)
-        return yield* new UsageError({ message: `expected audit files in ${path}, there are none` })
+      if (type !== "File") return yield* new UsageError({ message: `expected a file or a directory, got ${path}` })
+      const file = yield* readFile(path)
+      if (file.text.length === 0) return yield* new UsageError({ message: `expected an audit file, ${path} is empty` })
+      named.push(file)
     }
-    return Array.from(logs, ([log, files]) => ({ log, files: files.toSorted((a, b) => a.first - b.first) }))
+    if (named.length > 0) logs.unshift({ log: "", files: named })
+    return { logs: logs.map(({ files, log }) => ({ log, files: inOrder(files) })), passedOver }
   })
+
+/** In the order of their first records; an unreadable one last, where it is reported. */
+const inOrder = (files: ReadonlyArray<Read>): ReadonlyArray<Read> =>
+  files.toSorted((a, b) => (a.first ?? Number.MAX_SAFE_INTEGER) - (b.first ?? Number.MAX_SAFE_INTEGER))
 
 const dateOf = (millis: number): string =>
   Math.abs(millis) <= 8.64e15 ? new Date(millis).toISOString() : "an unknown date"
@@ -178,7 +205,8 @@ export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
   }
   const trust = values.bundle.length === 0 ? undefined : yield* readTrust(values.bundle, values.expect)
   const anchored = yield* readAnchors(values.anchor)
-  const reports = (yield* readLogs(positionals)).map(({ files, log }) => ({
+  const { logs, passedOver } = yield* readLogs(positionals)
+  const reports = logs.map(({ files, log }) => ({
     log,
     report: AuditFile.verify(files, trust, anchored)
   }))
@@ -186,14 +214,15 @@ export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
   const exitCode = exitCodes[verdict]
   if (values.json) {
     const [only] = reports
-    const logs = reports.map(({ log, report }) => toJson(log, report))
+    const all = reports.map(({ log, report }) => toJson(log, report))
     return {
       verdict,
       exitCode,
-      output: asciiJson(reports.length === 1 && only?.log === "" ? logs[0] : { verdict, logs })
+      output: asciiJson(reports.length === 1 && only?.log === "" ? all[0] : { verdict, logs: all, passedOver })
     }
   }
   const lines = reports.flatMap(({ log, report }) => [...(log === "" ? [] : [`${log}:`]), ...describe(report)])
+  if (passedOver.length > 0) lines.push(`passed over, because they are no audit files: ${passedOver.join(", ")}`)
   if (trust === undefined)
     lines.push("give --bundle and --expect to know whether the signers are the expected workload")
   return { verdict, exitCode, output: lines.map(printable).join("\n") }

@@ -137,7 +137,8 @@ export interface Report {
 export interface File {
   /** As findings are to name it. */
   readonly name: string
-  readonly text: string
+  /** What is in it. As bytes a file is found changed too where only what is no UTF-8 was changed. */
+  readonly text: string | Uint8Array
 }
 
 export type {

@@ -3,6 +3,11 @@ import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import type { DevAuthority } from "@agentweave/testkit/DevAuthority"
 import { AuditFile } from "@agentweave/transport-node"
 
+/** A file as text. */
+export interface TextFile extends AuditFile.File {
+  readonly text: string
+}
+
 /** What a finding is about, in one word. */
 export const kindOf = (finding: AuditFile.Finding): string =>
   finding._tag === "Incomplete" ? finding.what : finding._tag === "Tampered" ? finding.problem : finding._tag

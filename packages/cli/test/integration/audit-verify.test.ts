@@ -35,7 +35,7 @@ const world = (description = "no successor came") =>
     add({ header: { version: 1 as const, time, flushWindowMillis: 100 } })
     add({ event: { _tag: "IdentityProblem" as const, time, problem: "Stale" as const, description } })
     add(Format1.checkpoint(head, svid, true))
-    const write = (name: string, content: string) => {
+    const write = (name: string, content: string | Uint8Array) => {
       writeFileSync(join(dir, name), content)
       return join(dir, name)
     }
@@ -84,6 +84,21 @@ it.scopedLive("each verdict has an exit code of its own", () =>
   }).pipe(Effect.provide(NodeContext.layer))
 )
 
+it.scopedLive("bytes that are read as the same text are a change all the same", () =>
+  Effect.gen(function* () {
+    const { bundle, expected, lines, write } = yield* world("a \ufffd in it")
+    const verdictOf = (bytes: Uint8Array) =>
+      Effect.map(AuditVerify.run([write("bytes.ndjson", bytes), ...bundle, ...expected]), ({ output }) => output)
+    const honest = Buffer.from(text(lines))
+    expect(yield* verdictOf(honest)).toContain("Verified")
+    const at = honest.indexOf("\ufffd")
+    const other = Buffer.concat([honest.subarray(0, at), Buffer.from([0xff]), honest.subarray(at + 3)])
+    expect(yield* verdictOf(other)).toContain("line 2 (record 1), Unreadable")
+    const marked = Buffer.concat([Buffer.from([0xef, 0xbb, 0xbf]), honest])
+    expect(yield* verdictOf(marked)).toContain("TAMPERED")
+  }).pipe(Effect.provide(NodeContext.layer))
+)
+
 it.scopedLive("a directory is verified log by log, and the gravest verdict counts", () =>
   Effect.gen(function* () {
     const { bundle, dir, expected, lines } = yield* world()
@@ -95,7 +110,10 @@ it.scopedLive("a directory is verified log by log, and the gravest verdict count
     expect(verdict).toBe("Unsigned")
     expect(output).toContain("client.ndjson:\nVerified")
     expect(output).toContain("server.ndjson:\nUnsigned")
-    expect(output).not.toContain("notes.txt")
+    expect(output).toContain(`passed over, because they are no audit files: ${join(dir, "logs", "notes.txt")}`)
+    // What is called after a log is one of its files, whatever it holds now.
+    writeFileSync(join(dir, "logs", "client.ndjson.7"), ` ${text(lines)}`)
+    expect((yield* AuditVerify.run([join(dir, "logs"), ...bundle, ...expected])).verdict).toBe("Tampered")
   }).pipe(Effect.provide(NodeContext.layer))
 )
 
@@ -147,7 +165,9 @@ it.scopedLive("wrong use is told from a bad file", () =>
       expect(error.message).toContain("usage:")
     }
     const empty = write("empty.ndjson", "")
-    for (const wrong of [[empty], [join(dir, "nothing")], [file, "--anchor", empty]]) {
+    const bundle = write("bundle.pem", "")
+    const foreign = [file, "--bundle", bundle, ...expected, "--expect", "spiffe://other.org/web"]
+    for (const wrong of [[empty], foreign, ["/dev/null"], [join(dir, "nothing")], [file, "--anchor", empty]]) {
       expect(yield* Effect.flip(AuditVerify.run(wrong))).toMatchObject({ _tag: "UsageError" })
     }
   }).pipe(Effect.provide(NodeContext.layer))

@@ -11,16 +11,16 @@ import { type AuditAnchor, AuditFile, NodeAuditLog } from "@agentweave/transport
 import { expect } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Scope, TestClock } from "effect"
 import * as Forge from "../auditForge.js"
-import { kindOf, trustIn } from "../auditReports.js"
+import { kindOf, type TextFile, trustIn } from "../auditReports.js"
 import { folder, refused } from "./auditEvents.js"
 import { sharing } from "./fixture.js"
 
 /** What an attacker has to work with. */
 interface Stolen {
   /** The files of the log, oldest first; the last one is closed. */
-  readonly files: ReadonlyArray<AuditFile.File>
+  readonly files: ReadonlyArray<TextFile>
   /** Another honest log of the same workload. */
-  readonly other: AuditFile.File
+  readonly other: TextFile
   /**
    * The SVID that signed, one of the right ID by another authority, one of another workload, and one that was issued after
    * the fact.
@@ -30,7 +30,7 @@ interface Stolen {
 
 const day = 24 * 60 * 60 * 1000
 
-const filesAt = (path: string): ReadonlyArray<AuditFile.File> =>
+const filesAt = (path: string): ReadonlyArray<TextFile> =>
   readdirSync(dirname(path))
     .filter((name) => name.startsWith(basename(path)) && !name.endsWith(".lock"))
     .map((name) => ({ name, text: readFileSync(join(dirname(path), name), "utf8") }))
@@ -95,10 +95,10 @@ const linesOf = (text: string): ReadonlyArray<string> => text.split("\n").slice(
 const textOf = (lines: ReadonlyArray<string>): string => lines.map((line) => `${line}\n`).join("")
 
 /** Another text for one of the files. */
-const edit = (files: ReadonlyArray<AuditFile.File>, at: number, change: (lines: ReadonlyArray<string>) => string) =>
+const edit = (files: ReadonlyArray<TextFile>, at: number, change: (lines: ReadonlyArray<string>) => string) =>
   files.map((file, n) => (n === at ? { ...file, text: change(linesOf(file.text)) } : file))
 
-const editLine = (files: ReadonlyArray<AuditFile.File>, at: number, line: number, change: (line: string) => string) =>
+const editLine = (files: ReadonlyArray<TextFile>, at: number, line: number, change: (line: string) => string) =>
   edit(files, at, (lines) => textOf(lines.with(line, change(lines.at(line) ?? ""))))
 
 /** The whole log as one file that is chained anew. */
@@ -120,7 +120,7 @@ type Attack = readonly [
   how: string,
   verdict: AuditFile.Verdict,
   kind: string,
-  attack: (stolen: Stolen) => ReadonlyArray<AuditFile.File>
+  attack: (stolen: Stolen) => ReadonlyArray<TextFile>
 ]
 
 const table: Record<string, ReadonlyArray<Attack>> = {

@@ -26,7 +26,7 @@ import {
 } from "effect"
 import type { OpenFile } from "../../src/internal/audit/files.js"
 import { make } from "../../src/internal/audit/writer.js"
-import { kindOf, trustIn } from "../auditReports.js"
+import { kindOf, type TextFile, trustIn } from "../auditReports.js"
 import { folder, refused, started } from "./auditEvents.js"
 
 const histories = Number(process.env["AUDIT_HISTORIES"] ?? 20)
@@ -69,14 +69,14 @@ const disk = () => {
   return { state, openFile }
 }
 
-const logFiles = (dir: string): ReadonlyArray<AuditFile.File> =>
+const logFiles = (dir: string): ReadonlyArray<TextFile> =>
   readdirSync(dir)
     .filter((name) => /^audit\.ndjson(\.\d+)?$/.test(name))
     .map((name) => ({ name, text: readFileSync(join(dir, name), "utf8") }))
     .filter(({ text }) => text !== "")
     .toSorted((a, b) => numberOf(a) - numberOf(b))
 
-const numberOf = ({ text }: AuditFile.File): number => Number(/^\{"seq":(\d+)/.exec(text)?.[1])
+const numberOf = ({ text }: TextFile): number => Number(/^\{"seq":(\d+)/.exec(text)?.[1])
 
 /** Lets flush windows pass while the disk does what it does. */
 const windows = Effect.repeatN(

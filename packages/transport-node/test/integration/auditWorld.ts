@@ -4,8 +4,9 @@ import { join } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { AuditEvent, AuditLog } from "@agentweave/transport"
-import { type AuditAnchor, type AuditFile, NodeAuditLog } from "@agentweave/transport-node"
+import { type AuditAnchor, NodeAuditLog } from "@agentweave/transport-node"
 import { Context, Effect, Exit, Layer, Schema, Scope, TestClock } from "effect"
+import type { TextFile } from "../auditReports.js"
 import { folder } from "./auditEvents.js"
 import { realTime } from "./fixture.js"
 
@@ -56,7 +57,7 @@ export const read = (path: string): string => {
 }
 
 /** The full files of the log `audit.ndjson`, oldest first, and the live one. */
-export const logFiles = (dir: string): ReadonlyArray<AuditFile.File> =>
+export const logFiles = (dir: string): ReadonlyArray<TextFile> =>
   readdirSync(dir)
     .filter((name) => /^audit\.ndjson(\.\d+)?$/.test(name))
     .toSorted((a, b) => (Number(a.split(".")[2]) || Number.MAX_VALUE) - (Number(b.split(".")[2]) || Number.MAX_VALUE))

@@ -147,3 +147,11 @@ export const signedBy = (record: Record, line: string): Buffer => {
   }
   return signedText(line.slice(0, line.lastIndexOf(signatureAt)))
 }
+
+/** Number of the first line that is not what its text is in UTF-8; bytes that are none are read as a replacement. */
+export const firstUnreadableLine = (text: string, bytes: Uint8Array): number | undefined => {
+  const again = Buffer.from(text)
+  if (again.equals(bytes)) return undefined
+  const at = again.findIndex((byte, n) => byte !== bytes[n])
+  return again.subarray(0, at === -1 ? again.length : at).filter((byte) => byte === 10).length + 1
+}

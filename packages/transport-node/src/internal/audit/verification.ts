@@ -7,6 +7,7 @@ import {
   type Checkpoint,
   type Counts,
   decode,
+  firstUnreadableLine,
   type Head,
   hashOf,
   origin,
@@ -21,6 +22,17 @@ import { Tampering } from "./tampering.js"
 
 /** Gravest first. */
 const gravity: ReadonlyArray<Finding["_tag"]> = ["Tampered", "SignerUnknown", "Unsigned", "Incomplete"]
+
+type Incomplete = Extract<Finding, { readonly _tag: "Incomplete" }>
+
+const nothing: Finding = {
+  _tag: "Tampered",
+  line: 1,
+  seq: 0,
+  file: undefined,
+  problem: "Unreadable",
+  description: "expected an audit file, got no whole record"
+}
 
 /** The file that is being read. */
 interface Current {
@@ -68,15 +80,20 @@ export class Verification {
   }
 
   /** The next file, or the next part of one text. */
-  add(text: string, name: string | undefined): void {
+  add(content: string | Uint8Array, name: string | undefined): void {
     this.lines = 0
+    const text = typeof content === "string" ? content : Buffer.from(content).toString("utf8")
+    const unreadable = typeof content === "string" ? undefined : firstUnreadableLine(text, content)
     const lines = text.split("\n")
     // A crash within a write leaves a record without a newline; in order, nothing follows the last one.
     const rest = lines.pop() ?? ""
     for (const line of lines) {
       if (this.stopped) return
       this.lines++
-      const problem = this.take(line, name)
+      const problem =
+        this.lines === unreadable
+          ? new Tampering("Unreadable", "expected UTF-8, got other bytes")
+          : this.take(line, name)
       if (problem === undefined) continue
       this.stopped = true
       this.findings.push({
@@ -113,8 +130,7 @@ export class Verification {
     this.records++
     const log = this.current?.log
     if (log !== undefined && this.kept.differs(log, record.seq, line)) {
-      const what = `the anchor keeps another record ${record.seq} than the file: the file was written anew`
-      return new Tampering("Changed", what)
+      return new Tampering("Changed", `the anchor keeps another record ${record.seq}: the file was written anew`)
     }
     if (record.prev === undefined) this.row.push(line)
     else {
@@ -132,10 +148,8 @@ export class Verification {
   private follows(record: Record): Tampering | undefined {
     const expected = this.seq + 1
     if (record.seq > expected) {
-      return new Tampering(
-        "Missing",
-        `expected record ${expected}, got ${record.seq}: ${record.seq - expected} removed`
-      )
+      const removed = record.seq - expected
+      return new Tampering("Missing", `expected record ${expected}, got ${record.seq}: ${removed} removed`)
     }
     if (record.seq < expected) {
       return new Tampering("OutOfPlace", `expected record ${expected}, got ${record.seq} again or out of its place`)
@@ -158,7 +172,7 @@ export class Verification {
     )
   }
 
-  private incomplete(what: Extract<Finding, { _tag: "Incomplete" }>["what"], description: string, range?: Range): void {
+  private incomplete(what: Incomplete["what"], description: string, range?: Range): void {
     this.findings.push({ _tag: "Incomplete", what, description, ...range })
   }
 
@@ -185,18 +199,9 @@ export class Verification {
         `the file before record ${seq} was not closed${wasTorn ? ", its last record is torn" : ""}${why === undefined ? "" : ` (its successor found it ${why})`}: its process ended abruptly, or its end was cut off`
       )
     }
-    if (
-      header.version === 2 &&
-      (header.begins === "PredecessorMissing" ||
-        header.begins === "PredecessorCut" ||
-        header.begins === "PredecessorReplaced")
-    ) {
-      if (header.lost === undefined) {
-        this.incomplete(
-          "PredecessorMissing",
-          `record ${seq} says that the file before it was missing, cut or replaced when it began`
-        )
-      }
+    if (header.version === 2 && header.begins.startsWith("Predecessor") && header.lost === undefined) {
+      const what = `record ${seq} says that the file before it was missing, cut or replaced when it began`
+      this.incomplete("PredecessorMissing", what)
     }
     if (header.lost !== undefined) this.lost.push(header.lost)
     this.current = next
@@ -320,7 +325,7 @@ export class Verification {
     const { first } = this
     // Of a file that was tampered with nothing else can be said.
     if (!this.stopped) {
-      if (first === undefined) this.nothing()
+      if (first === undefined) this.findings.push(nothing)
       else {
         this.ends(first)
         this.settled(first.seq)
@@ -344,17 +349,6 @@ export class Verification {
       dropped: this.dropped,
       signers: this.coverage.signedBy
     }
-  }
-
-  private nothing(): void {
-    this.findings.push({
-      _tag: "Tampered",
-      line: 1,
-      seq: 0,
-      file: undefined,
-      problem: "Unreadable",
-      description: "expected an audit file, got no whole record"
-    })
   }
 
   /** How all that was given begins and ends. */
