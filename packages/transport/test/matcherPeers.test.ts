@@ -20,17 +20,15 @@ const foreign = SpiffeId.make("spiffe://partner.test/web")
 
 const setup = Effect.gen(function* () {
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+  const partner = yield* DevAuthority.make({ trustDomain: "partner.test" })
+  const identity = yield* authority.context({ path: "/web", federatesWith: [partner] })
   const network = yield* TestConnector.make({
     handler: ({ peer }) => Effect.succeed(HttpServerResponse.text(peer))
   })
   const services = Layer.mergeAll(
     network.layer,
     PeerDirectory.layerStatic({ [b]: "https://b.test", [a]: "https://a.test" })
-  ).pipe(
-    Layer.provideMerge(
-      Layer.merge(IdentityProvider.layerStatic(yield* authority.context({ path: "/web" })), AuditLog.layerMemory([]))
-    )
-  )
+  ).pipe(Layer.provideMerge(Layer.merge(IdentityProvider.layerStatic(identity), AuditLog.layerMemory([]))))
   const context = yield* Layer.build(Layer.provideMerge(ConnectionPool.layer({ maxConnectionsPerTarget: 2 }), services))
   return { network, context, pool: Context.get(context, ConnectionPool.ConnectionPool) }
 })
