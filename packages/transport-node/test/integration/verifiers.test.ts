@@ -1,6 +1,7 @@
 import { connect as tcpConnect } from "node:net"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
+import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
 import * as Credentials from "@agentweave/testkit/Credentials"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import type * as TransportConfig from "@agentweave/transport/TransportConfig"
@@ -123,6 +124,28 @@ describe("a chain with intermediates that the other side has not met", () => {
       )
     }
   }
+
+  it.scoped("is accepted on either side where the expired certificate of a CA comes before its renewed one", () =>
+    Effect.gen(function* () {
+      yield* realTime
+      const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+      const [root] = authority.roots
+      const renewed = yield* CertificateAuthority.makeIntermediate(root, { subject: "CN=issuing" })
+      const expired = yield* CertificateAuthority.crossSign(root, renewed, { validity: "Expired" })
+      const issued = yield* CertificateAuthority.issue(renewed, { uris: [authority.id("/peer")] })
+      const credentials = Credentials.withChain(issued, [expired.certificate, renewed.certificate])
+      const own = yield* DevAuthority.make({ trustDomain: "own.test" })
+      const identity = yield* own.context({ path: "/own", federatesWith: [authority] })
+
+      const server = yield* startServer({ identity, authorize: authority.id("/peer") })
+      expect((yield* hostileClient(server.port, credentials)).received).toMatch(/^HTTP\/1.1 200/)
+
+      const client = yield* startClient(identity)
+      const hostile = yield* hostileServer(credentials)
+      const connection = yield* client.connect({ port: hostile.port, peer: authority.id("/peer") })
+      expect(connection.peer.spiffeId).toBe(authority.id("/peer"))
+    })
+  )
 })
 
 describe("bytes that are no TLS", () => {

@@ -1,5 +1,5 @@
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
-import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
+import { PeerVerificationError, type PeerVerificationReason } from "@agentweave/spiffe/PeerVerificationError"
 import type { PeerVerifier, Purpose, VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
 import * as Either from "effect/Either"
@@ -15,6 +15,17 @@ export interface GateOptions {
   /** Milliseconds since the epoch. */
   readonly now: number
 }
+
+/**
+ * Refusals that another certificate between leaf and anchor can prevent: there may be no path, or an expired certificate of a
+ * CA in the place of its renewed one.
+ */
+const ofThePath: ReadonlySet<PeerVerificationReason> = new Set([
+  "UntrustedChain",
+  "InvalidChain",
+  "Expired",
+  "NotYetValid"
+])
 
 /**
  * Judges the peer of a wire whose handshake has just ended. The answer is a value, never a throw: it is asked for in
@@ -47,7 +58,7 @@ export const verifyWire = (wire: Wire, options: GateOptions): Either.Either<Veri
     const known = verifier.recognize({ ...input, leaf })
     if (known !== undefined) return known
     const verified = verifier.verify({ ...input, chain: wire.chain() })
-    return Either.isLeft(verified) && verified.left.reason === "UntrustedChain" && wire.wholeChain !== undefined
+    return Either.isLeft(verified) && ofThePath.has(verified.left.reason) && wire.wholeChain !== undefined
       ? verifier.verify({ ...input, chain: wire.wholeChain() })
       : verified
   }
