@@ -37,7 +37,7 @@ import { guardApp, guardMiddleware, withMaxBodySize } from "./internal/inboundBo
 import { httpOptions } from "./internal/inboundRequests.js"
 import { serveTraced } from "./internal/inboundSpan.js"
 import { type ServerContext, ServerContexts } from "./internal/serverContext.js"
-import { read as readOptions } from "./internal/serverOptions.js"
+import { read as readOptions, timeLimits } from "./internal/serverOptions.js"
 import * as Sweeper from "./internal/sweeper.js"
 
 /**
@@ -57,8 +57,18 @@ export interface Options {
   readonly tlsMaxVersion?: TransportConfig.TlsVersion | undefined
   /** Limit for a client to finish its handshake. Default, and at most, 10 seconds. */
   readonly handshakeTimeout?: Duration.DurationInput | undefined
-  /** How long an idle connection is kept open. Default 65 seconds: longer than a client's pool keeps it. */
+  /**
+   * How long an idle connection is kept open, before its first request and after each. Default 65 seconds: longer than a
+   * client's pool keeps it.
+   */
   readonly keepAliveTimeout?: Duration.DurationInput | undefined
+  /** Limit for a client to send the head of a request, once it has begun. Then it is answered with 408. Default 60 seconds. */
+  readonly headersTimeout?: Duration.DurationInput | undefined
+  /**
+   * Limit for a client to send a request to the end of its body, at least `headersTimeout`. `Duration.infinity` is none, for
+   * streams that go on. Default 5 minutes.
+   */
+  readonly requestTimeout?: Duration.DurationInput | undefined
   /**
    * Life of a connection; the request that comes next, within five seconds, is the last on it. Default: the earliest
    * notAfter on it alone.
@@ -134,12 +144,14 @@ export const make: (
     secureContext: () => serverContext.secureContext,
     handshakeTimeoutMillis: Duration.toMillis(handshakeTimeout),
     maxAgeMillis: maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(maxConnectionAge),
+    idleMillis: Duration.toMillis(settings.keepAliveTimeout),
     graceMillis: Duration.toMillis(settings.gracefulShutdownTimeout),
     random: () => random.number()
   })
 
   const server = createServer({
     ...httpOptions,
+    ...timeLimits(settings),
     keepAliveTimeout: Duration.toMillis(settings.keepAliveTimeout)
   })
   inbound.attach(server)

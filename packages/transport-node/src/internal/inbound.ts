@@ -28,6 +28,8 @@ export interface InboundOptions {
   readonly handshakeTimeoutMillis: number
   /** Longest life of a connection in milliseconds; `Infinity` for none. */
   readonly maxAgeMillis: number
+  /** How long a connection may be without its first request, in milliseconds. */
+  readonly idleMillis: number
   /** What a request in flight has left on a connection that must end, in milliseconds. */
   readonly graceMillis: number
   /** A number in `[0, 1)` for the jitter of a connection's life. */
@@ -218,7 +220,8 @@ export class Inbound {
     // The age is jittered; the certificates' end is not, for it is the limit and not a habit.
     const life = {
       agesAt: now + maxAgeMillis * (1 - jitter * this.options.random()),
-      expiresAt: Math.min(peer.notAfter, svid.notAfter)
+      expiresAt: Math.min(peer.notAfter, svid.notAfter),
+      idleAt: now + this.options.idleMillis
     }
     const origin = { connectionId: attempt.id, address: attempt.address, peerId: peer.spiffeId, ownId: svid.spiffeId }
     const connection = new InboundConnection(socket, peer, origin, life, sweeper, graceMillis)

@@ -30,6 +30,8 @@ interface Life {
   readonly agesAt: number
   /** The earliest notAfter of the certificates on it. */
   readonly expiresAt: number
+  /** When it ends if no request has come. */
+  readonly idleAt: number
 }
 
 /** One accepted connection: its verified peer, the response in flight, and its end. */
@@ -71,10 +73,19 @@ export class InboundConnection implements Timed {
     this.life = life
     this.sweeper = sweeper
     this.graceMillis = graceMillis
-    this.deadline = Math.min(life.agesAt, life.expiresAt - farewellMillis)
+    this.deadline = Math.min(this.endsAt, life.idleAt)
     socket.on("error", () => {
       this.broken = true
     })
+    // Node ends a connection so that has been idle since its last response.
+    socket.on("timeout", () => {
+      this.retired ??= "Idle"
+    })
+  }
+
+  /** When it ends of itself. */
+  private get endsAt(): number {
+    return Math.min(this.life.agesAt, this.life.expiresAt - farewellMillis)
   }
 
   get closeReason(): CloseReason {
@@ -196,7 +207,11 @@ export class InboundConnection implements Timed {
       this.socket.destroy()
     } else if (now >= this.life.expiresAt) this.retire("Expiry")
     else if (this.leaving !== undefined) this.retire(this.leaving)
-    else this.leave(now >= this.life.agesAt ? "Age" : "Expiry")
+    else if (now < this.endsAt) {
+      // It was to look for a first request.
+      if (this.requests === 0) this.retire("Idle")
+      else this.deadline = this.endsAt
+    } else this.leave(now >= this.life.agesAt ? "Age" : "Expiry")
   }
 
   /**

@@ -5,6 +5,7 @@ import {
   NonNegativeDuration,
   NumberIn,
   PositiveDuration,
+  PositiveOrInfiniteDuration,
   Text,
   ValueOf
 } from "@agentweave/spiffe/OptionsDecoder"
@@ -24,10 +25,21 @@ const Settings = Schema.Struct({
   tlsMaxVersion: Schema.optional(TransportConfig.TlsVersion),
   handshakeTimeout: Schema.optionalWith(DurationIn("1 millis", "10 seconds"), { default: () => Duration.seconds(10) }),
   keepAliveTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(65) }),
+  headersTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.minutes(1) }),
+  requestTimeout: Schema.optionalWith(PositiveOrInfiniteDuration, { default: () => Duration.minutes(5) }),
   maxConnectionAge: Schema.optional(PositiveDuration),
   maxRequestBodySize: Schema.optionalWith(NumberIn(1), { default: () => 16 * 1024 * 1024 }),
   gracefulShutdownTimeout: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.seconds(20) })
-})
+}).pipe(
+  Schema.filter(({ headersTimeout, requestTimeout }) =>
+    Duration.lessThan(requestTimeout, headersTimeout)
+      ? {
+          path: ["requestTimeout"],
+          message: `expected at least headersTimeout ${Duration.format(headersTimeout)}, got ${Duration.format(requestTimeout)}`
+        }
+      : undefined
+  )
+)
 
 export type Settings = typeof Settings.Type
 
@@ -48,3 +60,13 @@ export const read = (options: Options): Either.Either<Read, InvalidConfigError> 
       })
     )
   )
+
+/** The limits that Node keeps, on its own monotonic clock, in milliseconds. It looks at its connections at intervals. */
+export const timeLimits = ({ headersTimeout, requestTimeout }: Settings) => {
+  const headers = Math.ceil(Duration.toMillis(headersTimeout))
+  return {
+    headersTimeout: headers,
+    requestTimeout: Duration.isFinite(requestTimeout) ? Math.ceil(Duration.toMillis(requestTimeout)) : 0,
+    connectionsCheckingInterval: Math.min(Math.max(Math.ceil(headers / 4), 10), 10_000)
+  }
+}

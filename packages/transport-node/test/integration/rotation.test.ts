@@ -34,6 +34,7 @@ const setup = Effect.gen(function* () {
     identity: serverIdentity,
     authorize: PeerMatcher.memberOf(partner.trustDomain),
     gracefulShutdownTimeout: "5 seconds",
+    keepAliveTimeout: "2 hours",
     app: Effect.gen(function* () {
       const { url } = yield* HttpServerRequest.HttpServerRequest
       yield* Queue.offer(begun, url)

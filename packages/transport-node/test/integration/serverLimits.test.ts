@@ -10,7 +10,7 @@ import { failure, hostileClient, realTime, type ServerOptions, startClient, star
 
 type App = NonNullable<ServerOptions["app"]>
 
-const setup = (options: Pick<ServerOptions, "app" | "maxRequestBodySize">) =>
+const setup = (options: Partial<ServerOptions>) =>
   Effect.gen(function* () {
     yield* realTime
     const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
@@ -166,6 +166,50 @@ describe("a body that its handler does not read to its end", () => {
   )
 })
 
+describe("a client that takes its time", () => {
+  it.scoped("with its first request is not waited for longer than keepAliveTimeout", () =>
+    Effect.gen(function* () {
+      const { ask, server } = yield* setup({ keepAliveTimeout: "20 seconds" })
+      const silent = yield* Effect.fork(ask(""))
+      yield* server.log.nth("ConnectionEstablished")
+      yield* TestClock.adjust("19999 millis")
+      expect(server.log.all("ConnectionClosed")).toEqual([])
+      yield* TestClock.adjust("1 millis")
+      expect((yield* Fiber.join(silent)).received).toBe("")
+      expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "Idle", requests: 0 })
+    })
+  )
+
+  it.scoped("after a request is not waited for longer than keepAliveTimeout", () =>
+    Effect.gen(function* () {
+      // Node keeps this limit, on its own clock, and the next two.
+      const { ask, server } = yield* setup({ keepAliveTimeout: "20 millis" })
+      expect((yield* ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n")).received).toMatch(/^HTTP\/1\.1 200 /)
+      expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "Idle", requests: 1 })
+    })
+  )
+
+  it.scoped("with the head of its request is answered with 408", () =>
+    Effect.gen(function* () {
+      const { ask, server } = yield* setup({ headersTimeout: "40 millis" })
+      expect((yield* ask("GET / HTTP/1.1\r\nhost: x\r\n")).received).toMatch(/^HTTP\/1\.1 408 /)
+      expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "Error", requests: 0 })
+    })
+  )
+
+  it.scoped("with the body of its request: the handler is interrupted, and the request has its end on record", () =>
+    Effect.gen(function* () {
+      const { ask, server } = yield* setup({
+        app: reading(({ text }) => text),
+        headersTimeout: "40 millis",
+        requestTimeout: "40 millis"
+      })
+      yield* ask("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf")
+      expect(yield* server.log.nth("RequestEnded")).toMatchObject({ error: "Interrupted" })
+    })
+  )
+})
+
 it.scoped("options of a server that break a rule are refused with the field's name", () =>
   Effect.gen(function* () {
     const cases: ReadonlyArray<readonly [field: string, options: object]> = [
@@ -173,6 +217,8 @@ it.scoped("options of a server that break a rule are refused with the field's na
       ["maxRequestBodySize", { maxRequestBodySize: Number.NaN }],
       ["gracefulShutdownTimeout", { gracefulShutdownTimeout: "-5 seconds" }],
       ["keepAliveTimeout", { keepAliveTimeout: "soon" }],
+      ["requestTimeout", { requestTimeout: "1 second" }],
+      ["headersTimeout", { headersTimeout: 0 }],
       ["port", { port: -1 }],
       ["maxRequestBodySise", { maxRequestBodySise: 1 }]
     ]
