@@ -18,7 +18,7 @@ import {
 } from "@agentweave/transport"
 import { HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { ConfigProvider, Duration, Effect, Layer, type Scope } from "effect"
+import { ConfigProvider, Duration, Effect, Fiber, Layer, Schedule, type Scope, TestClock } from "effect"
 
 const api = "spiffe://example.org/api"
 
@@ -161,5 +161,52 @@ describe("the retries of a pool's transport", () => {
 
   it.scoped("are those of its leased channels, on the connection that is leased", () =>
     flaky((pool) => pool.withChannel(api, (channel) => Effect.map(channel.get("/"), ({ status }) => status)))
+  )
+})
+
+describe("a Schedule of the caller's as the retries of a channel", () => {
+  const flaky = (retry: TransportConfig.Options["retry"]) =>
+    Effect.gen(function* () {
+      const { layer, setHandler } = yield* services
+      let answered = 0
+      yield* setHandler(() => Effect.sync(() => HttpServerResponse.empty({ status: ++answered < 5 ? 503 : 200 })))
+      const channel = SecureChannel.make({ peer: api, baseUrl: "https://api.test", config: { retry } })
+      const fiber = yield* Effect.fork(
+        Effect.provide(Effect.scoped(Effect.flatMap(channel, (made) => made.get("/"))), layer)
+      )
+      yield* TestClock.adjust("1 minute")
+      const { status } = yield* Fiber.join(fiber)
+      return { status, answered }
+    })
+
+  it.scoped("says when and how often", () =>
+    Effect.gen(function* () {
+      const spaced = Schedule.intersect(Schedule.spaced("3 seconds"), Schedule.recurs(2))
+      expect(yield* flaky(spaced)).toEqual({ status: 503, answered: 3 })
+    })
+  )
+
+  it.scoped("may be a RetryPolicy, which brings its configuration with it", () =>
+    Effect.gen(function* () {
+      expect(yield* flaky(yield* RetryPolicy.make({ maxRetries: 4, baseDelay: 0 }))).toEqual({
+        status: 200,
+        answered: 5
+      })
+      expect(yield* flaky(yield* RetryPolicy.make({ maxRetries: 4, statuses: [500] }))).toEqual({
+        status: 503,
+        answered: 1
+      })
+    })
+  )
+
+  it.scoped("is refused when it is a policy with a budget, because a channel has no error for it", () =>
+    Effect.gen(function* () {
+      const budget = yield* RetryBudget.make()
+      expect(yield* Effect.flip(flaky(yield* RetryPolicy.make({ budget })))).toMatchObject({
+        _tag: "InvalidConfigError",
+        config: "TransportConfig",
+        field: "retry"
+      })
+    })
   )
 })
