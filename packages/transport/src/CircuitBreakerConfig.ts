@@ -19,7 +19,8 @@ import { TripRule } from "./TripRule.js"
  *
  * - a refused identity on either side: `PeerVerificationError`, `IdentityError`;
  * - this side's own limits and ends: `PoolExhaustedError`, `PoolClosedError`, `ScopeClosedError`, `AuditError`, a
- *   `TimeoutError` of phase `Acquire`, a `ConnectionError` of reason `NoAddress`, a `CircuitOpenError` of a breaker further down;
+ *   `TimeoutError` of phase `Acquire`, a `ConnectionError` of reason `NoAddress` or `LocalFault`, a `CircuitOpenError` of a
+ *   breaker further down;
  * - mistakes of the caller: a `RequestError` of reason `Encode` (a header or a body that cannot be sent) or `InvalidUrl`,
  *   `HttpBodyError`, `InvalidSpiffeIdError`, `InvalidConfigError`; and a `ResponseError` of reason `StatusCode` with a status
  *   below 500 (`HttpClient.filterStatusOk` makes them).

@@ -67,8 +67,9 @@ type TimedOut<Limits extends Limit> = "Timeout" extends Limits ? TimeoutError : 
  * - Typed failures are retried, defects and interruption never are. Nor is what a retry would only meet again, whatever
  *   `isRetryable` or a schedule says and whatever error wraps it as its `cause`: a refused identity
  *   (`PeerVerificationError`, `IdentityError`), `CircuitOpenError`, `PoolClosedError`, `ScopeClosedError`, `AuditError`, a
- *   `RetryBudgetExhaustedError` of a policy further down, and mistakes of the caller (a `RequestError` of reason `Encode` or
- *   `InvalidUrl`, `HttpBodyError`, `InvalidSpiffeIdError`, `InvalidConfigError`).
+ *   `ConnectionError` of reason `LocalFault`, a `RetryBudgetExhaustedError` of a policy further down, and mistakes of the
+ *   caller (a `RequestError` of reason `Encode` or `InvalidUrl`, `HttpBodyError`, `InvalidSpiffeIdError`,
+ *   `InvalidConfigError`).
  * - An error of an `HttpClient` names its request, and is retried under the rules of {@link withRetry}.
  * - An attempt that exceeds `attemptTimeout` is interrupted; that is a `TimeoutError` like any other, and so retryable.
  * - `totalTimeout` also ends an attempt that is running; a delay that would reach it is not slept.

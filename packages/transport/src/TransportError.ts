@@ -55,6 +55,7 @@ export type Outcome = typeof Outcome.Type
  * - `ProtocolMismatch`: no common TLS version.
  * - `Negotiation`: no common cipher, group or signature algorithm.
  * - `NoAddress`: no directory knows an address for the peer.
+ * - `LocalFault`: this machine has no file descriptor or memory left for a connection; it says nothing about the peer.
  * - `Closed`: closed after the request was handed over and before a byte of the response.
  * - `Lost`: lost in the middle of the response.
  * - `Malformed`: the peer's answer is not valid HTTP.
@@ -71,6 +72,7 @@ export const ConnectionErrorReason = Schema.Literal(
   "ProtocolMismatch",
   "Negotiation",
   "NoAddress",
+  "LocalFault",
   "Closed",
   "Lost",
   "Malformed"

@@ -72,14 +72,19 @@ const local: ReadonlySet<unknown> = new Set([
 /** What this side waits for itself: a free connection, its own request's body, its own reader of a response. */
 const ownPhases: ReadonlySet<unknown> = new Set(["Acquire", "RequestBody", "Read"])
 
+/** This machine has nothing left to make a connection of. */
+const isOfThisMachine = (error: unknown): boolean =>
+  tagOf(error) === "ConnectionError" && reasonOf(error) === "LocalFault"
+
 /** This side's own limit on connections or slowness, or its directory. */
 const isOwnLimit = (error: unknown): boolean =>
   (tagOf(error) === "ConnectionError" && reasonOf(error) === "NoAddress") ||
+  isOfThisMachine(error) ||
   (tagOf(error) === "TimeoutError" && hasProperty(error, "phase") && ownPhases.has(error.phase))
 
 /** A retry would meet the same refusal, whatever a predicate or a schedule says. */
 export const isFinal = (error: unknown): boolean =>
-  holds(error, (each) => final.has(tagOf(each)) || isCallersFault(each))
+  holds(error, (each) => final.has(tagOf(each)) || isCallersFault(each) || isOfThisMachine(each))
 
 /** An error that says nothing about the health of the target. */
 export const isLocalFault = (error: unknown): boolean =>
