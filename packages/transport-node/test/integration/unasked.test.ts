@@ -3,7 +3,7 @@ import type { TLSSocket } from "node:tls"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { execute, failure, hostileServer, realTime, startClient } from "./fixture.js"
 
 const good = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood"
@@ -110,6 +110,22 @@ describe("a second response while the connection is idle", () => {
         { error: "ConnectionError" },
         { status: 200 }
       ])
+    })
+  )
+})
+
+describe("a second response that comes as a request takes over the connection of another", () => {
+  it.scoped("is not that request's, which goes to another connection", () =>
+    Effect.gen(function* () {
+      const { channel, server } = yield* setup((socket) => {
+        socket.write("HTTP/1.1 204 No Content\r\n\r\n")
+        setImmediate(() => socket.write(evil))
+      })
+      const first = yield* Effect.fork(channel.get("/bent"))
+      const second = yield* Effect.fork(Effect.flatMap(channel.execute(next), (response) => response.text))
+      expect((yield* Fiber.join(first)).status).toBe(204)
+      expect(yield* Fiber.join(second)).toBe("good")
+      expect(server.accepted()).toBe(2)
     })
   )
 })

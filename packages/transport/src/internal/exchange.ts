@@ -76,8 +76,8 @@ class Run<L extends Link, E> implements Exchange, Requester {
   private link: L | undefined = undefined
   /** Whether the exchange was started on it. */
   private started = false
-  /** Whether the connection had been idle. */
-  private wasIdle = false
+  /** Whether the connection had carried a request before, or had waited for one. */
+  private wasOpen = false
   private abort: (() => void) | undefined = undefined
   /** Its span, where there is a tracer. */
   private readonly span: RequestSpan | undefined
@@ -102,7 +102,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
   readonly begin = (resume: (result: Result<E>) => void): void => {
     const link = this.source.take(this)
     if (link !== undefined) {
-      this.wasIdle = true
+      this.wasOpen = true
       this.start(link, resume)
       return
     }
@@ -111,6 +111,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
       resume(
         Effect.async<HttpClientResponse, E | RequestFailure>((resume) => {
           const link = granted.take()
+          this.wasOpen = link !== undefined
           if (link !== undefined) this.start(link, resume)
           else resume(this.open(granted, wait))
         })
@@ -164,9 +165,9 @@ class Run<L extends Link, E> implements Exchange, Requester {
     this.source.settle(link)
   }
 
-  /** Whether the request can be started anew: its idle connection turned out to be dead, and nothing of it was used. */
+  /** Whether the request can be started anew: its open connection turned out to be dead, and nothing of it was used. */
   canRestart(cause: Cause.Cause<unknown>): boolean {
-    return this.wasIdle && this.request.body._tag !== "Raw" && isStale(cause)
+    return this.wasOpen && this.request.body._tag !== "Raw" && isStale(cause)
   }
 
   /**
@@ -189,7 +190,7 @@ class Run<L extends Link, E> implements Exchange, Requester {
  * is interrupted before it has the response, the exchange has been aborted and the connection given back when the
  * interruption takes effect; afterwards the response's body decides.
  *
- * An idle connection can turn out to be dead: the peer has closed it, or has sent bytes that no request asked for. As long
+ * An open connection can turn out to be dead: the peer has closed it, or has sent bytes that no request asked for. As long
  * as nothing of the request was written the request then starts anew, on another connection.
  *
  * This costs a third of `Effect.async` with a canceller: an uninterruptible region around an interruptible wait, with

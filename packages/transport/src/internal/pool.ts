@@ -21,6 +21,7 @@ import {
 } from "./poolLink.js"
 import { type Dialer, type Limit, PoolState, type Target, type Ticket, type Waiter } from "./poolState.js"
 import { type WaitOutcome, waited } from "./poolTelemetry.js"
+import { describeUses } from "./poolUses.js"
 import type { Base } from "./target.js"
 
 /** A handshake as a span, below the request that needed it. The key is a peer's ID, or an origin. */
@@ -85,16 +86,7 @@ export class Pool<E> {
 
   /** What the connections to a target are in use by, for one who waited for them in vain. */
   uses(key: string): string {
-    const counts = new Map<string, number>()
-    const slots = this.state.targets.get(key)?.slots ?? []
-    for (const slot of slots) {
-      const use = useOf(slot)
-      counts.set(use, (counts.get(use) ?? 0) + 1)
-    }
-    const uses = Array.from(counts).sort(([, a], [, b]) => b - a)
-    const others = uses.slice(shownUses).reduce((sum, [, count]) => sum + count, 0)
-    const shown = uses.slice(0, shownUses).map(([use, count]) => `${count} ${use}`)
-    return (others === 0 ? shown : [...shown, `${others} by other requests`]).join(", ")
+    return describeUses(this.state.targets.get(key)?.slots ?? [])
   }
 
   /** Notes a lease. `stack` is where it was taken. */
@@ -383,16 +375,6 @@ class PoolClaim<E, ER> implements Claim, Granted<PoolLink, E | OpenError | ER>, 
     if (this.slot !== undefined) this.pool.settle(this.slot)
     else if (this.ticket !== undefined) this.pool.state.leave(this.ticket)
   }
-}
-
-/** So many different uses of connections are named in an error. */
-const shownUses = 5
-
-/** Without the query, which may hold secrets. */
-const useOf = ({ link }: PoolSlot): string => {
-  if (link === undefined) return "being opened"
-  const request = link.inUseBy
-  return request === undefined ? "leased" : `by ${request.method} ${request.url.split(/[?#]/, 1).join()}`
 }
 
 const brokenOnArrival = (address: string): OpenError =>
