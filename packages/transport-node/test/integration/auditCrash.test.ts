@@ -30,15 +30,18 @@ interface Acknowledged {
   readonly time: number
 }
 
+const startChild = (path: string, identityFile: string) => {
+  const entry = fileURLToPath(new URL("./auditCrashChild.ts", import.meta.url))
+  return spawn(process.execPath, ["--conditions=@agentweave/source", "--import", "tsx", entry, path, identityFile], {
+    stdio: ["ignore", "pipe", "inherit"],
+    cwd: fileURLToPath(new URL(".", import.meta.url))
+  })
+}
+
 /** Runs the child, kills it once it has acknowledged so many events, and gives what it had acknowledged by then. */
 const crash = (path: string, identityFile: string, after: number): Effect.Effect<ReadonlyArray<Acknowledged>> =>
   Effect.async((resume) => {
-    const entry = fileURLToPath(new URL("./auditCrashChild.ts", import.meta.url))
-    const child = spawn(
-      process.execPath,
-      ["--conditions=@agentweave/source", "--import", "tsx", entry, path, identityFile],
-      { stdio: ["ignore", "pipe", "inherit"], cwd: fileURLToPath(new URL(".", import.meta.url)) }
-    )
+    const child = startChild(path, identityFile)
     let output = ""
     let lines = 0
     child.stdout.on("data", (chunk) => {
@@ -72,7 +75,7 @@ const numbersIn = (text: string): ReadonlyArray<number> =>
 /** The file and those it went on from, joined in order. */
 const joined = (dir: string): string =>
   readdirSync(dir)
-    .filter((name) => name.startsWith("audit.ndjson."))
+    .filter((name) => /^audit\.ndjson\.\d+$/.test(name))
     .sort((a, b) => Number(a.split(".").at(-1)) - Number(b.split(".").at(-1)))
     .concat("audit.ndjson")
     .map((name) => readFileSync(join(dir, name), "utf8"))
@@ -111,7 +114,7 @@ it.scopedLive(
         const acknowledged = yield* crash(path, identityFile, 400 + ((round * 373) % 2_000))
         const text = readFileSync(path, "utf8")
         expect(AuditFile.verify(text)).toMatchObject({ isClosed: false })
-        expect(problemsOf(text)).not.toContain("Changed")
+        expect(AuditFile.verify(text).verdict).not.toBe("Tampered")
         // In order and without a gap, up to some point.
         const written = numbersIn(text)
         expect(written).toEqual(Array.from({ length: written.length }, (_, n) => n))
@@ -156,5 +159,27 @@ it.scoped("the chain goes on after a crash that left no file, or only the beginn
     yield* session
     expect(AuditFile.verify(joined(dir))).toMatchObject({ isClosed: true, records: 9 })
     expect(problemsOf(joined(dir))).toEqual([])
+  })
+)
+
+it.scopedLive("of two processes on one path the second is refused, until the first is gone", () =>
+  Effect.gen(function* () {
+    const { dir, identityFile, path, session } = yield* world
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() => startChild(path, identityFile)),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    )
+    // It acknowledges its first event once its log is open.
+    yield* Effect.async<void>((resume) => void child.stdout.once("data", () => resume(Effect.void)))
+    const error = yield* Effect.flip(session)
+    expect(error).toMatchObject({ _tag: "AuditError", reason: "Failed" })
+    expect(error.message).toContain(`process ${child.pid}`)
+    yield* Effect.async<void>((resume) => {
+      child.once("close", () => resume(Effect.void))
+      child.kill("SIGKILL")
+    })
+    yield* session
+    expect(problemsOf(joined(dir)).filter((kind) => kind !== "TailOpen")).toEqual([])
+    expect(AuditFile.verify(joined(dir)).isClosed).toBe(true)
   })
 )
