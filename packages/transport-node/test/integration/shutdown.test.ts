@@ -198,6 +198,24 @@ describe("a secure server whose scope closes", () => {
       })
   )
 
+  it.scoped("serves nobody any more, and an app that is attached after its end ends with its own scope", () =>
+    Effect.gen(function* () {
+      yield* realTime
+      const { clientId, clientIdentity, serverId, serverIdentity } = yield* workloads
+      const scope = yield* Scope.make()
+      const services = yield* NodeSecureServer.make({ port: 0, host, authorize: PeerMatcher.exactly(clientId) }).pipe(
+        Effect.provide(Layer.merge(IdentityProvider.layerStatic(serverIdentity), makeLog().layer)),
+        Scope.extend(scope)
+      )
+      const { address, serve } = yield* Effect.provide(HttpServer.HttpServer, services)
+      yield* Scope.close(scope, Exit.void)
+      yield* Effect.scoped(serve(HttpServerResponse.empty()))
+      const client = yield* startClient(clientIdentity)
+      const port = address._tag === "TcpAddress" ? address.port : 0
+      expect(yield* failure(client.connect({ port, peer: serverId }))).toMatchObject({ reason: "Refused" })
+    })
+  )
+
   it.scoped("closes connections even if no app was ever attached", () =>
     Effect.gen(function* () {
       yield* realTime
