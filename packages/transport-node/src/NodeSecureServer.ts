@@ -5,13 +5,10 @@
  */
 import { createServer, type Server } from "node:http"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
-import { forEachChange, IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
+import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
-import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
-import * as X509Context from "@agentweave/spiffe/X509Context"
-import * as X509Svid from "@agentweave/spiffe/X509Svid"
-import type { AuditEvent } from "@agentweave/transport/AuditEvent"
-import { type AuditLog, recorder } from "@agentweave/transport/AuditLog"
+import * as Acceptor from "@agentweave/transport/Acceptor"
+import type { AuditLog } from "@agentweave/transport/AuditLog"
 import type { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
 import type * as TransportConfig from "@agentweave/transport/TransportConfig"
@@ -22,23 +19,18 @@ import type { ServeError } from "@effect/platform/HttpServerError"
 import type * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import { PCGRandom } from "effect/Utils"
-import { forkScoped } from "./internal/background.js"
 import { Inbound } from "./internal/inbound.js"
 import { guardApp, guardMiddleware, withMaxBodySize } from "./internal/inboundBody.js"
 import { httpOptions } from "./internal/inboundRequests.js"
 import { serveTraced } from "./internal/inboundSpan.js"
 import { type ServerContext, ServerContexts } from "./internal/serverContext.js"
-import { read as readOptions, timeLimits } from "./internal/serverOptions.js"
-import * as Sweeper from "./internal/sweeper.js"
+import { read, timeLimits } from "./internal/serverOptions.js"
 
 /**
  * @since 0.1.0
@@ -82,32 +74,25 @@ export interface Options {
   readonly maxRequestBodySize?: number | undefined
   /** How long requests in flight may take to end when the server's scope closes. Default 20 seconds. */
   readonly gracefulShutdownTimeout?: Duration.DurationInput | undefined
+  /**
+   * Connections at a time; further ones are closed at once. What a limit refuses is counted, and put on record as one
+   * `ConnectionsRefused` event every ten seconds. Default 10,000.
+   */
+  readonly maxConnections?: number | undefined
+  /** The same for one remote address, behind which there may be many clients. Default 2,000. */
+  readonly maxConnectionsPerAddress?: number | undefined
+  /** Connections whose TLS handshake has not ended, at a time: each costs some milliseconds of CPU. Default 1,024. */
+  readonly maxHandshakes?: number | undefined
+  /** The same for one remote address. Default 256. */
+  readonly maxHandshakesPerAddress?: number | undefined
 }
 
-/**
- * Whether credentials may serve: our own SVID passes the gate its peers will put it through, and OpenSSL loads it all. It
- * is found out on the side, so that bad ones never reach the listener.
- */
-const usable = (
-  context: X509Context.X509Context,
-  contexts: ServerContexts,
-  verifier: PeerVerifier.PeerVerifier
-): Effect.Effect<ServerContext, IdentityError> =>
-  Effect.gen(function* () {
-    const now = yield* Clock.currentTimeMillis
-    yield* X509Svid.validate(context.svid, { bundles: context.bundles, now, verifier, purposes: ["ServerAuth"] })
-    return yield* contexts.make(context)
-  })
-
-/**
- * Ends what is served: no new connections, requests in flight run out, and the sweeper cuts the stragglers. Uninterruptible
- * as a finalizer, so the limit is not an `Effect.timeout`.
- */
-const drain = (server: Server, inbound: Inbound): Effect.Effect<void> =>
-  Effect.async<void>((resume) => {
-    server.close()
-    inbound.shutdown(() => resume(Effect.void))
-  })
+/** Closes the listener, and what it has accepted. */
+const drain = (server: Server, { shutdown }: Acceptor.Acceptor<ServerContext>): Effect.Effect<void> =>
+  Effect.zipRight(
+    Effect.sync(() => server.close()),
+    shutdown
+  )
 
 /**
  * Starts listening in the scope. Handlers attached through the `HttpServer` run unchanged; who calls them is
@@ -123,85 +108,32 @@ export const make: (
   ServeError | IdentityError | InvalidConfigError,
   IdentityProvider | AuditLog | Scope.Scope
 > = Effect.fnUntraced(function* (options: Options) {
-  const { settings, tls } = yield* readOptions(options)
-  const { handshakeTimeout, maxConnectionAge } = settings
-  const identity = yield* IdentityProvider
-  const record = yield* recorder
-  const sweeper = yield* Sweeper.make
-  const random = new PCGRandom(yield* Random.nextInt)
-
-  let context = yield* identity.x509Context
-  const verifier = PeerVerifier.make()
-  const contexts = new ServerContexts(settings.authorize, tls)
-  let serverContext = yield* usable(context, contexts, verifier)
-
-  const inbound = new Inbound({
-    authorize: settings.authorize,
-    verifier,
-    sweeper,
-    record,
-    context: () => context,
-    secureContext: () => serverContext.secureContext,
-    handshakeTimeoutMillis: Duration.toMillis(handshakeTimeout),
-    maxAgeMillis: maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(maxConnectionAge),
-    idleMillis: Duration.toMillis(settings.keepAliveTimeout),
+  const { settings, tls } = yield* read(options)
+  const { authorize } = settings
+  const contexts = new ServerContexts(authorize, tls)
+  const handshakeTimeoutMillis = Duration.toMillis(settings.handshakeTimeout)
+  const keepAliveMillis = Duration.toMillis(settings.keepAliveTimeout)
+  const acceptor = yield* Acceptor.make<ServerContext>({
+    ...settings,
+    prepare: (context) => contexts.make(context),
+    problems: (context, time) => contexts.problemsOf(context, time),
+    handshakeTimeoutMillis,
+    maxAgeMillis:
+      settings.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(settings.maxConnectionAge),
     graceMillis: Duration.toMillis(settings.gracefulShutdownTimeout),
-    random: () => random.number()
+    firstRequestMillis: keepAliveMillis
   })
-
+  const inbound = new Inbound({ acceptor, authorize, handshakeTimeoutMillis })
   const server = createServer({
     ...httpOptions,
     ...timeLimits(settings),
-    keepAliveTimeout: Duration.toMillis(settings.keepAliveTimeout)
+    keepAliveTimeout: keepAliveMillis
   })
   inbound.attach(server)
 
   const inner = yield* NodeHttpServer.make(() => server, { port: settings.port, host: settings.host })
   // Connections come as soon as it listens, with or without an app.
-  yield* Effect.addFinalizer(() => drain(server, inbound))
-
-  /** It serves well otherwise: what cannot be put on record either does not stop it. */
-  const recordProblems = (problems: (time: number) => ReadonlyArray<AuditEvent>) =>
-    Effect.flatMap(Clock.currentTimeMillis, (time) =>
-      Effect.forEach(problems(time), (problem) => Effect.ignore(record(problem) ?? Effect.void), { discard: true })
-    )
-
-  const adopt = (next: X509Context.X509Context, nextServerContext: ServerContext) =>
-    Effect.zipRight(
-      Effect.sync(() => {
-        context = next
-        serverContext = nextServerContext
-        inbound.reverify()
-      }),
-      recordProblems((time) => contexts.problemsOf(nextServerContext, time))
-    )
-
-  const discarded = ({ message, reason }: IdentityError, what: string) =>
-    recordProblems((time) => [
-      { _tag: "IdentityProblem", time, problem: "Discarded", reason, description: `${what}: ${message}` }
-    ])
-
-  /**
-   * What is delivered is taken into use, and what of it cannot be used is not: with an SVID that may not serve, the last
-   * good one goes on, under the new bundles. A withdrawn authority is distrusted at once, whatever becomes of our own SVID.
-   */
-  const rotate = (next: X509Context.X509Context) =>
-    usable(next, contexts, verifier).pipe(
-      Effect.flatMap((serverContext) => adopt(next, serverContext)),
-      Effect.catchAll((error) => {
-        const lastGood = X509Context.make({ svid: context.svid, bundles: next.bundles })
-        return Effect.zipRight(
-          discarded(error, "our new SVID cannot serve, the last good one goes on"),
-          Effect.flatMap(contexts.make(lastGood), (serverContext) => adopt(lastGood, serverContext))
-        )
-      }),
-      Effect.catchAll((error) => discarded(error, "a rotated identity cannot be used at all"))
-    )
-
-  yield* recordProblems((time) => contexts.problemsOf(serverContext, time))
-  // The first one is what the server began with.
-  const onChange = (next: X509Context.X509Context) => (next === context ? Effect.void : rotate(next))
-  yield* forkScoped(forEachChange(identity, onChange))
+  yield* Effect.addFinalizer(() => drain(server, acceptor))
 
   const secure = HttpServer.make({
     address: inner.address,
@@ -211,13 +143,15 @@ export const make: (
           outermost === undefined ? inner.serve(guardApp(httpApp)) : inner.serve(guardApp(httpApp), outermost)
         ).pipe(withMaxBodySize(settings.maxRequestBodySize)),
         // Added after the handler, so that it runs before the handler is taken away.
-        Effect.addFinalizer(() => drain(server, inbound))
+        Effect.addFinalizer(() => drain(server, acceptor))
       )
   })
   return Context.make(HttpServer.HttpServer, secure).pipe(
     Context.add(PeerIdentity, {
       of: (request) =>
-        Option.fromNullable(inbound.connections.get(NodeHttpServerRequest.toIncomingMessage(request).socket)?.peer)
+        Option.fromNullable(
+          inbound.connections.get(NodeHttpServerRequest.toIncomingMessage(request).socket)?.accepted?.peer
+        )
     })
   )
 })

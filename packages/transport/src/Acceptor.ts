@@ -15,6 +15,7 @@ import type { X509Context } from "@agentweave/spiffe/X509Context"
 import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
+import type { AuditEvent } from "./AuditEvent.js"
 import type { AuditLog } from "./AuditLog.js"
 import * as internal from "./internal/connection/accept.js"
 import type { TransportError } from "./TransportError.js"
@@ -29,6 +30,8 @@ export interface Options<A> {
   readonly authorize: PeerMatcher
   /** Makes of an identity what handshakes need, such as a TLS context. A failure keeps the last good one in use. */
   readonly prepare: (context: X509Context) => Either.Either<A, IdentityError>
+  /** What of credentials that were taken into use cannot be used: events for the record. */
+  readonly problems?: ((credentials: A, time: number) => ReadonlyArray<AuditEvent>) | undefined
   /** Limit of a handshake, in milliseconds. */
   readonly handshakeTimeoutMillis: number
   /** Longest life of a connection, in milliseconds; `Infinity` for none but that of the certificates on it. */
@@ -101,11 +104,15 @@ export interface AcceptedConnection {
   readonly ownId: SpiffeId
   /** `host:port` of the peer. */
   readonly address: string
+  /** Whether it takes requests without an end in sight: more than one, and what it may be upgraded to. */
+  readonly isOpen: boolean
   /**
    * A request has arrived, and its response is known to the shell. `undefined` where it may not be served, or cannot be put
    * on record: then it gets no answer, and the connection ends.
    */
   requestStarted(line: RequestLine): AcceptedRequest | undefined
+  /** The transport has begun to end the connection in order: what is left of it after so many milliseconds is cut. */
+  closeWithin(millis: number): void
 }
 
 /**
@@ -113,6 +120,8 @@ export interface AcceptedConnection {
  * @category models
  */
 export interface AcceptedRequest {
+  /** The connection has become something else than HTTP, and is not kept open for this request any more. */
+  upgraded(): void
   /** The response is out, or will never be. To be called for every request; what comes after the first call is nothing. */
   ended(end: RequestEnd): void
 }

@@ -1,16 +1,17 @@
 import type { TLSSocket } from "node:tls"
 import type { CloseReason } from "@agentweave/transport/AuditEvent"
 import type { Exchange, RequestFailure } from "@agentweave/transport/Connector"
-import type { GoneReason, HttpCarrier, HttpWire, Supervision, TlsDetails } from "@agentweave/transport/Wire"
+import type { GoneReason, HttpCarrier, HttpWire, Supervision } from "@agentweave/transport/Wire"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import type { Effect } from "effect/Effect"
 import { Client } from "undici"
-import { isAskedForCertificate, linkedChain, type Presented, wholeChain } from "./chain.js"
+import { isAskedForCertificate } from "./chain.js"
 import { certificateAlert, codeOf, UnaskedBytes } from "./errors.js"
 import { type Carrier, ExchangeHandler } from "./exchange.js"
 import { withoutInformational } from "./informational.js"
 import { toUndici } from "./requestBody.js"
+import { TlsWire } from "./tlsWire.js"
 
 /** No request can be started any more. Its code is not undici's own: those make undici connect again for ever. */
 class ConnectionGone extends Error {
@@ -62,35 +63,16 @@ export interface SocketOptions {
   readonly oneSided: boolean
 }
 
-const tlsDetails = (socket: TLSSocket, oneSided: boolean): TlsDetails => {
-  const { name, standardName } = socket.getCipher()
-  return {
-    version: socket.getProtocol() ?? "unknown",
-    cipher: name,
-    cipherSuite: standardName,
-    resumed: socket.isSessionReused(),
-    refusal: socket.authorized
-      ? undefined
-      : { reason: "UntrustedChain", description: `expected a chain that TLS accepts: ${socket.authorizationError}` },
-    certificateRequested: oneSided || isAskedForCertificate(socket)
-  }
-}
-
 /** A socket whose handshake has ended, and the undici `Client` that its first request puts over it. */
-export class SocketWire implements HttpWire, HttpCarrier, Carrier {
+export class SocketWire extends TlsWire implements HttpWire, HttpCarrier, Carrier {
   readonly remoteAddress: string | undefined
   address = ""
   timeoutMillis = 0
   bodyTimeoutMillis = 0
   maxResponseSize = 0
-  peerEnded = false
   closedHere = false
-  broken = false
-  private readonly socket: TLSSocket
   private readonly host: string
   private readonly port: number
-  private readonly oneSided: boolean
-  private details: TlsDetails | undefined = undefined
   private connection: Supervision | undefined = undefined
   private client: Client | undefined = undefined
   private awaitResponse: (() => void) | undefined = undefined
@@ -99,55 +81,22 @@ export class SocketWire implements HttpWire, HttpCarrier, Carrier {
   private firstAlert: string | undefined = undefined
   /** The end that the peer's `Keep-Alive` has named has come. */
   private idled = false
-  private listener: ((reason: GoneReason) => void) | undefined = undefined
 
   constructor({ host, oneSided, port, socket }: SocketOptions) {
-    this.socket = socket
+    super(socket, {
+      refusal: () =>
+        socket.authorized
+          ? undefined
+          : {
+              reason: "UntrustedChain",
+              description: `expected a chain that TLS accepts: ${socket.authorizationError}`
+            },
+      certificateRequested: () => oneSided || isAskedForCertificate(socket)
+    })
     this.host = host
     this.port = port
-    this.oneSided = oneSided
     this.remoteAddress = socket.remoteAddress
-    socket.on("error", (cause) => this.onSocketError(cause))
-    if (socket.errored !== null) this.onSocketError(socket.errored)
-    socket.once("end", () => {
-      this.peerEnded = true
-    })
-    socket.once("close", () => this.gone())
-  }
-
-  /** Asked for by the gate, which takes a throw for a refusal. */
-  get tls(): TlsDetails {
-    this.details ??= tlsDetails(this.socket, this.oneSided)
-    return this.details
-  }
-
-  leaf(): Uint8Array | undefined {
-    return (this.socket.getPeerCertificate() as Presented).raw
-  }
-
-  chain(): ReadonlyArray<Uint8Array> {
-    return linkedChain(this.socket)
-  }
-
-  wholeChain(): ReadonlyArray<Uint8Array> {
-    return wholeChain(this.socket)
-  }
-
-  get isOpen(): boolean {
-    return !this.socket.destroyed
-  }
-
-  get bytesRead(): number {
-    return this.socket.bytesRead
-  }
-
-  get bytesWritten(): number {
-    return this.socket.bytesWritten
-  }
-
-  onGone(listener: (reason: GoneReason) => void): void {
-    this.listener = listener
-    if (this.socket.closed) queueMicrotask(() => this.gone())
+    if (socket.errored !== null) this.onError(socket.errored)
   }
 
   carry(connection: Supervision): HttpCarrier {
@@ -160,11 +109,10 @@ export class SocketWire implements HttpWire, HttpCarrier, Carrier {
     return this
   }
 
-  /** undici too reports errors here: of a peer that ended the connection, and (`UND_ERR_INFO`) of an end as agreed. */
-  private onSocketError(cause: unknown): void {
+  protected override onError(cause: unknown): void {
+    super.onError(cause)
     this.firstAlert ??= certificateAlert(cause)
     if (isIdleTimeout(cause)) this.idled = true
-    if (!this.peerEnded && codeOf(cause) !== "UND_ERR_INFO") this.broken = true
   }
 
   start(exchange: Exchange, resume: (result: Effect<HttpClientResponse, RequestFailure>) => void): () => void {
@@ -239,16 +187,22 @@ export class SocketWire implements HttpWire, HttpCarrier, Carrier {
     this.connection?.abandon(reason)
   }
 
-  destroy(): void {
+  override destroy(): void {
     this.closedHere = true
-    this.socket.destroy()
-    if (this.client?.destroyed === false) this.client.destroy(null).catch(() => {})
+    super.destroy()
+    this.endClient()
   }
 
-  private gone(): void {
-    const { listener } = this
-    this.listener = undefined
+  protected override gone(): void {
+    this.endClient()
+    super.gone()
+  }
+
+  protected override get goneReason(): GoneReason {
+    return this.idled ? "Idle" : super.goneReason
+  }
+
+  private endClient(): void {
     if (this.client?.destroyed === false) this.client.destroy(null).catch(() => {})
-    listener?.(this.idled ? "Idle" : this.broken ? "Error" : "PeerClosed")
   }
 }

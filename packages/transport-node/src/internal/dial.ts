@@ -1,13 +1,17 @@
 import { isIP } from "node:net"
 import { type DetailedPeerCertificate, type PeerCertificate, TLSSocket, connect as tlsConnect } from "node:tls"
+import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import type { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
+import type { ConnectionError, TimeoutError } from "@agentweave/transport/TransportError"
 import type { DialOptions } from "@agentweave/transport/Wire"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { SocketWire } from "./connection.js"
 import { fromHandshake, handshakeCut } from "./errors.js"
-import type { HandshakeError } from "./handshake.js"
 import type { SecureContexts } from "./tls.js"
+
+type HandshakeError = PeerVerificationError | IdentityError | ConnectionError | TimeoutError
 
 export interface DialSettings {
   readonly contexts: SecureContexts

@@ -1,7 +1,7 @@
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from "node:http"
 import type { InboundConnection } from "./inboundConnection.js"
 import { InboundMessage } from "./inboundMessage.js"
-import { InboundRequest, type RecordOptions } from "./inboundRequest.js"
+import type { Spans } from "./inboundRequest.js"
 import { InboundResponse } from "./inboundResponse.js"
 import { refusalOf } from "./inboundSyntax.js"
 import { UpgradeAnswer } from "./inboundUpgrade.js"
@@ -31,11 +31,11 @@ const ignore = (): void => {}
  */
 export class InboundRequests {
   private readonly of: (message: IncomingMessage) => InboundConnection | undefined
-  private readonly options: RecordOptions
+  private readonly spans: Spans
 
-  constructor(of: (message: IncomingMessage) => InboundConnection | undefined, options: RecordOptions) {
+  constructor(of: (message: IncomingMessage) => InboundConnection | undefined, spans: Spans) {
     this.of = of
-    this.options = options
+    this.spans = spans
   }
 
   attach(server: Server): void {
@@ -72,11 +72,11 @@ export class InboundRequests {
   /** Puts a request on record. Whether it goes on to a handler, which no request does that is to be answered with `status`. */
   private onRequest(message: InboundMessage, response: InboundResponse, status?: number): boolean {
     const connection = this.of(message)
-    if (connection?.admit(response) !== true) return false
+    if (connection === undefined) return false
     message.carrier = connection
     const refusal = refusalOf(message)
-    const request = new InboundRequest(connection.origin, message, response, this.options)
-    if (!connection.begin(request, response)) return false
+    const request = connection.begin(message, response, this.spans, response)
+    if (request === undefined) return false
     response.once("close", () => connection.end(request))
     // Node (20 to 26) loses what comes in the same packet behind an `Upgrade` that is not used.
     if (refusal !== undefined || message.upgradeAsked === true) connection.endWith(response)
@@ -98,12 +98,18 @@ export class InboundRequests {
   private onLast(message: InboundMessage, serve: () => void, status?: number): void {
     const connection = this.of(message)
     connection?.whenIdle(() => {
-      if (!connection.admitUpgrade()) return
       const { socket } = connection
+      // What a connection that must end would become could not go on.
+      if (connection.accepted?.isOpen !== true) {
+        socket.destroy()
+        return
+      }
       const refusal = status ?? refusalOf(message)
-      const answer = new UpgradeAnswer(socket, (status) => connection.onUpgradeAnswer(status))
-      const request = new InboundRequest(connection.origin, message, answer, this.options)
-      if (!connection.begin(request)) return
+      const answer = new UpgradeAnswer(socket, (status) => {
+        if (request !== undefined) connection.onUpgradeAnswer(request, status)
+      })
+      const request = connection.begin(message, answer, this.spans)
+      if (request === undefined) return
       if (refusal === undefined) return serve()
       const response = new InboundResponse(message)
       response.assignSocket(socket)

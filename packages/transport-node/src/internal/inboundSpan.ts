@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
+import type { AcceptedConnection } from "@agentweave/transport/Acceptor"
 import { CapturedHeaders } from "@agentweave/transport/CapturedHeaders"
 import * as RequestTelemetry from "@agentweave/transport/RequestTelemetry"
 import type { Default } from "@effect/platform/HttpApp"
@@ -22,7 +23,6 @@ import * as Option from "effect/Option"
 import type * as Predicate from "effect/Predicate"
 import * as Tracer from "effect/Tracer"
 import type { Inbound } from "./inbound.js"
-import type { InboundConnection } from "./inboundConnection.js"
 import type { Answer, RequestSpan } from "./inboundRequest.js"
 
 /** IDs of W3C Trace Context section 3.2.2.3, and of B3: nothing else of a header gets into a span. */
@@ -57,7 +57,8 @@ class InboundSpan implements RequestSpan {
     fiber: RuntimeFiber<unknown, unknown>,
     request: HttpServerRequest,
     message: IncomingMessage,
-    { origin, socket }: InboundConnection
+    { id, ownId, peer }: AcceptedConnection,
+    socket: TLSSocket
   ) {
     this.clock = Context.get(fiber.currentDefaultServices, Clock.Clock)
     const { method } = request
@@ -72,9 +73,9 @@ class InboundSpan implements RequestSpan {
     if (socket.remotePort !== undefined) span.attribute("client.port", socket.remotePort)
     span.attribute("network.protocol.version", message.httpVersion)
     tlsAttributes(span, socket)
-    span.attribute("spiffe.peer.id", origin.peerId)
-    span.attribute("spiffe.self.id", origin.ownId)
-    span.attribute("transport.connection.id", origin.connectionId)
+    span.attribute("spiffe.peer.id", peer.spiffeId)
+    span.attribute("spiffe.self.id", ownId)
+    span.attribute("transport.connection.id", id)
     const captured = fiber.currentContext.unsafeMap.get(CapturedHeaders.key) as ReadonlyArray<string> | undefined
     RequestTelemetry.captureHeaders(span, captured, message.headers)
   }
@@ -141,8 +142,8 @@ const traced =
       const request = Context.unsafeGet(fiber.currentContext, HttpServerRequest)
       const message = NodeHttpServerRequest.toIncomingMessage(request)
       const connection = inbound.connections.get(message.socket)
-      if (connection === undefined || isDisabled(request)) return app
-      const span = new InboundSpan(tracer, fiber, request, message, connection)
+      if (connection?.accepted === undefined || isDisabled(request)) return app
+      const span = new InboundSpan(tracer, fiber, request, message, connection.accepted, connection.socket)
       spans.set(message, span)
       return Effect.onExit(Effect.provideService(app, Tracer.ParentSpan, span.span), (exit) =>
         Effect.sync(() => span.onExit(exit))

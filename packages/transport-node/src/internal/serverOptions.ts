@@ -29,6 +29,10 @@ const Settings = Schema.Struct({
   requestTimeout: Schema.optionalWith(PositiveOrInfiniteDuration, { default: () => Duration.minutes(5) }),
   maxConnectionAge: Schema.optional(PositiveDuration),
   maxRequestBodySize: Schema.optionalWith(NumberIn(1), { default: () => 16 * 1024 * 1024 }),
+  maxConnections: Schema.optionalWith(NumberIn(1), { default: () => 10_000 }),
+  maxConnectionsPerAddress: Schema.optionalWith(NumberIn(1), { default: () => 2_000 }),
+  maxHandshakes: Schema.optionalWith(NumberIn(1), { default: () => 1_024 }),
+  maxHandshakesPerAddress: Schema.optionalWith(NumberIn(1), { default: () => 256 }),
   gracefulShutdownTimeout: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.seconds(20) })
 }).pipe(
   Schema.filter(({ headersTimeout, requestTimeout }) =>

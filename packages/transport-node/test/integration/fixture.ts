@@ -1,6 +1,7 @@
 /**
  * Workloads, hostile peers and their records for the tests in this folder: real sockets on 127.0.0.1, every port 0.
  */
+import { EventEmitter } from "node:events"
 import type { AddressInfo, Socket } from "node:net"
 import * as tls from "node:tls"
 import { setFlagsFromString } from "node:v8"
@@ -40,6 +41,7 @@ import {
   TestContext,
   type TestServices
 } from "effect"
+import { SocketWire } from "../../src/internal/connection.js"
 
 export const host = "127.0.0.1"
 
@@ -440,3 +442,13 @@ export const collectGarbage: Effect.Effect<void> = Effect.async<void>((resume) =
   }
   turn(3)
 })
+
+/** A client's wire over something that answers as a socket does where a test says so. */
+export const wireOver = (answers: object): SocketWire => {
+  const socket = Object.assign(
+    new EventEmitter(),
+    { errored: null, closed: false, getCipher: () => ({}), getProtocol: () => "TLSv1.3", getSharedSigalgs: () => [] },
+    answers
+  )
+  return new SocketWire({ socket: socket as never, host, port: 0, oneSided: false })
+}

@@ -18,7 +18,7 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either, Fiber, Layer, TestClock } from "effect"
-import { judge } from "../../src/internal/handshake.js"
+import { verifyWire } from "../../../transport/src/internal/connection/gate.js"
 import { contextOptions } from "../../src/internal/tls.js"
 import {
   execute,
@@ -29,7 +29,8 @@ import {
   identityLayer,
   realTime,
   startClient,
-  startServer
+  startServer,
+  wireOver
 } from "./fixture.js"
 
 const get = HttpClientRequest.get("/")
@@ -472,12 +473,12 @@ describe("a verifier that throws", () => {
           throw new Error("no handle")
         }
       }
-      const answer = judge(socket as never, {
+      const answer = verifyWire(wireOver(socket), {
         verifier: PeerVerifier.make(),
         bundles: clientIdentity.bundles,
         matcher: PeerMatcher.exactly(serverId),
         purpose: "ServerAuth",
-        now: () => 0
+        now: 0
       })
       expect(Either.flip(answer)).toMatchObject(Either.right({ reason: "VerifierFault" }))
     })

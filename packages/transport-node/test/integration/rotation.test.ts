@@ -300,13 +300,40 @@ describe("an identity that was lost and came back", () => {
   it.scoped("is seen again by a server, which meanwhile serves with the one it has", () =>
     Effect.gen(function* () {
       const { connect, server, serverDistrusts, serverIdentity } = yield* setup
-      yield* serverIdentity.fail(gone)
+      yield* serverIdentity.fail(
+        new IdentityError.IdentityError({ reason: "Unavailable", description: "expected an agent, got none" })
+      )
       const first = yield* connect
       yield* server.log.nth("ConnectionEstablished")
       yield* serverDistrusts
       yield* TestClock.adjust("250 millis")
       expect(yield* first.ended).toBe("PeerClosed")
       expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "Distrust" })
+    })
+  )
+
+  it.scoped("and was withdrawn ends what rests on it at a server, which begins no handshake until it is back", () =>
+    Effect.gen(function* () {
+      const { begun, connect, own, partner, release, server, serverIdentity } = yield* setup
+      const [idle, busy] = [yield* connect, yield* connect]
+      const response = yield* Effect.fork(execute(busy, held))
+      yield* Queue.take(begun)
+      yield* serverIdentity.fail(gone)
+      yield* TestClock.adjust("500 millis")
+      expect(yield* idle.ended).toBe("PeerClosed")
+      yield* Deferred.succeed(release, undefined)
+      const last = yield* Fiber.join(response)
+      expect([last.status, last.headers["connection"]]).toEqual([200, "close"])
+      yield* busy.ended
+      for (let i = 0; i < 3; i++) expect(yield* failure(connect)).toMatchObject({ reason: "HandshakeReset" })
+      yield* TestClock.adjust("10 seconds")
+      expect(server.log.all("ConnectionRefused")).toMatchObject([{ error: "IdentityError", reason: "Withdrawn" }])
+      expect(server.log.all("ConnectionsRefused")).toMatchObject([{ reason: "IdentityError Withdrawn", count: 2 }])
+      yield* serverIdentity.rotate(own.context({ path: "/server", federatesWith: [partner] }))
+      yield* TestClock.adjust("250 millis")
+      yield* connect
+      const closed = server.log.all("ConnectionClosed").map(({ reason }) => reason)
+      expect(closed).toEqual(["Withdrawn", "Withdrawn"])
     })
   )
 })
@@ -336,15 +363,18 @@ describe("a live connection whose certificates expire", () => {
     })
   )
 
-  it.scoped("at the server: closed at the very end, not before", () =>
+  it.scoped("at the server: closed by then, and at most a tenth of its life earlier", () =>
     Effect.gen(function* () {
       const { clientIdentity, own, server } = yield* setup
       const context = yield* clientIdentity.provider.x509Context
       const raw = yield* rawConnection(server.port, context, caOf(own))
-      yield* server.log.nth("ConnectionEstablished")
-      yield* TestClock.setTime(context.svid.notAfter - 1)
+      raw.socket.write("GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+      yield* server.log.nth("RequestEnded")
+      const { notAfter } = context.svid
+      const { time } = yield* server.log.nth("ConnectionEstablished")
+      yield* TestClock.setTime(notAfter - Math.ceil((notAfter - time) / 10) - 1)
       expect(server.log.all("ConnectionClosed")).toEqual([])
-      yield* TestClock.setTime(context.svid.notAfter)
+      yield* TestClock.setTime(notAfter)
       yield* raw.closed
       expect(server.log.all("ConnectionClosed")).toMatchObject([{ reason: "Expiry" }])
     })

@@ -1,4 +1,3 @@
-import type { TLSSocket } from "node:tls"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
@@ -12,7 +11,7 @@ import type * as TransportConfig from "@agentweave/transport/TransportConfig"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either } from "effect"
-import { judge } from "../../src/internal/handshake.js"
+import { verifyWire } from "../../../transport/src/internal/connection/gate.js"
 import {
   collectGarbage,
   execute,
@@ -21,7 +20,8 @@ import {
   hostileServer,
   realTime,
   startClient,
-  startServer
+  startServer,
+  wireOver
 } from "./fixture.js"
 
 const get = HttpClientRequest.get("/")
@@ -167,12 +167,12 @@ describe("no session is ever resumed", () => {
   const judged = (socket: object) =>
     Effect.map(setup, ({ clientIdentity, serverId }) =>
       Either.flip(
-        judge(socket as TLSSocket, {
+        verifyWire(wireOver(socket), {
           verifier: PeerVerifier.make(),
           bundles: clientIdentity.bundles,
           matcher: PeerMatcher.exactly(serverId),
           purpose: "ServerAuth",
-          now: () => Date.now()
+          now: Date.now()
         })
       )
     )

@@ -227,6 +227,8 @@ describe("a connection that is served", () => {
     used.connection.requestStarted(get)?.ended({ status: 200 })
     server.pass(65_000)
     assert.deepStrictEqual([silent.socket.isOpen, used.socket.isOpen], [false, true])
+    server.pass(65_000)
+    assert.isTrue(used.socket.isOpen)
     assert.strictEqual(server.recorded.tags.at(-1), "ConnectionClosed Idle")
   })
 
@@ -273,6 +275,22 @@ describe("a connection that is served", () => {
     assert.isUndefined(connection.requestStarted(get))
     assert.isFalse(socket.isOpen)
     assert.strictEqual(server.recorded.tags.at(-1), "ConnectionClosed Expiry")
+  })
+
+  it("ends by the time a certificate on it does, and one that is no longer HTTP without waiting for a request", () => {
+    const server = new Server()
+    const made = certificate("client", "A", hour)
+    const [idle, upgraded] = [server.serve(new Socket("10.0.0.1", made)), server.serve(new Socket("10.0.0.1", made))]
+    idle.connection.requestStarted(get)?.ended({ status: 200 })
+    upgraded.connection.requestStarted(get)?.upgraded()
+    server.pass(0.9 * hour - 1_000)
+    assert.deepStrictEqual([idle.socket.isOpen, upgraded.socket.isOpen], [true, true])
+    server.pass(0.1 * hour + 1_000)
+    assert.deepStrictEqual([idle.socket.isOpen, upgraded.socket.isOpen], [false, false])
+    assert.deepStrictEqual(
+      server.recorded.tags.filter((tag) => tag.startsWith("ConnectionClosed")),
+      ["ConnectionClosed Expiry", "ConnectionClosed Expiry"]
+    )
   })
 
   it("is closed with its layer: the idle at once, what is in flight within its grace, all before the scope has closed", () => {

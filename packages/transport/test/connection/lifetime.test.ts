@@ -32,9 +32,10 @@ const terms = (rules: Rules): Terms => ({
   expiresAt: epoch + 200_000,
   rules
 })
-const idle: Facts = { inFlight: 0, requests: 3, idleAt: never, canAnnounce: false }
-const busy: Facts = { inFlight: 1, requests: 3, idleAt: never, canAnnounce: false }
+const idle: Facts = { inFlight: 0, requests: 3, idleAt: never, canAnnounce: false, takesRequests: true }
+const busy: Facts = { inFlight: 1, requests: 3, idleAt: never, canAnnounce: false, takesRequests: true }
 const announceable: Facts = { ...busy, canAnnounce: true }
+const upgraded: Facts = { ...idle, takesRequests: false }
 const unused: Facts = { ...idle, requests: 0, idleAt: 65_000 }
 const at = (mono: number, wall = mono) => ({ mono, wall: epoch + wall })
 
@@ -78,7 +79,17 @@ const table: ReadonlyArray<Row> = [
   ],
   ["its certificates are about to end", server, open, timePassed, idle, at(9, 190_000), last("Expiry", 509)],
   ["the same at a client", client, open, timePassed, idle, at(9, 190_000), closed("Expiry")],
-  ["the same at a busy client", client, open, timePassed, busy, at(9, 190_000), draining("Expiry", 30_009)],
+  ["the same at a busy client", client, open, timePassed, busy, at(9, 190_000), draining("Expiry")],
+  ["the same where it is no longer HTTP", server, open, timePassed, upgraded, at(9, 190_000), closed("Expiry")],
+  [
+    "they end under a request",
+    client,
+    draining("Expiry"),
+    timePassed,
+    busy,
+    at(9, 200_000),
+    draining("Expiry", 30_009)
+  ],
   ["its certificates have ended", server, open, timePassed, idle, at(9, 200_000), closed("Expiry")],
   ["they have ended under a request", server, open, timePassed, busy, at(9, 200_000), draining("Expiry", 20_009)],
   ["it was never used for long", server, open, timePassed, unused, at(65_000), closed("Idle")],

@@ -13,6 +13,7 @@ import * as FiberId from "effect/FiberId"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import { PCGRandom } from "effect/Utils"
+import type { AuditEvent } from "../../AuditEvent.js"
 import type { AuditError, AuditLog } from "../../AuditLog.js"
 import { TimeoutError, type TransportError } from "../../TransportError.js"
 import type { Incoming, Shell, Wire } from "../../Wire.js"
@@ -32,6 +33,7 @@ const lastRequestMillis = { age: 5_000, other: 500 }
 export interface Settings<A> extends Limits {
   readonly authorize: PeerMatcher.PeerMatcher
   readonly prepare: Prepare<A>
+  readonly problems?: ((credentials: A, time: number) => ReadonlyArray<AuditEvent>) | undefined
   readonly handshakeTimeoutMillis: number
   readonly maxAgeMillis: number
   readonly graceMillis: number
@@ -98,8 +100,8 @@ export class IncomingAttempt<A> implements Timed, Pending {
     this.incoming.destroy()
   }
 
+  /** The layer's scope has ended: the transport says that the handshake was cut. */
   abandon(): void {
-    this.refuse(Cause.interrupt(FiberId.none))
     this.incoming.destroy()
   }
 
@@ -223,7 +225,9 @@ export class Accepting<A> {
   /** A TCP connection has come in; `undefined` where it is not to be answered: then it has been destroyed. */
   accept(incoming: Incoming): IncomingAttempt<A> | undefined {
     const { occupancy, settings, supervisor, sums } = this
-    const refuse = (): undefined => incoming.destroy() as undefined
+    const refuse = (): undefined => {
+      incoming.destroy()
+    }
     if (supervisor.isClosed) return refuse()
     const reached = occupancy.reached(incoming.host)
     if (reached !== undefined) {
@@ -265,12 +269,21 @@ export class Accepting<A> {
     record(records.refused(now, common, { matcher, cause: Cause.fail(error), durationMillis: 0 }))
   }
 
+  /** Puts on record what of the credentials in use cannot be used. They serve well otherwise, whatever the log says. */
+  recordProblems(): void {
+    const { record } = this.supervisor
+    const time = this.supervisor.deadlines.wall()
+    const problems = this.settings.problems?.(this.identity.credentials, time) ?? []
+    for (const problem of problems) record(problem)
+  }
+
   /** The identity has changed. */
   rotate(next: Parameters<ServerIdentity<A>["rotate"]>[0]): void {
     if (next === this.identity.context) return
     this.refusedFor = ""
     this.identity.rotate(next, this.supervisor.deadlines.wall(), this.supervisor.record)
     this.supervisor.reverify(this.identity.context)
+    this.recordProblems()
   }
 
   withdraw(error: IdentityError): void {
@@ -297,6 +310,7 @@ export const make = <A>(
     const context = yield* identity.x509Context
     const own = yield* ServerIdentity.make(supervisor.own, settings.prepare, context, supervisor.deadlines.wall())
     const accepting = new Accepting(settings, supervisor, own, random)
+    accepting.recordProblems()
     yield* Effect.addFinalizer(() => accepting.shutdown)
     yield* follow(identity, {
       change: (next) => Effect.sync(() => accepting.rotate(next)),

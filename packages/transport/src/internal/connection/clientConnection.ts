@@ -150,10 +150,9 @@ export class ClientConnection extends Supervised implements Connection, Supervis
 
   override onDeadline(at: { readonly mono: number; readonly wall: number }): void {
     super.onDeadline(at)
-    if (at.mono >= this.exchangeDeadline) {
-      this.exchangeDeadline = Number.POSITIVE_INFINITY
-      this.carrier.onTimeout()
-    }
+    if (at.mono < this.exchangeDeadline) return
+    this.setDeadline(Number.POSITIVE_INFINITY)
+    this.carrier.onTimeout()
   }
 
   /** An exchange no longer occupies the connection. */

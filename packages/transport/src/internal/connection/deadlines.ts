@@ -43,11 +43,11 @@ const shortest = 10_000
 const longest = 600_000
 
 /**
- * How long to sleep, in milliseconds, when nothing is due for `millis`: a tenth of that, so that a wall clock that was set
+ * How long to sleep, in whole milliseconds, when nothing is due for `millis`: a tenth of that, so that a wall clock that was set
  * meanwhile is noticed in time. Requests look at the wall clock themselves.
  */
 const sleepFor = (millis: number): number =>
-  millis <= shortest ? Math.max(0, millis) : Math.max(shortest, Math.min(Math.floor(millis / 10), longest))
+  millis <= shortest ? Math.max(0, Math.ceil(millis)) : Math.max(shortest, Math.min(Math.floor(millis / 10), longest))
 
 /** A queue that lives until the scope closes. Its fiber can be interrupted wherever the queue is made. */
 export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(function* () {
@@ -56,6 +56,7 @@ export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(fun
   const all = new Set<Timed>()
   let wakeAt = Number.POSITIVE_INFINITY
   let sleeper: RuntimeFiber<void> | undefined
+  let isSweeping = false
 
   const now = (): number => millis(clock)
   const wall = (): number => clock.unsafeCurrentTimeMillis()
@@ -69,11 +70,15 @@ export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(fun
   }
 
   const touch = (deadline: number): void => {
-    if (deadline >= wakeAt) return
+    // A sweep looks at all deadlines when it is done.
+    if (deadline >= wakeAt || isSweeping) return
     stop()
     const at = now()
-    wakeAt = at + sleepFor(deadline - at)
-    sleeper = runFork(Effect.interruptible(Effect.zipRight(Effect.sleep(wakeAt - at), Effect.sync(sweep))))
+    const millis = sleepFor(deadline - at)
+    wakeAt = at + millis
+    // Never within this call: a test's clock does not wait for nothing.
+    const due = millis > 0 ? Effect.sleep(millis) : Effect.yieldNow()
+    sleeper = runFork(Effect.interruptible(Effect.zipRight(due, Effect.sync(sweep))))
   }
 
   const touchDate = (date: number): void => {
@@ -85,16 +90,19 @@ export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(fun
     wakeAt = Number.POSITIVE_INFINITY
     // It is the fiber that runs this.
     sleeper = undefined
+    isSweeping = true
     for (const timed of all) {
       if (timed.deadline > at.mono && timed.date > at.wall) continue
       // One that throws, as an audit sink may, takes no other's deadline away.
       const told = Either.try(() => timed.onDeadline(at))
       if (Either.isLeft(told)) runFork(Effect.logError("a deadline could not be acted on", told.left))
     }
+    isSweeping = false
     if (all.size === 0) return
     let next = Number.MAX_SAFE_INTEGER
     for (const timed of all) next = Math.min(next, timed.deadline, at.mono + timed.date - at.wall)
-    touch(next)
+    // What did not act on its deadline is told again, and not without end in this moment.
+    touch(Math.max(next, at.mono + 1))
   }
 
   return {

@@ -39,6 +39,8 @@ export interface Facts {
   readonly inFlight: number
   /** Requests that ever began. */
   readonly requests: number
+  /** Whether it is HTTP: once it has become something else, no request is waited for. */
+  readonly takesRequests: boolean
   /** When it has been unused for too long, in monotonic milliseconds; looked at while nothing is in flight. */
   readonly idleAt: number
   /** Whether the peer can still be told that the response in flight is the last one. */
@@ -107,12 +109,15 @@ export const agree = (
 export const admits = (terms: Terms, state: State, wall: number): boolean =>
   (state.phase === "Open" || state.phase === "LastRequest") && wall < terms.expiresAt
 
-/** Reasons after which no credentials, or no owner, stand behind what is in flight. */
-const isPressing = (reason: CloseReason): boolean =>
-  reason === "Expiry" || reason === "Distrust" || reason === "Withdrawn" || reason === "Shutdown"
+/** Whether no credentials, or no owner, stand behind what is in flight any more. */
+const isPressing = (terms: Terms, reason: CloseReason, { wall }: Moment): boolean =>
+  reason === "Expiry"
+    ? wall >= terms.expiresAt
+    : reason === "Distrust" || reason === "Withdrawn" || reason === "Shutdown"
 
 /** How long one more request is waited for. */
 const patience = ({ rules }: Terms, reason: CloseReason, facts: Facts): number => {
+  if (!facts.takesRequests) return 0
   switch (reason) {
     case "Age":
       return rules.lastRequestMillis.age
@@ -127,10 +132,14 @@ const patience = ({ rules }: Terms, reason: CloseReason, facts: Facts): number =
 }
 
 /** Takes no request any more; ends at once when nothing is in flight. */
-const drain = ({ rules }: Terms, reason: CloseReason, inFlight: number, { mono }: Moment): State =>
+const drain = (terms: Terms, reason: CloseReason, inFlight: number, at: Moment): State =>
   inFlight === 0
     ? { phase: "Closed", reason, inOrder: false }
-    : { phase: "Draining", reason, cutAt: isPressing(reason) ? mono + rules.graceMillis : Number.POSITIVE_INFINITY }
+    : {
+        phase: "Draining",
+        reason,
+        cutAt: isPressing(terms, reason, at) ? at.mono + terms.rules.graceMillis : Number.POSITIVE_INFINITY
+      }
 
 const beginToEnd = (
   terms: Terms,
@@ -173,7 +182,7 @@ const onEnd = (terms: Terms, state: State, reason: CloseReason, facts: Facts, at
       return beginToEnd(terms, state, reason, facts, at)
     case "Draining":
       // It ends for its first reason; a second one may press.
-      return isPressing(reason) && at.mono + terms.rules.graceMillis < state.cutAt
+      return isPressing(terms, reason, at) && at.mono + terms.rules.graceMillis < state.cutAt
         ? { ...state, cutAt: at.mono + terms.rules.graceMillis }
         : state
     case "Closed":

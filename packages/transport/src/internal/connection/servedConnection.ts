@@ -1,7 +1,7 @@
 import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
 import type { RequestEnd, RequestLine, Shell } from "../../Wire.js"
 import { pathOf } from "../tracing.js"
-import { requestEnded, requestStarted } from "./lifetime.js"
+import { type Moment, requestEnded, requestStarted } from "./lifetime.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
 let nextRequest = 0
@@ -13,6 +13,7 @@ export class ServedRequest {
   private readonly common: Omit<Extract<AuditEvent, { _tag: "RequestStarted" }>, "_tag" | "time">
   private readonly status: RequestLine["status"]
   private isOver = false
+  private isUpgraded = false
 
   constructor(connection: ServedConnection, { method, status, target, traceId }: RequestLine, startedAt: number) {
     this.connection = connection
@@ -39,7 +40,7 @@ export class ServedRequest {
   ended({ error, status, traceId }: RequestEnd): void {
     if (this.isOver) return
     this.isOver = true
-    this.connection.requestEnded(this, (now) => ({
+    this.connection.requestEnded(this, !this.isUpgraded, (now) => ({
       _tag: "RequestEnded",
       time: now,
       ...this.common,
@@ -49,6 +50,13 @@ export class ServedRequest {
       ...(error === undefined ? undefined : { error }),
       durationMillis: now - this.startedAt
     }))
+  }
+
+  /** The connection has become something else than HTTP, and is not kept open for this request any more. */
+  upgraded(): void {
+    if (this.isOver || this.isUpgraded) return
+    this.isUpgraded = true
+    this.connection.requestUpgraded()
   }
 
   /** The connection is lost. */
@@ -62,6 +70,8 @@ export class ServedConnection extends Supervised {
   private readonly shell: Shell
   private readonly onEnded: () => void
   private readonly open = new Set<ServedRequest>()
+  /** When an end that its transport has begun must be over, in monotonic milliseconds. */
+  private cutAt = Number.POSITIVE_INFINITY
 
   constructor(owner: Owner, options: Established & { readonly shell: Shell; readonly onEnded: () => void }) {
     super(owner, options)
@@ -93,12 +103,35 @@ export class ServedConnection extends Supervised {
     return request
   }
 
+  /** Its transport has begun to end it in order. */
+  closeWithin(millis: number): void {
+    this.cutAt = Math.min(this.cutAt, this.owner.deadlines.now() + millis)
+    this.reschedule()
+  }
+
+  protected override reschedule(): void {
+    super.reschedule()
+    this.setNext(this.cutAt)
+  }
+
+  override onDeadline(at: Moment): void {
+    if (at.mono >= this.cutAt) this.cut("PeerClosed")
+    super.onDeadline(at)
+  }
+
   /** @internal */
-  requestEnded(request: ServedRequest, event: (now: number) => AuditEvent): void {
-    this.inFlight--
+  requestEnded(request: ServedRequest, isInFlight: boolean, event: (now: number) => AuditEvent): void {
+    if (isInFlight) this.inFlight--
     this.open.delete(request)
     // The request has happened: what cannot be recorded of its end is counted by the sink.
     this.owner.record(event(this.owner.deadlines.wall()))
+    if (!this.isOpen) this.move(requestEnded)
+  }
+
+  /** @internal */
+  requestUpgraded(): void {
+    this.inFlight--
+    this.takesRequests = false
     if (!this.isOpen) this.move(requestEnded)
   }
 

@@ -47,6 +47,10 @@ export class ServerIdentity<A> {
     return this.inUse.context
   }
 
+  get credentials(): A {
+    return this.inUse.credentials
+  }
+
   /** What a handshake that begins now uses, or why none may begin: our own fault, never the peer's. */
   current(now: number): Either.Either<InUse<A>, IdentityError> {
     if (this.withdrawn !== undefined) return Either.left(this.withdrawn)

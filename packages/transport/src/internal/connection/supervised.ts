@@ -97,6 +97,9 @@ export abstract class Supervised implements Timed, Facts {
     this.wire.onGone((reason) => this.onGone(reason))
   }
 
+  /** Whether it is HTTP still. */
+  takesRequests = true
+
   /** Whether the peer can still be told that the response in flight is the last one. */
   abstract get canAnnounce(): boolean
   /** Tells the peer so. */
@@ -121,9 +124,12 @@ export abstract class Supervised implements Timed, Facts {
 
   onDeadline(at: Moment): void {
     this.move(timePassed, at)
+    // What is due may have moved without an event: a connection that was used is not unused for too long.
+    this.reschedule()
   }
 
-  protected get isOpen(): boolean {
+  /** Whether it takes requests without an end in sight. */
+  get isOpen(): boolean {
     return this.state.phase === "Open"
   }
 
