@@ -26,7 +26,7 @@ it.live(
   "a machine without a free file descriptor is a fault of its own: neither the peer's at the breaker, nor retried",
   () =>
     Effect.gen(function* () {
-      expect(JSON.parse(yield* run(200))).toEqual({
+      expect(JSON.parse(yield* run(1_000))).toEqual({
         tag: "ConnectionError",
         reason: "LocalFault",
         state: "Closed",
