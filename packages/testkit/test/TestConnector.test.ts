@@ -287,6 +287,16 @@ describe("TestConnector", () => {
     })
   )
 
+  it.scoped("ends a connection after HEAD, as a real connector does", () =>
+    Effect.gen(function* () {
+      const { channel, network } = yield* setup(echo)
+      expect((yield* channel.head("/")).status).toBe(200)
+      expect(yield* network.connections).toMatchObject([{ closed: { reason: "PeerClosed" }, requests: 1 }])
+      expect((yield* channel.get("/")).status).toBe(200)
+      expect((yield* network.connections).length).toBe(2)
+    })
+  )
+
   it.scoped("lets a handler close the connection it answers on", () =>
     Effect.gen(function* () {
       const { channel, network } = yield* setup(echo)

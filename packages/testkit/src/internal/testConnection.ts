@@ -307,8 +307,11 @@ class TestExchange implements ConnectorResponse.Source {
   private finish(error?: string, reason?: AuditEvent.CloseReason): void {
     if (this.done) return
     this.done = true
-    this.wire.settled(reason === undefined)
+    // As on a socket: HEAD is the last request of its connection.
+    const isLast = this.exchange.request.method === "HEAD"
+    this.wire.settled(reason === undefined && !isLast)
     this.exchange.onSettled(error)
     if (reason !== undefined) this.connection.abandon(reason)
+    else if (isLast) this.wire.leave()
   }
 }
