@@ -95,7 +95,7 @@ export interface ProtectOptions<in A> {
 export const isCircuitBreaker = (u: unknown): u is CircuitBreaker => hasProperty(u, TypeId)
 
 /**
- * What {@link make} takes: the name of what is called, and a `CircuitBreakerConfig`.
+ * The options of {@link make}: the name of the target, and a `CircuitBreakerConfig`.
  *
  * @since 0.1.0
  * @category models
@@ -151,7 +151,7 @@ const makeRecorded = Effect.fnUntraced(function* (options: Options) {
   const clock = yield* Effect.clock
   unsafeCircuitMade(breaker.target)
   onTransition(breaker.machine, (from, to) => {
-    // What cannot be put on record cannot keep a breaker from changing its state either.
+    // An event that cannot be put on record does not keep a breaker from changing its state either.
     record({ _tag: "CircuitStateChanged", time: clock.unsafeCurrentTimeMillis(), target: breaker.target, from, to })
   })
   return breaker

@@ -102,7 +102,7 @@ export class CircuitBreakerConfig extends Schema.Class<CircuitBreakerConfig>(
 )(fields) {}
 
 /**
- * What {@link make} takes: every field optional, every duration a `DurationInput`. A `CircuitBreakerConfig` is one too.
+ * The options of {@link make}: every field optional, every duration a `DurationInput`. A `CircuitBreakerConfig` is one too.
  *
  * @since 0.1.0
  * @category models

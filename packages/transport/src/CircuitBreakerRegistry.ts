@@ -47,8 +47,7 @@ const fields = Schema.Struct({
    */
   idleTimeout: Schema.optionalWith(internalConfig.PositiveDuration, { default: () => Duration.minutes(10) }),
   /**
-   * What a half-open breaker, or a closed one with failures on its count, still knows is stale when it has not been used
-   * for so long. An open breaker stays. Default 1 hour.
+   * The counts of a half-open breaker, or of a closed one with failures, are stale when it has not been used for so long. An open breaker stays. Default 1 hour.
    */
   staleTimeout: Schema.optionalWith(internalConfig.PositiveDuration, { default: () => Duration.hours(1) }),
   /** How often to look for idle breakers; a breaker is noticed to be idle up to twice this late. Default 1 minute. */
@@ -56,7 +55,7 @@ const fields = Schema.Struct({
 })
 
 /**
- * What {@link make} and {@link layer} take: the configuration of all breakers, and how long idle ones are kept.
+ * The options of {@link make} and {@link layer}: the configuration of all breakers, and how long idle ones are kept.
  *
  * @since 0.1.0
  * @category models
@@ -95,7 +94,7 @@ export const make = ({
         return forTarget?.(target) ?? config
       },
       (target, from, to) => {
-        // What cannot be put on record cannot keep a breaker from changing its state either.
+        // An event that cannot be put on record does not keep a breaker from changing its state either.
         record({ _tag: "CircuitStateChanged", time: clock.unsafeCurrentTimeMillis(), target, from, to })
       }
     )

@@ -60,7 +60,7 @@ const fields = Schema.Struct({
 export class PoolConfig extends Schema.Class<PoolConfig>("@agentweave/transport/PoolConfig")(fields) {}
 
 /**
- * What {@link make} takes: every field optional, every duration a `DurationInput`. A `PoolConfig` is one too.
+ * The options of {@link make}: every field optional, every duration a `DurationInput`. A `PoolConfig` is one too.
  *
  * @since 0.1.0
  * @category models

@@ -109,7 +109,7 @@ export class RetryConfig extends Schema.Class<RetryConfig>("@agentweave/transpor
 export type Options = typeof RetryConfig.Encoded
 
 /**
- * What configures retries, wherever they are configured: fields, or a `Schedule` of the caller's in place of the numbers.
+ * The configuration of retries, wherever one is taken: fields, or a `Schedule` of the caller's in place of the numbers.
  * A `RetryPolicy` is a `Schedule`, and brings its configuration with it.
  *
  * @since 0.1.0

@@ -35,7 +35,7 @@ export const TypeId: unique symbol = internal.TypeId
 export type TypeId = typeof TypeId
 
 /**
- * What of a policy shows in the errors of what it retries: it has a time limit, or a budget.
+ * The limits of a policy that show in the errors of the effects it retries: a limit of time, or a budget.
  *
  * @since 0.1.0
  * @category models
@@ -80,7 +80,7 @@ type TimedOut<Limits extends Limit> = "Timeout" extends Limits ? TimeoutError : 
 export interface RetryPolicy<out Limits extends Limit = never> extends Schedule.Schedule<number, unknown> {
   readonly [TypeId]: { readonly _Limits: Types.Covariant<Limits> }
   readonly config: RetryConfig.RetryConfig
-  /** What its retries draw on, if there is one. */
+  /** The budget that its retries draw on, if there is one. */
   readonly budget: RetryBudget | undefined
   readonly stats: Effect.Effect<RetryStats>
   /** Runs an effect, again and again if need be. Running it more than once has to be safe: only the caller knows that. */
@@ -88,7 +88,7 @@ export interface RetryPolicy<out Limits extends Limit = never> extends Schedule.
 }
 
 /**
- * What a policy has done since it was made. Calls that succeed at once are not counted: they pass untouched.
+ * The counts of a policy since it was made. Calls that succeed at once are not counted: they pass untouched.
  *
  * @since 0.1.0
  * @category models
@@ -115,7 +115,7 @@ export interface RetryStats {
 }
 
 /**
- * What {@link make} takes: a `RetryConfig`, and what cannot be configured by data.
+ * The options of {@link make}: a `RetryConfig`, and values that cannot be configured by data.
  *
  * @since 0.1.0
  * @category models
@@ -317,8 +317,8 @@ type Retryable = HttpClient.HttpClient.With<unknown, unknown> | Effect.Effect<un
  *   response's body is released first. When retries are used up, the response is the result.
  * - A body that cannot be replayed, a stream or a raw one, is never retried.
  *
- * What a client does to a request before it is sent (`HttpClient.mapRequest`) is done once, so that all attempts send the
- * same.
+ * Changes that a client makes to a request before it is sent (`HttpClient.mapRequest`) are made once, so that all attempts
+ * send the same.
  *
  * @since 0.1.0
  * @category combinators

@@ -35,7 +35,7 @@ import type * as RetryPolicy from "./RetryPolicy.js"
 import type { ConnectionPoolError } from "./TransportError.js"
 
 /**
- * What a request through the whole composition can fail with.
+ * The errors of a request through the whole composition.
  *
  * @since 0.1.0
  * @category models
@@ -236,7 +236,7 @@ export const layerConfig = (
  * another origin, a plaintext one, and one at which the directory has two peers, are a `RequestError` of reason `InvalidUrl`
  * before a connection is opened. The directory has to name its peers (`PeerDirectory.peers`).
  *
- * What is not an `HttpClientError` already becomes a `RequestError` with the typed error as its cause; its reason is
+ * An error that is not an `HttpClientError` already becomes a `RequestError` with the typed error as its cause; its reason is
  * `Transport` for a `ConnectionError` or a `TimeoutError`, `InvalidUrl` for a `PeerVerificationError`, and `Encode` when the
  * request is refused on this side.
  *

@@ -94,7 +94,7 @@ const fields = Schema.Struct({
 export class TransportConfig extends Schema.Class<TransportConfig>("@agentweave/transport/TransportConfig")(fields) {}
 
 /**
- * What {@link make} takes: every field optional, every duration a `DurationInput`. A `TransportConfig` is one too.
+ * The options of {@link make}: every field optional, every duration a `DurationInput`. A `TransportConfig` is one too.
  *
  * @since 0.1.0
  * @category models

@@ -103,7 +103,7 @@ describe("a request of Transport.client that is interrupted at any of its steps"
           ended: metrics.totalFailures + metrics.totalSuccesses,
           exchanges: wire.exchanges.length
         }
-        // What was answered is counted, the one attempt that was interrupted is not.
+        // An answered attempt is counted, the one attempt that was interrupted is not.
         assert.isAtMost(after.ended - before.ended, after.exchanges - before.exchanges, at)
         assert.isAtMost(after.calls - before.calls - (after.ended - before.ended), 1, at)
         before = after

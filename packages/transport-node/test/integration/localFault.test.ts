@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 
-/** What the child wrote: it runs where no more than so many files may be open. */
+/** The output of the child, which runs where no more than so many files may be open. */
 const run = (descriptors: number): Effect.Effect<string> =>
   Effect.async((resume) => {
     const entry = fileURLToPath(new URL("./localFaultChild.ts", import.meta.url))

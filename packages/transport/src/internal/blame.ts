@@ -69,7 +69,7 @@ const local: ReadonlySet<unknown> = new Set([
   "ScopeClosedError"
 ])
 
-/** What this side waits for itself: a free connection, its own request's body, its own reader of a response. */
+/** The phases in which this side waits for itself: a free connection, its own request's body, its own reader of a response. */
 const ownPhases: ReadonlySet<unknown> = new Set(["Acquire", "RequestBody", "Read"])
 
 /** This machine has nothing left to make a connection of. */

@@ -171,7 +171,7 @@ class Protected<A, E, R> extends Effectable.Class<A, E | CircuitOpenError, R> {
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 
-/** What becomes of a call in a healthy state. */
+/** The end of a call in a healthy state. */
 interface Handlers {
   readonly onFailure: <E>(cause: Cause.Cause<E>) => Effect.Effect<never, E>
   readonly onSuccess: <A>(value: A) => Effect.Effect<A>

@@ -5,7 +5,7 @@ import type { CircuitState } from "../CircuitState.js"
 import type { BreakerMachine } from "./breakerMachine.js"
 import { clockOf, millis } from "./monotonic.js"
 
-/** What a reader that falls behind keeps: the latest states, the present one always among them. */
+/** How many states a reader that falls behind keeps: the latest states, the present one always among them. */
 const capacity = 16
 
 /** The longest a JavaScript timer waits: 2^31 - 1 milliseconds. A longer wait is made of several. */

@@ -12,7 +12,7 @@ const invalid = (request: HttpClientRequest, description: string) =>
 /** The peers of a directory by the origins of their addresses. */
 export class OriginPeers {
   private readonly directory: PeerDirectory["Type"]
-  /** What was found before; asked again each time, because an address may change. */
+  /** The peers found before; asked again each time, because an address may change. */
   private readonly found = new Map<string, SpiffeId>()
 
   constructor(directory: PeerDirectory["Type"]) {

@@ -22,13 +22,13 @@ export interface Rules<in A, in E> {
   retriesError(error: E | TimeoutError): boolean
   /** Milliseconds the peer asks to wait. */
   notBefore(outcome: A | E | TimeoutError, wallClock: number): number
-  /** What is called, for an error. */
+  /** The name of the operation, for an error. */
   describe(): string
   /** Lets go of an outcome that nobody will see, within `limit` milliseconds. */
   discard(outcome: A | E | TimeoutError, limit: number): Effect.Effect<void>
 }
 
-/** What all calls under one policy share. */
+/** The state that all calls under one policy share. */
 export interface Shared {
   readonly config: RetryConfig
   readonly target: string | undefined

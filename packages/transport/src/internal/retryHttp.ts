@@ -32,7 +32,7 @@ export const limitAttempt = <A, E, R>(
     onTimeout: () => outOfTime("Attempt", limit, describeRequest(request))
   })
 
-/** What may be retried of one request, and when at the earliest. */
+/** Decides which outcomes of one request are retried, and when at the earliest. */
 export class HttpRules implements Rules<HttpClientResponse.HttpClientResponse, unknown> {
   readonly watchesValues: boolean
   private readonly config: RetryConfig

@@ -18,7 +18,7 @@ const transientCodes: ReadonlySet<unknown> = new Set([
   "UND_ERR_SOCKET"
 ])
 
-/** What the error itself says, or `undefined` when it says nothing. */
+/** The verdict of the error itself, or `undefined` when it has none. */
 const verdict = (error: object): boolean | undefined => {
   if ("isRetryable" in error && typeof error.isRetryable === "boolean") return error.isRetryable
   if (hasProperty(error, "_tag") && error._tag === "TimeoutException") return true

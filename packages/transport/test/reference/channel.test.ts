@@ -15,7 +15,7 @@ import { fails, gives, me, other, peer, refuses, untyped, world } from "./world.
 
 type Channel = SecureChannel.SecureChannel
 
-/** What a request of a channel comes to, as text. */
+/** The response to a request of a channel, as text. */
 const answer = (use: (channel: Channel) => ReturnType<Channel["execute"]>, options?: Partial<SecureChannel.Options>) =>
   Effect.flatMap(world, ({ channel }) =>
     Effect.flatMap(channel(options), (made) => Effect.flatMap(use(made), (response) => response.text))

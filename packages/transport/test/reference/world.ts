@@ -16,7 +16,7 @@ export const peer = SpiffeId.make("spiffe://example.com/service")
 export const other = SpiffeId.make("spiffe://example.com/other")
 export const me = SpiffeId.make("spiffe://example.com/me")
 
-/** What a peer says to a request: its method, its path and its body. */
+/** The answer of a peer to a request: its method, its path and its body. */
 const echo = ({ path, request, text }: TestMessage.TestRequest) =>
   Effect.map(text, (body) =>
     HttpServerResponse.text(`${request.method} ${path} ${body}`.trimEnd(), { headers: request.headers })
@@ -60,5 +60,5 @@ export const fails = <A, E, R>(effect: Effect.Effect<A, E, R>, error: object): E
 export const refuses = <A, E, R>(made: Effect.Effect<A, E, R>, config: string, field: string) =>
   fails(made, { _tag: "InvalidConfigError", config, field })
 
-/** What JSON brings, as options of a typed constructor: values that its type would not let through. */
+/** Values of JSON as options of a typed constructor: values that its type would not let through. */
 export const untyped = <A>(text: string): A => JSON.parse(text)
