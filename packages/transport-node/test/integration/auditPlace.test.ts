@@ -21,6 +21,7 @@ import * as Format1 from "../auditFormat1.js"
 import { problemsOf, trustIn } from "../auditReports.js"
 import { refused } from "./auditEvents.js"
 import { logFiles, until, world } from "./auditWorld.js"
+import { realTime } from "./fixture.js"
 
 const quiet = Logger.minimumLogLevel(LogLevel.None)
 
@@ -112,6 +113,12 @@ it.scoped(
       const { pid = 0 } = holder
       const lock = (host: string) =>
         writeFileSync(`${path}.lock`, JSON.stringify({ pid, host, started: "", token: "t" }))
+      lock(hostname())
+      expect((yield* Effect.flip(session)).message).toContain(`process ${pid}`)
+      // A living process that does not renew it, and is not known to have made it, is another one with its number.
+      yield* TestClock.adjust("2 minutes")
+      yield* session
+      yield* realTime
       lock(hostname())
       expect((yield* Effect.flip(session)).message).toContain(`process ${pid}`)
       yield* Effect.async<void>((resume) => {

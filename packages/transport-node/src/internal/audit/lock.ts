@@ -60,8 +60,10 @@ const heldBy = async (path: string, text: string, now: number): Promise<string |
   // Being written at this moment, or no lock of ours.
   if (Option.isNone(decoded)) return age < staleAfter ? "another process" : undefined
   const lock = decoded.value
-  if (lock.host === hostname()) return (await isAlive(lock)) ? `process ${lock.pid}` : undefined
-  return age < staleAfter ? `process ${lock.pid} on ${lock.host}` : undefined
+  const isFresh = age < staleAfter
+  if (lock.host !== hostname()) return isFresh ? `process ${lock.pid} on ${lock.host}` : undefined
+  // Where the system does not tell one process from a later one with its number, the lock's age does.
+  return (await isAlive(lock)) && (lock.started !== "" || isFresh) ? `process ${lock.pid}` : undefined
 }
 
 const exclusively = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
