@@ -39,7 +39,7 @@ export const gravest = (verdicts: Iterable<Verdict>): Verdict =>
   gravity[Math.max(0, ...Array.from(verdicts, (verdict) => gravity.indexOf(verdict)))] ?? "Tampered"
 
 /**
- * What is wrong with the first record that is not as it was written.
+ * The problem of the first record that is not as it was written.
  *
  * @since 0.1.0
  * @category models
@@ -95,7 +95,7 @@ export interface Signer {
 }
 
 /**
- * What verification found.
+ * The findings of one verification, and the verdict they come to.
  *
  * @since 0.1.0
  * @category models
@@ -137,7 +137,7 @@ export interface Report {
 export interface File {
   /** As findings are to name it. */
   readonly name: string
-  /** What is in it. As bytes a file is found changed too where only what is no UTF-8 was changed. */
+  /** Its content. Given as bytes, a file also shows changes to bytes that are not UTF-8. */
   readonly text: string | Uint8Array
 }
 

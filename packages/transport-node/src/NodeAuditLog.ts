@@ -33,7 +33,7 @@ export interface Options {
    * `RequestEnded`. With `"FailClosed"` it is two, because its start must be on record first.
    */
   readonly whenFullOfRequests?: WhenFull | undefined
-  /** What a killed process may lose at most: events are written this long after they came. Default 100 milliseconds. */
+  /** The longest stretch of events that a killed process loses: events are written this long after they came. Default 100 milliseconds. */
   readonly flushWindow?: Duration.DurationInput | undefined
   /** Events that may wait to be written. Default 65,536. */
   readonly maxPending?: number | undefined

@@ -58,7 +58,7 @@ export class AuditLog extends Context.Tag("@agentweave/transport/AuditLog")<
 >() {}
 
 /**
- * What everything that leaves a trace calls: counts the event in `TransportMetrics` and hands it to the sink.
+ * Called by everything that leaves a trace: counts the event in `TransportMetrics` and hands it to the sink.
  *
  * @since 0.1.0
  * @category recording

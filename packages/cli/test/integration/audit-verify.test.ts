@@ -111,7 +111,7 @@ it.scopedLive("a directory is verified log by log, and the gravest verdict count
     expect(output).toContain("client.ndjson:\nVerified")
     expect(output).toContain("server.ndjson:\nUnsigned")
     expect(output).toContain(`passed over, because they are no audit files: ${join(dir, "logs", "notes.txt")}`)
-    // What is called after a log is one of its files, whatever it holds now.
+    // A file that is called after a log is one of its files, whatever it holds now.
     writeFileSync(join(dir, "logs", "client.ndjson.7"), ` ${text(lines)}`)
     expect((yield* AuditVerify.run([join(dir, "logs"), ...bundle, ...expected])).verdict).toBe("Tampered")
   }).pipe(Effect.provide(NodeContext.layer))

@@ -1,4 +1,4 @@
-/** What a file cannot show of itself, an anchor outside it does. */
+/** An anchor outside a file shows losses that the file cannot show of itself. */
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe"

@@ -15,7 +15,7 @@ import { kindOf, type TextFile, trustIn } from "../auditReports.js"
 import { folder, refused } from "./auditEvents.js"
 import { sharing } from "./fixture.js"
 
-/** What an attacker has to work with. */
+/** The files and SVIDs that an attacker has to work with. */
 interface Stolen {
   /** The files of the log, oldest first; the last one is closed. */
   readonly files: ReadonlyArray<TextFile>

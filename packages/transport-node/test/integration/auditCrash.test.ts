@@ -1,5 +1,5 @@
 /**
- * What is left of an audit file when its process is killed. `AUDIT_CRASHES` says how many times a process under load is
+ * An audit file after its process was killed. `AUDIT_CRASHES` says how many times a process under load is
  * killed; 3 by default, for each costs the start of a process.
  */
 import { spawn } from "node:child_process"

@@ -34,7 +34,7 @@ const firstSeed = Number(process.env["AUDIT_SEED"] ?? 0)
 
 type Step = "record" | "request" | "pass" | "rotate" | "restart" | "away" | "full" | "kill" | "back" | "forward"
 
-/** What keeps a log from being verified, by the accident that explains it. */
+/** The findings that each accident explains. */
 const explained: { readonly [step in Step]?: ReadonlyArray<string> } = {
   // No SVID was valid when the records came.
   away: ["Unsigned"],
@@ -185,7 +185,7 @@ const live = (seed: number, steps: ReadonlyArray<Step>) =>
         const time = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
         yield* TestClock.setTime(time - hours * 3_600_000)
         record()
-        // What sleeps would sleep until the clock is where it was.
+        // Sleeping fibers would sleep until the clock is where it was.
         yield* restart
         yield* renew
         yield* windows

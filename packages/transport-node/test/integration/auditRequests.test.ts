@@ -65,7 +65,7 @@ it.scoped("where requests fail closed the start is on record before the end come
     const { close, log } = yield* open({ whenFullOfRequests: "FailClosed", maxPending: 3 })
     for (const n of [1, 2]) log.unsafeRecord(started(n))
     log.unsafeRecord(ended(1))
-    // What cannot be put on record does not begin.
+    // A request that cannot be put on record does not begin.
     expect(log.unsafeRecord(started(3))).toMatchObject({ _tag: "AuditError", reason: "Full" })
     yield* close
     expect(requestsIn(read(path))).toEqual(["Started r1", "Started r2", "Ended r1"])

@@ -10,7 +10,7 @@ import type { TextFile } from "../auditReports.js"
 import { folder } from "./auditEvents.js"
 import { realTime } from "./fixture.js"
 
-/** What a log is opened with. */
+/** Options that a log is opened with. */
 export interface OpenOptions extends Partial<NodeAuditLog.Options> {
   readonly identity?: Layer.Layer<IdentityProvider.IdentityProvider> | undefined
   readonly anchor?: Layer.Layer<AuditAnchor.AuditAnchor> | undefined

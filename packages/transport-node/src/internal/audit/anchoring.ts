@@ -1,4 +1,4 @@
-/** What a log has to do with its anchor: asks it where the log was, and gives it each checkpoint. */
+/** Asks the anchor of a log where the log was, and gives it each checkpoint. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"

@@ -19,7 +19,7 @@ const hostOf = (address: string): string => address.slice(0, address.lastIndexOf
 const isProven = ({ error, reason }: Refused): boolean =>
   error === "PeerVerificationError" && reason === "UnexpectedPeer"
 
-/** What is summed since the last sum was put on record. */
+/** Attempts counted since the last sum was put on record. */
 interface Sum {
   readonly since: number
   attempts: number

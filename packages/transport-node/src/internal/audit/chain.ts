@@ -48,7 +48,7 @@ export interface Batch {
   readonly checkpoints: ReadonlyArray<{ readonly seq: number; readonly line: string }>
 }
 
-/** What is written before the records of a batch are hashed anew. */
+/** The place of a record, which is taken off before the record is chained anew. */
 const place = /^\{"seq":\d+,(?:"prev":"[0-9a-f]{64}","time":\d+,)?/
 
 const isOfFile = (rest: string): boolean => /^"(?:header|checkpoint|end)":/.test(rest)

@@ -54,7 +54,7 @@ export class Coverage {
     }
   }
 
-  /** What is open no later signature can cover. */
+  /** Ends the stretch of records: no later signature can cover those that are open. */
   settle(): void {
     this.unsigned.push(...this.open)
     this.open = []

@@ -2,7 +2,7 @@
 import { constants, type Stats } from "node:fs"
 import { type FileHandle, link, lstat, open, rename, unlink } from "node:fs/promises"
 
-/** What is done with an open file. */
+/** The operations on an open file that the log needs. */
 export interface OpenFile {
   readonly appendFile: (bytes: Uint8Array) => Promise<void>
   readonly truncate: (size: number) => Promise<void>
@@ -26,7 +26,7 @@ const careful = constants.O_NOFOLLOW | constants.O_NONBLOCK
 export const codeOf = (cause: unknown): unknown =>
   typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
 
-/** What stands in the place of a file. */
+/** Names the kind of thing that stands in the place of a file. */
 const kindOf = (found: Pick<Stats, "isFIFO" | "isDirectory" | "isSymbolicLink" | "isSocket">): string =>
   found.isDirectory() ? "a directory" : found.isFIFO() ? "a named pipe" : found.isSocket() ? "a socket" : "a device"
 
@@ -102,7 +102,7 @@ export const identityOf = ({
   readonly size: bigint
 }): Identity => ({ inode: `${dev}:${ino}`, size: Number(size) })
 
-/** What is at a path, if anything is; a link is not followed. */
+/** Looks up the file at a path, if there is one; a link is not followed. */
 export const lookAt = (path: string): Promise<Identity | undefined> =>
   lstat(path, { bigint: true }).then(identityOf, (cause: unknown) =>
     codeOf(cause) === "ENOENT" ? undefined : Promise.reject(cause)

@@ -131,7 +131,7 @@ export const placeOfLine = (seq: number): string => `{"seq":${seq},`
 
 const signatureAt = ',"signature":"'
 
-/** What a checkpoint of format 2 is signed over: its own line up to its signature. */
+/** The bytes that a checkpoint of format 2 is signed over: its own line up to its signature. */
 export const signedText = (lineBeforeSignature: string): Buffer =>
   Buffer.from(`agentweave audit checkpoint 2\n${lineBeforeSignature}`)
 
@@ -139,7 +139,7 @@ export const signedText = (lineBeforeSignature: string): Buffer =>
 export const withSignature = (lineBeforeSignature: string, signature: string): string =>
   `${lineBeforeSignature}${signatureAt}${signature}"}}`
 
-/** What a checkpoint's signature is over, by its format. */
+/** The bytes that a checkpoint's signature is over, by its format. */
 export const signedBy = (record: Record, line: string): Buffer => {
   const { checkpoint, prev, seq } = record
   if (checkpoint !== undefined && "final" in checkpoint) {

@@ -1,6 +1,6 @@
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 
-/** What a string of JSON holds as it is: printable ASCII without quotation mark and backslash. */
+/** Matches strings that JSON holds as they are: printable ASCII without quotation mark and backslash. */
 const plain = /^[ !#-[\]-~]*$/
 
 const quote = (text: string): string => (plain.test(text) ? `"${text}"` : JSON.stringify(text))

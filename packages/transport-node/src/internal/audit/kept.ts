@@ -22,7 +22,7 @@ export class Kept {
     return checkpoint !== undefined && checkpoint !== line
   }
 
-  /** What the anchor has seen, and the files do not hold. `file` and `line` are where they end. */
+  /** Findings for checkpoints that the anchor keeps and the files do not hold. `file` and `line` are where they end. */
   findings(file: string | undefined, line: number): ReadonlyArray<Finding> {
     return Array.from(this.checkpoints).flatMap(([log, checkpoints]): ReadonlyArray<Finding> => {
       const last = Math.max(...checkpoints.keys())

@@ -16,7 +16,7 @@ const stateOf: { readonly [why in Displaced]: "Missing" | "Cut" | "Replaced" } =
   PredecessorReplaced: "Replaced"
 }
 
-/** What an {@link Output} writes with. */
+/** The parts that an {@link Output} works with. */
 export interface OutputOptions {
   readonly settings: Settings
   readonly log: string

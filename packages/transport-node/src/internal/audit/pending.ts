@@ -1,4 +1,4 @@
-/** What is to be put on record and is not written yet. */
+/** Holds events and counts that are to be put on record and are not written yet. */
 import { type AuditEvent, isRequest } from "@agentweave/transport/AuditEvent"
 import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"

@@ -9,7 +9,7 @@ import { openExisting, renameTo } from "./files.js"
 import { type Begins, decode, type Head, type PredecessorState, type Retired, start } from "./format.js"
 import { Verification } from "./verification.js"
 
-/** What a new file follows. */
+/** The file that a new one follows. */
 export interface Predecessor {
   readonly log: string | undefined
   /** Number of the file; -1 for one of format 1, which has none. */
@@ -74,7 +74,7 @@ const isTornHeader = (text: string, head: Head): boolean => {
 }
 
 /**
- * What is at the path is an audit file of ours, with the newest name of all: it gets the name of a full one. The record at
+ * Gives the audit file of ours at the path the name of a full one. The record at
  * its end that a crash may have torn is cut off. Anything else is left as it is, and refused.
  */
 const takeOver = (path: string, file: FileHandle, newest: Predecessor | undefined) =>

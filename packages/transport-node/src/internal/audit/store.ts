@@ -2,7 +2,7 @@
 import { codeOf, identityOf, lookAt, type Open, type OpenFile, openAppend, renameTo } from "./files.js"
 import type { Begins } from "./format.js"
 
-/** What happened to the file while it was written. */
+/** The ways in which the file may be displaced while it is written. */
 export type Displaced = Extract<Begins, "PredecessorMissing" | "PredecessorCut" | "PredecessorReplaced">
 
 /** Names that what stands in the place of the file may get, of which one is free. */
@@ -62,7 +62,7 @@ export class Store {
     this.size += bytes.length
   }
 
-  /** What failed to be appended is taken back at once, so that readers do not see half a record longer than need be. */
+  /** Takes back at once bytes whose append failed, so that readers do not see half a record longer than need be. */
   async takeBack(): Promise<void> {
     if (this.isDirty) await this.file?.truncate(this.size).catch(() => {})
   }

@@ -140,7 +140,7 @@ export const make = Effect.fnUntraced(function* (
   yield* forkScoped(
     watchSvids(identity, pending.svids, () => {
       if (pending.chain.unsigned === 0) return
-      // What was recorded until now is signed with the SVID that was in use.
+      // Records until now are signed with the SVID that was in use.
       pending.signsSoon = true
       due.unsafeOpen()
     })
