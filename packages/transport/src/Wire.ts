@@ -222,3 +222,12 @@ export interface RequestEnd {
   /** A trace that began with the request. */
   readonly traceId?: string | undefined
 }
+
+/**
+ * The header of the 403 by which a server tells a client, whose chain is good, that it does not authorise its SPIFFE ID. It is
+ * the first and only response of its connection, made without reading the request.
+ *
+ * @since 0.1.0
+ * @category constants
+ */
+export const refusalHeader = "agentweave-peer-refused"

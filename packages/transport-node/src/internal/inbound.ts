@@ -3,7 +3,7 @@ import type { Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import type { Acceptor, Attempt } from "@agentweave/transport/Acceptor"
-import type { GoneReason, TlsRefusal } from "@agentweave/transport/Wire"
+import { type GoneReason, refusalHeader, type TlsRefusal } from "@agentweave/transport/Wire"
 import { acceptTls, askOpenSsl } from "./accept.js"
 import { chainRefused, fromHandshake, handshakeCut } from "./errors.js"
 import { InboundConnection } from "./inboundConnection.js"
@@ -34,6 +34,28 @@ class InboundWire extends TlsWire {
   protected override get goneReason(): GoneReason {
     return this.idled ? "Idle" : super.goneReason
   }
+}
+
+const refusal = "This server does not authorise the SPIFFE ID of your certificate.\n"
+
+const forbidden =
+  `HTTP/1.1 403 Forbidden\r\nconnection: close\r\n${refusalHeader}: UnexpectedPeer\r\n` +
+  `content-type: text/plain\r\ncontent-length: ${refusal.length}\r\n\r\n${refusal}`
+
+/** The most bytes of a refused client that are read, so that no reset swallows its answer. */
+const maxDiscarded = 64 * 1024
+
+/**
+ * Answers the first bytes of a client that is not authorised, which nobody parses, with why it is not served, and ends the
+ * connection in order. The acceptor cuts it after a second.
+ */
+const tell = (socket: TLSSocket): void => {
+  let discarded = 0
+  socket.on("data", (chunk: Buffer) => {
+    if (discarded === 0) socket.end(forbidden)
+    discarded += chunk.length
+    if (discarded > maxDiscarded) socket.destroy()
+  })
 }
 
 export interface InboundOptions {
@@ -118,7 +140,11 @@ export class Inbound {
     // Before the wire: what is in flight is told first that the connection is lost.
     const connection = new InboundConnection(socket)
     const verdict = attempt.secured(new InboundWire(socket, this.options.authorize), connection)
-    if (verdict._tag !== "Serve") {
+    if (verdict._tag === "Tell") {
+      tell(socket)
+      return
+    }
+    if (verdict._tag === "Close") {
       socket.destroy()
       return
     }

@@ -264,7 +264,8 @@ describe("a client presents", () => {
           { _tag: "ConnectionRefused", side: "Server", connectionId, error: verdict.error, reason: verdict.reason }
         ])
         expect(description).toMatch(saidBy(verdict))
-        expect(attempt.received).toBe("")
+        // A peer that has proven who it is is told why it is not served.
+        expect(attempt.received).toMatch(verdict.reason === "UnexpectedPeer" ? /^HTTP\/1\.1 403 Forbidden/ : /^$/)
         expect(server.handled()).toBe(handled)
       })
     )

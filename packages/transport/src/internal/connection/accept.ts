@@ -30,6 +30,9 @@ import { follow, make as makeSupervisor, type Pending, type Supervisor } from ".
 /** How long, in milliseconds, a connection that must end waits for one more request. Nothing presses where it is mere age. */
 const lastRequestMillis = { age: 5_000, other: 500 }
 
+/** How long, in milliseconds, a peer that is told of its refusal may take to hear it. */
+const lingerMillis = 1_000
+
 export interface Settings<A> extends Limits {
   readonly authorize: PeerMatcher.PeerMatcher
   readonly prepare: Prepare<A>
@@ -147,7 +150,10 @@ export class IncomingAttempt<A> implements Timed, Pending {
     const judged = verifyWire(wire, { verifier, bundles, matcher: settings.authorize, purpose, now })
     if (Either.isLeft(judged)) {
       this.failed(judged.left)
-      return judged.left.reason === "UnexpectedPeer" ? { _tag: "Tell", error: judged.left } : close
+      if (judged.left.reason !== "UnexpectedPeer") return close
+      this.deadline = supervisor.deadlines.now() + lingerMillis
+      supervisor.deadlines.touch(this.deadline)
+      return { _tag: "Tell", error: judged.left }
     }
     return this.establish(wire, shell, judged.right, svid)
   }

@@ -1,3 +1,4 @@
+import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Effect from "effect/Effect"
@@ -7,7 +8,7 @@ import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
 import type { Connection, Exchange, RequestFailure } from "../../Connector.js"
 import { CurrentAttempt } from "../../CurrentAttempt.js"
 import type { TransportConfig } from "../../TransportConfig.js"
-import type { HttpCarrier, HttpWire, Supervision } from "../../Wire.js"
+import { type HttpCarrier, type HttpWire, refusalHeader, type Supervision } from "../../Wire.js"
 import { pathOf } from "../tracing.js"
 import { requestEnded, timePassed } from "./lifetime.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
@@ -123,7 +124,23 @@ export class ClientConnection extends Supervised implements Connection, Supervis
     }
     this.requests++
     this.inFlight = 1
-    return this.carrier.start(supervised, resume)
+    // A server that does not authorise us says so in place of its first response.
+    return this.carrier.start(supervised, this.requests > 1 ? resume : (result) => resume(this.unlessRefused(result)))
+  }
+
+  private unlessRefused(
+    result: Effect.Effect<HttpClientResponse, RequestFailure>
+  ): Effect.Effect<HttpClientResponse, RequestFailure> {
+    return Effect.flatMap(result, (response) =>
+      response.status === 403 && response.headers[refusalHeader] !== undefined
+        ? Effect.fail(
+            new IdentityError({
+              reason: "LocalCertificateRefused",
+              description: `expected ${this.peer.spiffeId} at ${this.address} to authorise ${this.ownId}, it does not`
+            })
+          )
+        : Effect.succeed(response)
+    )
   }
 
   unsafeRetire(reason: CloseReason): void {
