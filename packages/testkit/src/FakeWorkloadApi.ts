@@ -6,7 +6,7 @@
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import type { X509Context } from "@agentweave/spiffe"
+import type { InvalidConfigError, X509Context } from "@agentweave/spiffe"
 import {
   WorkloadApiError,
   WorkloadApiServer,
@@ -55,7 +55,10 @@ export interface FakeWorkloadApi {
   /** The agent's process is gone: connections are cut, and the socket is no more. */
   readonly stop: Effect.Effect<void>
   /** The agent is back on the same socket, with the state it had; stopped first if it is still there. */
-  readonly restart: Effect.Effect<void, WorkloadApiServerError.WorkloadApiServerError>
+  readonly restart: Effect.Effect<
+    void,
+    WorkloadApiServerError.WorkloadApiServerError | InvalidConfigError.InvalidConfigError
+  >
   /** How many calls of `FetchX509SVID` there have been. */
   readonly calls: Effect.Effect<number>
   /** Waits until there have been this many. */
@@ -104,7 +107,11 @@ const temporaryDirectory = Effect.acquireRelease(
  */
 export const make = Effect.fnUntraced(function* (
   options: { readonly socketPath?: string | undefined } = {}
-): Effect.fn.Return<FakeWorkloadApi, WorkloadApiServerError.WorkloadApiServerError, Scope.Scope> {
+): Effect.fn.Return<
+  FakeWorkloadApi,
+  WorkloadApiServerError.WorkloadApiServerError | InvalidConfigError.InvalidConfigError,
+  Scope.Scope
+> {
   const socketPath = options.socketPath ?? join(yield* temporaryDirectory, "agent.sock")
   const state = yield* SubscriptionRef.make(Option.none<Exit.Exit<Answer, WorkloadApiError.WorkloadApiError>>())
   const calls = yield* SubscriptionRef.make(0)

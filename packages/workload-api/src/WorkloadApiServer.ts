@@ -4,12 +4,13 @@
  *
  * @since 0.1.0
  */
-import { type IdentityError, IdentityProvider } from "@agentweave/spiffe"
+import { type IdentityError, IdentityProvider, type InvalidConfigError, OptionsDecoder } from "@agentweave/spiffe"
 import { ServerCredentials } from "@grpc/grpc-js"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { makeRunFork } from "./internal/background.js"
@@ -65,6 +66,18 @@ export interface Answers {
   readonly jwtBundles?: Stream.Stream<Uint8Array, WorkloadApiError> | undefined
 }
 
+const { NumberIn, Text } = OptionsDecoder
+
+/** Answers, or the source that they are made of, are values of the program's own. */
+const decode = OptionsDecoder.decoder(
+  "WorkloadApiServer",
+  Schema.Struct({
+    socketPath: Text,
+    mode: Schema.optionalWith(NumberIn(0, 0o777), { default: () => 0o600 }),
+    answers: Schema.Unknown
+  })
+)
+
 /**
  * Serves answers that are given: what {@link make} rests on, for a server that says other things than the truth.
  *
@@ -73,8 +86,9 @@ export interface Answers {
  */
 export const makeAnswers = Effect.fnUntraced(function* (
   options: SocketOptions & { readonly answers: Answers }
-): Effect.fn.Return<WorkloadApiServer, WorkloadApiServerError, Scope.Scope> {
-  const { answers, mode = 0o600, socketPath } = options
+): Effect.fn.Return<WorkloadApiServer, WorkloadApiServerError | InvalidConfigError.InvalidConfigError, Scope.Scope> {
+  const { mode, socketPath } = yield* decode(options)
+  const { answers } = options
   const run = yield* makeRunFork
   const server = yield* Effect.acquireRelease(
     Effect.sync(() => makeServer(run, answers)),
@@ -121,8 +135,10 @@ const answersOf = (source: Context.Tag.Service<IdentityProvider.IdentityProvider
  */
 export const make = (
   options: SocketOptions & { readonly source: Context.Tag.Service<IdentityProvider.IdentityProvider> }
-): Effect.Effect<WorkloadApiServer, WorkloadApiServerError, Scope.Scope> =>
-  makeAnswers({ ...options, answers: answersOf(options.source) })
+): Effect.Effect<WorkloadApiServer, WorkloadApiServerError | InvalidConfigError.InvalidConfigError, Scope.Scope> => {
+  const { source, ...socket } = options
+  return makeAnswers({ ...socket, answers: answersOf(source) })
+}
 
 /**
  * {@link make}, for as long as the layer lives.
@@ -132,7 +148,8 @@ export const make = (
  */
 export const layer = (
   options: SocketOptions & { readonly source: Context.Tag.Service<IdentityProvider.IdentityProvider> }
-): Layer.Layer<never, WorkloadApiServerError> => Layer.scopedDiscard(make(options))
+): Layer.Layer<never, WorkloadApiServerError | InvalidConfigError.InvalidConfigError> =>
+  Layer.scopedDiscard(make(options))
 
 /**
  * Publishes the program's own identity.
@@ -142,5 +159,8 @@ export const layer = (
  */
 export const layerIdentityProvider = (
   options: SocketOptions
-): Layer.Layer<never, WorkloadApiServerError, IdentityProvider.IdentityProvider> =>
-  Layer.scopedDiscard(Effect.flatMap(IdentityProvider.IdentityProvider, (source) => make({ ...options, source })))
+): Layer.Layer<
+  never,
+  WorkloadApiServerError | InvalidConfigError.InvalidConfigError,
+  IdentityProvider.IdentityProvider
+> => Layer.scopedDiscard(Effect.flatMap(IdentityProvider.IdentityProvider, (source) => make({ ...options, source })))

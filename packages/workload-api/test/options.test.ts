@@ -1,6 +1,7 @@
-import { WorkloadApi, WorkloadApiClient, WorkloadEndpoint } from "@agentweave/workload-api"
+import { IdentityError, IdentityProvider } from "@agentweave/spiffe"
+import { WorkloadApi, WorkloadApiClient, WorkloadApiServer, WorkloadEndpoint } from "@agentweave/workload-api"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Either, Layer } from "effect"
+import { Effect, Either, Layer, Stream } from "effect"
 
 const endpoint = "unix:///nowhere"
 
@@ -8,6 +9,12 @@ const api = (options: object) => Layer.build(WorkloadApi.layer({ endpoint, ...op
 
 const client = (options: object) =>
   Layer.build(WorkloadApiClient.layer(Either.getOrThrow(WorkloadEndpoint.parse(endpoint)), options))
+
+const unavailable = new IdentityError.IdentityError({ reason: "Unavailable", description: "there is none" })
+const nobody = Layer.succeed(IdentityProvider.IdentityProvider, {
+  x509Context: Effect.fail(unavailable),
+  changes: Stream.fail(unavailable)
+})
 
 const refusals: ReadonlyArray<readonly [field: string, options: object, description: string]> = [
   ["maxSvids", { maxSvids: -1 }, "expected an integer of at least 1, got -1"],
@@ -40,6 +47,25 @@ describe("options of the Workload API that break a rule are refused with the nam
         expect(yield* Effect.flip(client(options))).toMatchObject({
           _tag: "InvalidConfigError",
           config: "WorkloadApiClient"
+        })
+      }
+    })
+  )
+
+  it.scoped("of its server too: permissions that are none would hand out private keys", () =>
+    Effect.gen(function* () {
+      const source = yield* Effect.provide(IdentityProvider.IdentityProvider, nobody)
+      const socketPath = "/nowhere/agent.sock"
+      for (const [field, options] of [
+        ["mode", { mode: 0o1777 }],
+        ["mode", { mode: -1 }],
+        ["socketPath", { socketPath: "" }],
+        ["permissions", { permissions: 0o600 }]
+      ] as const) {
+        expect(yield* Effect.flip(WorkloadApiServer.make({ socketPath, source, ...options }))).toMatchObject({
+          _tag: "InvalidConfigError",
+          config: "WorkloadApiServer",
+          field
         })
       }
     })

@@ -311,7 +311,7 @@ describe("the socket", () => {
     Effect.gen(function* () {
       const socketPath = yield* socketIn
       yield* Effect.promise(() => writeFile(socketPath, "precious"))
-      expect((yield* Effect.flip(make(socketPath))).reason).toBe("NotASocket")
+      expect(yield* Effect.flip(make(socketPath))).toMatchObject({ reason: "NotASocket" })
       expect(yield* exists(socketPath)).toBe(true)
     })
   )
@@ -320,7 +320,7 @@ describe("the socket", () => {
     Effect.gen(function* () {
       const socketPath = yield* socketIn
       const error = yield* Effect.flip(make(`${socketPath}/no/such/directory`))
-      expect(error.reason).toBe("Bind")
+      expect(error).toMatchObject({ reason: "Bind" })
       expect(error.message).toContain("EACCES")
       const long = `${socketPath}${"x".repeat(WorkloadEndpoint.maxPathBytes)}`
       expect((yield* Effect.flip(make(long))).message).toContain(`at most ${WorkloadEndpoint.maxPathBytes} bytes`)
