@@ -23,7 +23,7 @@ const start = (program: Program, { cwd, env }: SpawnOptions) =>
       (): ChildProcessWithoutNullStreams =>
         spawn(program.command, [...program.args], { cwd, env: { ...process.env, ...env } })
     ),
-    (child) => Effect.sync(() => child.kill("SIGKILL"))
+    (child) => Effect.sync(() => child.kill("SIGTERM"))
   )
 
 export interface Ended {

@@ -20,7 +20,7 @@ import * as WorkloadApiClient from "./WorkloadApiClient.js"
 import type { WorkloadApiError } from "./WorkloadApiError.js"
 import type { WorkloadApiEvent } from "./WorkloadApiEvent.js"
 import * as WorkloadEndpoint from "./WorkloadEndpoint.js"
-import { defaultLimits } from "./WorkloadMessage.js"
+import { defaultLimits, type X509SvidMessage } from "./WorkloadMessage.js"
 
 /**
  * How the agent does; how our identity does is the state that `IdentityMonitor` of `@agentweave/transport` has.
@@ -157,6 +157,14 @@ const decode = OptionsDecoder.decoder(
   })
 )
 
+/** Whether an SVID, as it came, is the one selected. */
+const selects =
+  (select: Selection | undefined) =>
+  ({ hint, spiffeId }: X509SvidMessage, index: number): boolean => {
+    if (select === undefined) return index === 0
+    return "hint" in select ? hint === select.hint : spiffeId === select.spiffeId
+  }
+
 /**
  * The identity from a client that is given: the layer under {@link layer}, for another transport or a test.
  *
@@ -182,7 +190,8 @@ const ofClient = (
       const limits = { maxSvids, maxBundles, maxAuthorities }
       const made = yield* provider.make({
         messages: client.x509Svids,
-        read: (message, context) => update.read(message, { ...context, limits, verifier }),
+        read: (message, context) =>
+          update.read(message, { ...context, limits, verifier, isOurs: selects(settings.select) }),
         select: settings.select,
         initialTimeout: settings.initialTimeout,
         responseTimeout: settings.responseTimeout,

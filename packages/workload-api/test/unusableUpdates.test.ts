@@ -1,4 +1,5 @@
 import { DevAuthority } from "@agentweave/testkit"
+import type { WorkloadApi } from "@agentweave/workload-api"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either, Redacted, TestClock } from "effect"
 import { messageOf } from "./support/messages.js"
@@ -86,6 +87,39 @@ describe("a foreign domain's unusable bundle takes away that domain and nothing 
       })
     )
   }
+})
+
+describe("an unusable bundle that came with one of several SVIDs", () => {
+  const deliver = (select?: WorkloadApi.Selection) =>
+    Effect.gen(function* () {
+      const issuer = yield* authority
+      const partner = yield* DevAuthority.make({ trustDomain: "partner.org" })
+      const own = yield* issuer.context({ hint: "own" })
+      const other = messageOf(yield* partner.context({ hint: "other" }))
+      const spoilt = other.svids.map((svid) => ({ ...svid, bundle: Uint8Array.of(0x30, 0x03, 0x01) }))
+      const { events, identity, nextCall } = yield* ScriptedAgent.make({ select })
+      const call = yield* nextCall
+      const good = messageOf(own)
+      yield* call.pushMessage({ ...good, svids: [...good.svids, ...spoilt] })
+      return { event: yield* events.take, identity, own }
+    })
+
+  it.scoped("takes away that SVID when it is of another trust domain than ours, and nothing else", () =>
+    Effect.gen(function* () {
+      const { event, identity, own } = yield* deliver()
+      expect(event).toMatchObject({ _tag: "BundleDiscarded", reason: "InvalidBundle", trustDomain: "partner.org" })
+      const served = yield* identity.x509Context
+      expect(served.svids.map(({ fingerprint }) => fingerprint)).toStrictEqual([own.svid.fingerprint])
+      expect(served.bundles).toStrictEqual(own.bundles)
+    })
+  )
+
+  it.scoped("discards the update when the SVID is the one selected: another one is never taken in its place", () =>
+    Effect.gen(function* () {
+      const { event } = yield* deliver({ hint: "other" })
+      expect(event).toMatchObject({ _tag: "UpdateDiscarded", reason: "InvalidBundle" })
+    })
+  )
 })
 
 describe("a bundle keeps its good authorities, and an event names what it left out, once", () => {

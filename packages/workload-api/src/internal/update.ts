@@ -10,6 +10,7 @@ import {
   X509Svid
 } from "@agentweave/spiffe"
 import * as Either from "effect/Either"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type { DiscardReason } from "../WorkloadApiEvent.js"
 import { decodeX509SvidResponse, type Limits, type X509SvidMessage, type X509SvidResponse } from "../WorkloadMessage.js"
@@ -43,6 +44,8 @@ export interface Rules {
   readonly now: number
   /** Bundles read before: one that comes again is not read again. */
   readonly known: X509BundleSet.X509BundleSet
+  /** Whether an SVID is the one this program uses. */
+  readonly isOurs: (svid: X509SvidMessage, index: number) => boolean
 }
 
 const refuse = (reason: DiscardReason, description: string): Either.Either<never, Refusal> =>
@@ -139,11 +142,16 @@ const missingField = (message: X509SvidMessage): string | undefined => {
   return message.bundle.length === 0 ? "bundle" : undefined
 }
 
+/** Why an SVID is refused; with the trust domain when it is for the bundle that came with it. */
+interface SvidRefusal extends Refusal {
+  readonly bundleOf?: TrustDomain.TrustDomain
+}
+
 const readSvid = (
   message: X509SvidMessage,
   position: number,
   rules: Rules
-): Either.Either<{ readonly svid: X509Svid.X509Svid; readonly bundle: X509Bundle.X509Bundle }, Refusal> => {
+): Either.Either<{ readonly svid: X509Svid.X509Svid; readonly bundle: X509Bundle.X509Bundle }, SvidRefusal> => {
   const missing = missingField(message)
   if (missing !== undefined) return refuse("MissingField", `SVID ${position}: expected ${missing}, got none`)
   const id = SpiffeId.parse(message.spiffeId)
@@ -166,9 +174,20 @@ const readSvid = (
       `SVID ${position}: expected a certificate for ${id.right}, got one for ${svid.right.spiffeId}`
     )
   }
-  const bundle = readBundle(SpiffeId.trustDomain(id.right), message.bundle, rules)
-  return Either.map(bundle, (bundle) => ({ svid: svid.right, bundle }))
+  const trustDomain = SpiffeId.trustDomain(id.right)
+  return Either.mapBoth(readBundle(trustDomain, message.bundle, rules), {
+    onLeft: (refusal): SvidRefusal => ({ ...refusal, bundleOf: trustDomain }),
+    onRight: (bundle) => ({ svid: svid.right, bundle })
+  })
 }
+
+/** The trust domain of the SVID this program uses; `undefined` when it is not among them. */
+const domainOfOurs = ({ svids }: X509SvidResponse, { isOurs }: Rules): TrustDomain.TrustDomain | undefined =>
+  Option.fromNullable(svids.find(isOurs)).pipe(
+    Option.flatMap(({ spiffeId }) => Either.getRight(SpiffeId.parse(spiffeId))),
+    Option.map(SpiffeId.trustDomain),
+    Option.getOrUndefined
+  )
 
 const ownRefusal = (error: IdentityError.IdentityError): Refusal => ({
   reason: error.reason === "Expired" ? "Expired" : "InvalidSvid",
@@ -186,12 +205,19 @@ const check = (message: X509SvidResponse, rules: Rules): Either.Either<Delivered
   Either.gen(function* () {
     const found: Bundles = new Map()
     const svids: Array<X509Svid.X509Svid> = []
+    const refusedBundles: Array<BundleRefusal> = []
+    const ownDomain = domainOfOurs(message, rules)
     for (const [index, entry] of message.svids.entries()) {
-      const { bundle, svid } = yield* readSvid(entry, index + 1, rules)
+      const read = readSvid(entry, index + 1, rules)
+      if (Either.isLeft(read) && read.left.bundleOf !== undefined && read.left.bundleOf !== ownDomain) {
+        const { bundleOf, ...refusal } = read.left
+        refusedBundles.push({ trustDomain: bundleOf, ...refusal })
+        continue
+      }
+      const { bundle, svid } = yield* read
       yield* addBundle(found, bundle)
       svids.push(svid)
     }
-    const refusedBundles: Array<BundleRefusal> = []
     for (const [id, der] of message.federatedBundles) {
       const added = Either.flatMap(readFederated(id, der, rules), (bundle) => addBundle(found, bundle))
       if (Either.isLeft(added)) refusedBundles.push({ trustDomain: nameOf(id), ...added.left })
@@ -204,8 +230,8 @@ const check = (message: X509SvidResponse, rules: Rules): Either.Either<Delivered
   })
 
 /**
- * Reads an update. The SVIDs and their own bundles are taken whole or not at all: half of them would be neither the old
- * state nor the new one. A federated bundle is the work of another trust domain: one that cannot be used is left out and
+ * Reads an update. The SVIDs and the bundle of our own trust domain are taken whole or not at all: half of them would be
+ * neither the old state nor the new one. Another bundle, with the SVIDs of its domain, is the work of another trust domain: one that cannot be used is left out and
  * named, so that its domain cannot be verified and nothing else changes. The last good one does not stay in its place:
  * it may hold an authority that the domain has since revoked.
  */
