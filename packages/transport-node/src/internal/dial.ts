@@ -11,6 +11,9 @@ import { SocketWire } from "./connection.js"
 import { fromHandshake, handshakeCut } from "./errors.js"
 import type { SecureContexts } from "./tls.js"
 
+/** After how long without a byte the system begins to ask whether the peer's host is there, in milliseconds. */
+export const keepAliveInitialDelay = 30_000
+
 type HandshakeError = PeerVerificationError | IdentityError | ConnectionError | TimeoutError
 
 export interface DialSettings {
@@ -81,6 +84,7 @@ export const dial = (
     }
     const onSecure = () => {
       describeAgain(socket)
+      socket.setKeepAlive(true, keepAliveInitialDelay)
       finish(Effect.succeed(new SocketWire({ socket, host, port, oneSided })))
     }
     const onClose = () => refuse(handshakeCut(address))

@@ -5,6 +5,7 @@ import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import type { Acceptor, Attempt } from "@agentweave/transport/Acceptor"
 import { type GoneReason, refusalHeader, type TlsRefusal } from "@agentweave/transport/Wire"
 import { acceptTls, askOpenSsl } from "./accept.js"
+import { keepAliveInitialDelay } from "./dial.js"
 import { chainRefused, fromHandshake, handshakeCut } from "./errors.js"
 import { InboundConnection } from "./inboundConnection.js"
 import type { RequestSpan } from "./inboundRequest.js"
@@ -137,6 +138,7 @@ export class Inbound {
 
   private onSecure(attempt: Attempt<ServerContext>, socket: TLSSocket, toHttp: (socket: TLSSocket) => void): void {
     socket.setNoDelay(true)
+    socket.setKeepAlive(true, keepAliveInitialDelay)
     // Before the wire: what is in flight is told first that the connection is lost.
     const connection = new InboundConnection(socket)
     const verdict = attempt.secured(new InboundWire(socket, this.options.authorize), connection)

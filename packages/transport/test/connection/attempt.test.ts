@@ -311,6 +311,19 @@ describe("a client's connection", () => {
     assert.deepStrictEqual(client.closed, ["Aborted"])
   })
 
+  it("is not trusted when another one to its address heard nothing for a whole exchange, unless it was heard of since", () => {
+    const client = new Client()
+    const [dead, idle, alive] = [client.connect(), client.connect(), client.connect()]
+    client.start(dead)
+    client.pass(1_000)
+    client.start(alive)
+    client.wires[2]?.current?.exchange.onStatus?.(200)
+    client.wires[2]?.current?.settle()
+    client.pass(29_000)
+    assert.deepStrictEqual(Array.from(client.closed).sort(), ["Aborted", "Unhealthy"])
+    assert.deepStrictEqual([idle.isUsable(), alive.isUsable()], [false, true])
+  })
+
   it("is closed with its layer, off the wire and on record before the layer's scope has closed", () => {
     const client = new Client()
     client.start(client.connect())

@@ -34,6 +34,8 @@ class SupervisedExchange implements Exchange {
   /** What both events say. */
   private readonly common: Omit<Extract<AuditEvent, { _tag: "RequestStarted" }>, "_tag" | "time">
   private status: number | undefined = undefined
+  /** When it began, as the connection's owner counts. */
+  readonly since: number
 
   constructor(inner: Exchange, connection: ClientConnection, startedAt: number) {
     this.request = inner.request
@@ -42,6 +44,7 @@ class SupervisedExchange implements Exchange {
     this.inner = inner
     this.connection = connection
     this.startedAt = startedAt
+    this.since = connection.tick()
     const trace = inner.traceId ?? traceOf(inner.fiber)
     this.common = {
       side: "Client",
@@ -54,6 +57,10 @@ class SupervisedExchange implements Exchange {
       path: pathOf(inner.path),
       attempt: attemptOf(inner.fiber)
     }
+  }
+
+  get isAnswered(): boolean {
+    return this.status !== undefined
   }
 
   started(): AuditEvent {
@@ -147,6 +154,10 @@ export class ClientConnection extends Supervised implements Connection, Supervis
     this.end(reason)
   }
 
+  tick(): number {
+    return this.owner.tick()
+  }
+
   now(): number {
     return this.owner.deadlines.now()
   }
@@ -177,6 +188,8 @@ export class ClientConnection extends Supervised implements Connection, Supervis
     this.inFlight = 0
     this.isSettling = true
     this.setDeadline(Number.POSITIVE_INFINITY)
+    if (exchange.isAnswered) this.heardAt = this.tick()
+    else if (error === "TimeoutError") this.owner.suspect(this, exchange.since)
     if (!this.isOpen) this.move(requestEnded)
     // The request has happened: what cannot be recorded of its end is counted by the sink.
     this.owner.record(exchange.ended(this.owner.deadlines.wall(), error))

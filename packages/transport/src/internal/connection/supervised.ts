@@ -29,6 +29,10 @@ export interface Owner {
   readonly record: records.Record
   /** The connection is off the wire and on record. */
   forget(connection: Supervised): void
+  /** Counts what happens: a later call has a higher number. */
+  tick(): number
+  /** Nothing was heard of a peer for a whole exchange that began at `since`. */
+  suspect(connection: Supervised, since: number): void
 }
 
 /** Everything that is known of a connection when it is established. */
@@ -86,6 +90,7 @@ export abstract class Supervised implements Timed, Facts {
     this.terms = terms
     this.establishedAt = established.at
     this.idleAt = established.idleAt
+    this.heardAt = owner.tick()
     this.lifeDeadline = deadlineOf(terms, open, this)
     this.deadline = this.lifeDeadline
     this.date = dateOf(terms, open)
@@ -96,6 +101,9 @@ export abstract class Supervised implements Timed, Facts {
     this.owner.deadlines.add(this)
     this.wire.onGone((reason) => this.onGone(reason))
   }
+
+  /** When something was heard of the peer, as the owner counts. */
+  heardAt: number
 
   /** Whether it is HTTP still. */
   takesRequests = true

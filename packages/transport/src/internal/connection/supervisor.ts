@@ -51,6 +51,7 @@ export class Supervisor<C extends Supervised> implements Owner {
   /** More than one scope may wait for the end: that of a server, and those of its apps. */
   private readonly whenEmpty: Array<() => void> = []
   private nextId = 0
+  private ticks = 0
   private readonly side: "Client" | "Server"
 
   constructor(deadlines: Deadlines.Deadlines, record: Record, { ownVerifier, side, verifier }: Options) {
@@ -77,6 +78,20 @@ export class Supervisor<C extends Supervised> implements Owner {
   forget(connection: C): void {
     this.live.delete(connection)
     this.checkEmpty()
+  }
+
+  tick(): number {
+    return ++this.ticks
+  }
+
+  /**
+   * The host behind the address may have vanished: idle connections to it that have heard nothing since are not trusted, so
+   * that not each of them costs another request its whole timeout.
+   */
+  suspect(silent: Supervised, since: number): void {
+    const isSuspect = (other: Supervised) =>
+      other !== silent && other.address === silent.address && other.inFlight === 0 && other.heardAt < since
+    for (const connection of Array.from(this.live)) if (isSuspect(connection)) connection.end("Unhealthy")
   }
 
   /** An attempt has ended, one way or the other. */
