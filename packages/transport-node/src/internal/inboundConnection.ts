@@ -16,6 +16,8 @@ const lingerMillis = 2000
  */
 const mostInFlight = 100
 
+const ignore = (): void => {}
+
 /** One accepted connection as HTTP: the responses in flight, and what ends them. Its life is decided by the acceptor. */
 export class InboundConnection implements Shell {
   readonly socket: TLSSocket
@@ -29,6 +31,7 @@ export class InboundConnection implements Shell {
   private onIdle: (() => void) | undefined = undefined
   /** The response in flight is the last one. */
   private isEnding = false
+  private isLingering = false
 
   constructor(socket: TLSSocket) {
     this.socket = socket
@@ -75,7 +78,7 @@ export class InboundConnection implements Shell {
     const { accepted, response, socket } = this
     if (response === undefined) return
     this.endWith(response)
-    // What Node calls when the last response is out.
+    // Node calls this when the last response is out.
     socket.destroySoon = () => {
       socket.end()
       accepted?.closeWithin(lingerMillis)
@@ -87,7 +90,20 @@ export class InboundConnection implements Shell {
     const { isEnding, response, socket } = this
     if (isEnding || response === undefined) return
     this.endWith(response)
-    response.once("close", () => socket.end(() => socket.destroy()))
+    socket.destroySoon = () => this.linger()
+    response.once("close", () => this.linger())
+  }
+
+  /** The last response is out. Bytes that still come are read and discarded for a while, and reach no parser. */
+  private linger(): void {
+    const { accepted, socket } = this
+    if (this.isLingering || socket.destroyed) return
+    this.isLingering = true
+    socket.end()
+    socket.removeAllListeners("data")
+    socket.on("data", ignore)
+    socket.resume()
+    accepted?.closeWithin(lingerMillis)
   }
 
   /** Ends the connection, in order, with a response: what comes behind its request is not served. */
