@@ -39,10 +39,14 @@ it.scopedLive("nothing is kept for a failed call to the agent", () =>
       )
     )
     yield* Queue.takeN(failures, 1000)
-    const before = yield* heapUsed
-    yield* Queue.takeN(failures, 5000)
-    const after = yield* heapUsed
-    expect((after - before) / 5000).toBeLessThan(200)
+    // Whatever is kept for each call shows in every part. Code that is compiled meanwhile shows in one of them.
+    const bytesPerCall: Array<number> = []
+    for (let part = 0; part < 3; part++) {
+      const before = yield* heapUsed
+      yield* Queue.takeN(failures, 2500)
+      bytesPerCall.push(((yield* heapUsed) - before) / 2500)
+    }
+    expect(Math.min(...bytesPerCall)).toBeLessThan(200)
   })
 )
 
