@@ -1,12 +1,11 @@
 /** What is tried with each other implementation, and what must come of it. */
-import { writeFile } from "node:fs/promises"
-import { join } from "node:path"
-import { X509Bundle, X509Svid } from "@agentweave/spiffe"
-import { Effect, Redacted, type Scope } from "effect"
+import type { X509Svid } from "@agentweave/spiffe"
+import { Effect, type Scope } from "effect"
 import { type ChildError, lines, peerLines, run } from "./child.js"
 import * as Ours from "./ours.js"
 import type { Peer } from "./tools.js"
 import * as World from "./world.js"
+import { writeFiles } from "./world.js"
 
 export interface Scenario {
   readonly name: string
@@ -158,19 +157,6 @@ export const ofPeer = (label: string, peer: Peer, folder: string): ReadonlyArray
   ]
 }
 
-/** Their SVID as files, for tools that read nothing else. */
-const writeFiles = (world: World.World, folder: string) =>
-  Effect.gen(function* () {
-    const { bundles, svid } = yield* world.theirs.context
-    const [cert, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map((name) => join(folder, name))
-    if (cert === undefined || key === undefined || ca === undefined) return yield* Effect.die("no paths")
-    yield* Effect.promise(() => writeFile(cert, X509Svid.certificatesPem(svid)))
-    yield* Effect.promise(() => writeFile(key, Redacted.value(X509Svid.privateKeyPem(svid)), { mode: 0o600 }))
-    const anchors = Array.from(bundles.bundles.values(), X509Bundle.toPem).join("")
-    yield* Effect.promise(() => writeFile(ca, anchors))
-    return { cert, key, ca }
-  })
-
 const oneLine = (text: string): string => text.trim().replaceAll(/\s+/g, " ").slice(0, 160)
 
 export const ofCurl = (folder: string): ReadonlyArray<Scenario> => {
@@ -241,33 +227,6 @@ export const ofOpenssl = (folder: string): ReadonlyArray<Scenario> => [
       const next = yield* lines({ command: "openssl", args: [...args, ...verify] }, (line) => line.startsWith("ACCEPT"))
       const url = `https://127.0.0.1:${yield* acceptPort(next)}`
       return yield* Ours.get(world.ours, { url, peer: world.theirs.id, expect: (body) => body.includes("s_server") })
-    })
-  }
-]
-
-export const ofNginx = (folder: string): ReadonlyArray<Scenario> => [
-  {
-    name: "nginx: our client",
-    expected: /^1 of 1$/,
-    outcome: Effect.gen(function* () {
-      const world = yield* World.make(folder)
-      const { ca, cert, key } = yield* writeFiles(world, folder)
-      const socket = yield* Ours.freePort
-      const config = join(folder, "nginx.conf")
-      const server = [
-        `listen 127.0.0.1:${socket} ssl; ssl_protocols TLSv1.3;`,
-        `ssl_certificate ${cert}; ssl_certificate_key ${key}; ssl_client_certificate ${ca};`,
-        "ssl_verify_client on; ssl_verify_depth 4;",
-        `location / { default_type text/plain; return 200 "$ssl_client_verify"; }`
-      ]
-      const text = `daemon off; pid ${folder}/nginx.pid; error_log stderr info; events {} http { access_log off; client_body_temp_path ${folder}; proxy_temp_path ${folder}; fastcgi_temp_path ${folder}; uwsgi_temp_path ${folder}; scgi_temp_path ${folder}; server { ${server.join(" ")} } }`
-      yield* Effect.promise(() => writeFile(config, text))
-      const next = yield* lines({ command: "nginx", args: ["-c", config, "-p", folder] }, (line) =>
-        line.includes("start worker process ")
-      )
-      yield* next
-      const url = `https://127.0.0.1:${socket}`
-      return yield* Ours.get(world.ours, { url, peer: world.theirs.id, expect: (body) => body === "SUCCESS" })
     })
   }
 ]

@@ -1,9 +1,10 @@
 /** A trust domain with two workloads, ours and theirs, each behind a Workload API of its own. */
+import { writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { type SpiffeId, X509Context } from "@agentweave/spiffe"
+import { type SpiffeId, X509Bundle, X509Context, X509Svid } from "@agentweave/spiffe"
 import { DevAuthority, TestIdentity } from "@agentweave/testkit"
 import { WorkloadApiServer } from "@agentweave/workload-api"
-import { Effect, Ref } from "effect"
+import { Effect, Redacted, Ref } from "effect"
 
 export interface Workload {
   readonly id: SpiffeId.SpiffeId
@@ -54,3 +55,16 @@ export const make = Effect.fnUntraced(function* (folder: string) {
 })
 
 export type World = Effect.Effect.Success<ReturnType<typeof make>>
+
+/** Their SVID as files, for tools that read nothing else. */
+export const writeFiles = (world: World, folder: string) =>
+  Effect.gen(function* () {
+    const { bundles, svid } = yield* world.theirs.context
+    const [cert, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map((name) => join(folder, name))
+    if (cert === undefined || key === undefined || ca === undefined) return yield* Effect.die("no paths")
+    yield* Effect.promise(() => writeFile(cert, X509Svid.certificatesPem(svid)))
+    yield* Effect.promise(() => writeFile(key, Redacted.value(X509Svid.privateKeyPem(svid)), { mode: 0o600 }))
+    const anchors = Array.from(bundles.bundles.values(), X509Bundle.toPem).join("")
+    yield* Effect.promise(() => writeFile(ca, anchors))
+    return { cert, key, ca }
+  })
