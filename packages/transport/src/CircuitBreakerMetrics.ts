@@ -16,7 +16,7 @@ export {
 
 /**
  * One snapshot of a breaker. The totals count every outcome since the breaker was made; a reset leaves them alone. An
- * interrupted call is in `totalCalls` alone: it neither succeeded nor failed.
+ * interrupted call is in none of them: it leaves the breaker as if it had not been.
  *
  * @since 0.1.0
  * @category models
@@ -31,11 +31,11 @@ export const CircuitBreakerMetrics = Schema.Struct({
   successCount: Schema.Number,
   /** Probes running now; zero unless half-open. */
   probes: Schema.Number,
-  /** Calls let through. */
+  /** Calls that were let through and have ended: the sum of `totalFailures`, `totalSuccesses` and `totalExcluded`. */
   totalCalls: Schema.Number,
   /** Calls that failed, those that came back too late to matter included. */
   totalFailures: Schema.Number,
-  /** Calls that succeeded. Those still running, and interrupted ones, are in none of these counts but `totalCalls`. */
+  /** Calls that succeeded. */
   totalSuccesses: Schema.Number,
   /** Calls that ended with an error that is no fault of the target. */
   totalExcluded: Schema.Number,

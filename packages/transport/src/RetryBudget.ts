@@ -36,7 +36,10 @@ export type TypeId = typeof TypeId
  */
 export interface RetryBudget {
   readonly [TypeId]: TypeId
-  /** Says that a request starts; a retry of one is no request. */
+  /**
+   * Counts a request; a retry of one is no request. A `RetryPolicy` does so when the first attempt has ended, so that a
+   * request that is interrupted before brings nothing.
+   */
   readonly deposit: Effect.Effect<void>
   /** Takes what one retry costs; `false` if the budget does not have it. */
   readonly withdraw: Effect.Effect<boolean>

@@ -36,8 +36,10 @@ export const breakerModel = (options: ModelOptions) => {
   const start = (now: number): Token | undefined => {
     tick(now)
     const admits = model.state === "HalfOpen" ? model.probes < options.maxProbes : model.state === "Closed"
-    model[admits ? "totalCalls" : "totalRejected"]++
-    if (!admits) return undefined
+    if (!admits) {
+      model.totalRejected++
+      return undefined
+    }
     if (model.state === "HalfOpen") model.probes++
     return { epoch, row }
   }
@@ -45,6 +47,7 @@ export const breakerModel = (options: ModelOptions) => {
     if (outcome === "ok") model.totalSuccesses++
     if (outcome === "fail") model.totalFailures++
     if (outcome === "exclude") model.totalExcluded++
+    if (outcome !== "interrupt") model.totalCalls++
     if (token.epoch !== epoch) return
     if (model.state === "HalfOpen") model.probes--
     if (outcome === "fail" && model.failureCount++ === 0) row++

@@ -69,7 +69,6 @@ export class Breaker implements Api.CircuitBreaker {
       passing = { ticket: healthy, isFailure, handlers: handlersOf(machine, healthy, isFailure) }
       this.passing = passing
     }
-    machine.totalCalls++
     return Effect.matchCauseEffect<A, E, R, never, E, never, A, never, never>(effect, passing.handlers)
   }
 

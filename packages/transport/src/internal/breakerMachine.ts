@@ -33,7 +33,6 @@ export class BreakerMachine {
   failureCount = 0
   successCount = 0
   probes = 0
-  totalCalls = 0
   totalFailures = 0
   totalSuccesses = 0
   totalExcluded = 0
@@ -85,11 +84,15 @@ export class BreakerMachine {
     if (!this.admits(clock)) {
       return undefined
     }
-    this.totalCalls++
     if (this.state === "HalfOpen") {
       this.probes++
     }
     return this.ticket
+  }
+
+  /** Calls that came to an outcome. A call that was interrupted has none, so that nothing has to be taken back. */
+  get totalCalls(): number {
+    return this.totalSuccesses + this.totalFailures + this.totalExcluded
   }
 
   /** When a call starts, if the rule wants to know how long it takes. */

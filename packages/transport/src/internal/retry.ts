@@ -11,7 +11,7 @@ import { type RetryBudget, RetryBudgetExhaustedError } from "../RetryBudget.js"
 import type { RetryConfig } from "../RetryConfig.js"
 import { TimeoutError } from "../TransportError.js"
 import { isFinal } from "./blame.js"
-import { clockOf, millis } from "./monotonic.js"
+import { clockOf, currentClock, millis } from "./monotonic.js"
 import { Budget } from "./retryBudget.js"
 
 /** Decides which outcomes of an attempt are retried. `A` and `E` are what an attempt ends with. */
@@ -87,26 +87,20 @@ export const run = <A, E, R>(
   rules: Rules<A, E>
 ): Effect.Effect<A, Raised<E>, R> => {
   if (shared.timed) {
-    return deposited(shared.budget, limited(shared, effect, rules))
+    return limited(shared, effect, rules)
   }
   const call = firstFailure(shared, effect, rules)
-  return deposited(
-    shared.budget,
-    rules.watchesValues
-      ? Effect.matchCauseEffect(effect, { onFailure: call, onSuccess: firstValue(shared, effect, rules) })
-      : Effect.catchAllCause(effect, call)
-  )
+  return rules.watchesValues || shared.budget !== undefined
+    ? Effect.matchCauseEffect(effect, { onFailure: call, onSuccess: firstValue(shared, effect, rules) })
+    : Effect.catchAllCause(effect, call)
 }
 
-/** Tells the budget that a request starts; its own kind of budget in the same step. */
-const deposited = <A, E, R>(budget: RetryBudget | undefined, run: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-  if (budget === undefined) return run
-  return budget instanceof Budget
-    ? Effect.withFiberRuntime((fiber) => {
-        budget.noteRequest(millis(clockOf(fiber)))
-        return run
-      })
-    : Effect.zipRight(budget.deposit, run)
+/** Ends a call whose only attempt has come to an outcome: the budget counts a request. */
+const deposited = <A, E>(budget: RetryBudget | undefined, outcome: Effect.Effect<A, E>): Effect.Effect<A, E> => {
+  if (budget === undefined) return outcome
+  if (!(budget instanceof Budget)) return Effect.zipRight(budget.deposit, outcome)
+  budget.noteRequest(millis(currentClock()))
+  return outcome
 }
 
 const firstFailure =
@@ -117,9 +111,9 @@ const firstFailure =
 const firstValue =
   <A, E, R>(shared: Shared, effect: Effect.Effect<A, E, R>, rules: Rules<A, E>) =>
   (value: A): Effect.Effect<A, Raised<E>, R> =>
-    rules.retriesValue(value)
+    rules.watchesValues && rules.retriesValue(value)
       ? new Call(shared, effect, rules, Number.POSITIVE_INFINITY).answered(value)
-      : Effect.succeed(value)
+      : deposited(shared.budget, Effect.succeed(value))
 
 const limited = <A, E, R>(
   shared: Shared,
@@ -169,12 +163,12 @@ class Call<A, E, R> {
   failed(cause: Cause.Cause<E | TimeoutError>): Effect.Effect<A, Raised<E>, R> {
     const failure = Cause.failureOption(cause)
     if (Option.isNone(failure)) {
-      return Effect.failCause(cause)
+      return Cause.isInterruptedOnly(cause) ? Effect.failCause(cause) : this.end(Effect.failCause(cause))
     }
     const error = failure.value
     if (isFinal(error) || !this.rules.retriesError(error)) {
       this.shared.counters.notRetryable++
-      return Effect.failCause(cause)
+      return this.end(Effect.failCause(cause))
     }
     return this.again(error, Effect.failCause(cause), () =>
       Effect.fail(new RetryBudgetExhaustedError({ target: this.target(), attempts: this.attempts, lastError: error }))
@@ -189,7 +183,12 @@ class Call<A, E, R> {
     if (this.attempts > 1) {
       this.shared.counters.recovered++
     }
-    return result
+    return this.end(result)
+  }
+
+  /** The end of the call, which its budget counts unless a retry has made it do so. */
+  private end<B, F>(outcome: Effect.Effect<B, F>): Effect.Effect<B, F> {
+    return this.attempts === 1 ? deposited(this.shared.budget, outcome) : outcome
   }
 
   /** Waits and tries again, or ends with what there is. */
@@ -203,7 +202,7 @@ class Call<A, E, R> {
       backoff === undefined
         ? Effect.zipRight(
             Effect.sync(() => counters.exhausted++),
-            giveUp
+            Effect.suspend(() => this.end(giveUp))
           )
         : Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
             const clock = clockOf(fiber)
@@ -215,7 +214,7 @@ class Call<A, E, R> {
             const startsAt = millis(clock) + wait
             if (startsAt >= this.deadline) {
               counters.outOfTime++
-              return giveUp
+              return this.end(giveUp)
             }
             return this.next(outcome, wait, startsAt, overBudget)
           })
@@ -240,7 +239,7 @@ class Call<A, E, R> {
     )
   }
 
-  /** Waits and makes the next attempt. A retry that is interrupted while it waits costs no budget. */
+  /** Waits and makes the next attempt. */
   private next(
     outcome: A | E | TimeoutError,
     wait: number,
@@ -257,7 +256,7 @@ class Call<A, E, R> {
         return true
       })
     )
-    const granted = budget === undefined ? waited : withinBudget(budget, waited)
+    const granted = budget === undefined ? waited : withinBudget(budget, waited, this.attempts === 1)
     return Effect.flatMap(granted, (isGranted) => {
       if (isGranted) return this.attempt()
       counters.overBudget++
@@ -291,18 +290,29 @@ class Call<A, E, R> {
 export const outOfTime = (phase: "Attempt" | "Total", limit: Duration.Duration, target: string): TimeoutError =>
   new TimeoutError({ phase, outcome: "Unknown", limit, target })
 
-/** Takes what a retry costs, and gives it back if the wait for the retry does not come to its end. */
-const withinBudget = (budget: RetryBudget, wait: Effect.Effect<boolean>): Effect.Effect<boolean> =>
-  budget instanceof Budget
-    ? Effect.uninterruptibleMask((restore) =>
-        Effect.withFiberRuntime((fiber) => {
-          const takenAt = millis(clockOf(fiber))
-          return budget.take(takenAt)
-            ? Effect.onInterrupt(restore(wait), () => Effect.sync(() => budget.giveBack(takenAt)))
-            : Effect.succeed(false)
+/**
+ * Takes what a retry costs; the first retry of a call counts the request before that. If the wait for the retry does not
+ * come to its end, both are taken back. A budget that somebody else has made has no way to do so.
+ */
+const withinBudget = (budget: RetryBudget, wait: Effect.Effect<boolean>, isFirst: boolean): Effect.Effect<boolean> => {
+  if (!(budget instanceof Budget)) {
+    const withdraw = isFirst ? Effect.zipRight(budget.deposit, budget.withdraw) : budget.withdraw
+    return Effect.flatMap(withdraw, (granted) => (granted ? wait : Effect.succeed(false)))
+  }
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.withFiberRuntime((fiber) => {
+      const now = millis(clockOf(fiber))
+      if (isFirst) budget.noteRequest(now)
+      if (!budget.take(now)) return Effect.succeed(false)
+      return Effect.onInterrupt(restore(wait), () =>
+        Effect.sync(() => {
+          budget.giveBack(now)
+          if (isFirst) budget.forgetRequest(now)
         })
       )
-    : Effect.flatMap(budget.withdraw, (granted) => (granted ? wait : Effect.succeed(false)))
+    })
+  )
+}
 
 const sleepUntil = (time: number): Effect.Effect<void> =>
   Effect.withFiberRuntime((fiber) => {

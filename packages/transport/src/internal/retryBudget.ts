@@ -69,6 +69,11 @@ export class Budget implements Api.RetryBudget {
     this.counts.add(requests, now)
   }
 
+  /** The request that was noted at this time was interrupted. */
+  forgetRequest(notedAt: number): void {
+    this.counts.remove(requests, notedAt)
+  }
+
   /** How many retries may start. */
   left(now: number): number {
     return Math.max(0, Math.floor(this.tokens(now)))
