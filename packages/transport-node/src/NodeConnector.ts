@@ -9,8 +9,11 @@ import type { Connector } from "@agentweave/transport/Connector"
 import * as Dialer from "@agentweave/transport/Dialer"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import { SocketWire } from "./internal/connection.js"
 import { dial } from "./internal/dial.js"
+import { TlsStreamWire } from "./internal/socket/streamWire.js"
 import { SecureContexts } from "./internal/tls.js"
+import { clientHandshake } from "./internal/tlsWire.js"
 
 /** One TLS context an identity, a set of trust domains and a range of versions. */
 const dialer = (
@@ -18,7 +21,15 @@ const dialer = (
   oneSided: boolean
 ): Dialer.Dialer => {
   const contexts = new SecureContexts()
-  return { dial: (options) => dial(options, { contexts, oneSided }) }
+  return {
+    dial: (options) =>
+      dial(options, {
+        contexts,
+        wireOf: (socket, { host, port }) => new SocketWire({ socket, host, port, oneSided })
+      }),
+    dialStream: (options) =>
+      dial(options, { contexts, wireOf: (socket) => new TlsStreamWire(socket, clientHandshake(socket)) })
+  }
 }
 
 /**

@@ -17,7 +17,8 @@ import type * as Scope from "effect/Scope"
 import type { CloseReason } from "./AuditEvent.js"
 import type { AuditError } from "./AuditLog.js"
 import type { TransportConfig } from "./TransportConfig.js"
-import type { TransportError } from "./TransportError.js"
+import type { ConnectionError, TransportError } from "./TransportError.js"
+import type { ByteStream } from "./Wire.js"
 
 /**
  * What a request can fail with.
@@ -38,6 +39,11 @@ export interface ConnectOptions {
   readonly host: string
   readonly port: number
   readonly config: TransportConfig
+  /**
+   * The application protocols to offer, the preferred one first (ALPN, RFC 7301). A stream that offers some is refused where
+   * the server agrees to none of them. Default: `http/1.1` for requests, none for a stream.
+   */
+  readonly protocols?: ReadonlyArray<string> | undefined
   /** Called once, synchronously, when the established connection has ended and is off the wire. */
   readonly onClose: (reason: CloseReason) => void
 }
@@ -97,6 +103,33 @@ export interface Connection {
 }
 
 /**
+ * One verified TLS connection whose bytes are used as they are. It ends as every other does: at the end of its scope, when it
+ * is too old, when a certificate on it expires, when its peer or our own identity is not trusted any more.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamConnection {
+  /** Unique within the process; the audit log's `connectionId`. */
+  readonly id: string
+  readonly peer: VerifiedPeer
+  /** Our own SPIFFE ID on this connection. */
+  readonly ownId: SpiffeId
+  /** `host:port` of the peer. */
+  readonly address: string
+  /** The application protocol that was agreed on (ALPN); `undefined` where none was offered. */
+  readonly protocol: string | undefined
+  readonly stream: ByteStream
+  /** Ends it now, whatever is still to be sent (reason `Aborted`). */
+  readonly unsafeAbort: () => void
+  /**
+   * Calls the listener once, when the connection is off the wire and on record; at once, where it is so already. `error`:
+   * why it did not end in order.
+   */
+  readonly onEnded: (listener: (error: ConnectionError | undefined) => void) => void
+}
+
+/**
  * @since 0.1.0
  * @category tags
  */
@@ -111,5 +144,12 @@ export class Connector extends Context.Tag("@agentweave/transport/Connector")<
      * `Connector`) when the connector's scope has ended, before the call or during it.
      */
     readonly connect: (options: ConnectOptions) => Effect.Effect<Connection, TransportError | AuditError, Scope.Scope>
+    /**
+     * The same for a connection that is used as a stream of bytes. When the scope closes, what was written is sent first, for
+     * at most a second.
+     */
+    readonly connectStream: (
+      options: ConnectOptions
+    ) => Effect.Effect<StreamConnection, TransportError | AuditError, Scope.Scope>
   }
 >() {}

@@ -14,7 +14,7 @@ import type { AuditLog } from "./AuditLog.js"
 import { Connector } from "./Connector.js"
 import * as internal from "./internal/connection/attempt.js"
 import type { TransportError } from "./TransportError.js"
-import type { DialOptions, HttpWire } from "./Wire.js"
+import type { DialOptions, HttpWire, StreamWire } from "./Wire.js"
 
 /**
  * @since 0.1.0
@@ -26,6 +26,8 @@ export interface Dialer {
    * its own time: interruption abandons the attempt and leaves no socket.
    */
   readonly dial: (options: DialOptions) => Effect.Effect<HttpWire, TransportError>
+  /** The same for a connection whose bytes are used as they are. Absent: `Connector.connectStream` dies. */
+  readonly dialStream?: ((options: DialOptions) => Effect.Effect<StreamWire, TransportError>) | undefined
   /**
    * Judges the peers of this dialer's wires. Absent: the gate. For networks without certificates, such as a test's: our own
    * SVID passes the gate in any case.
@@ -46,7 +48,7 @@ export const layer = <E, R>(
   Layer.scoped(
     Connector,
     Effect.gen(function* () {
-      const { dial, verifier } = yield* dialer
-      return yield* internal.make({ dial, verifier }, yield* IdentityProvider)
+      const { dial, dialStream, verifier } = yield* dialer
+      return yield* internal.make({ dial, dialStream, verifier }, yield* IdentityProvider)
     })
   )

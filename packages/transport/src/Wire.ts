@@ -15,6 +15,7 @@ import type * as Effect from "effect/Effect"
 import type { CloseReason } from "./AuditEvent.js"
 import type { ConnectOptions, Exchange, RequestFailure } from "./Connector.js"
 import type { TransportConfig } from "./TransportConfig.js"
+import type { TransportError } from "./TransportError.js"
 
 /**
  * What TLS says of a connection whose handshake has just ended.
@@ -38,6 +39,8 @@ export interface TlsDetails {
    * always says `true`.
    */
   readonly certificateRequested: boolean
+  /** The application protocol both sides agreed on (ALPN, RFC 7301); absent where they agreed on none. */
+  readonly protocol?: string | undefined
 }
 
 /**
@@ -69,19 +72,49 @@ export interface Wire {
   readonly bytesWritten: number
   /** Whether bytes can still go both ways, as far as is known. Cheap: it is asked for each request. */
   readonly isOpen: boolean
-  /** Ends the connection now. May be called again. */
-  readonly destroy: () => void
+  /** Ends the connection now, where there is one with an error for those that use it. May be called again. */
+  readonly destroy: (cause?: TransportError) => void
   /** Calls `listener` once, when the connection is off the wire; soon, where it is so already. */
   readonly onGone: (listener: (reason: GoneReason) => void) => void
 }
 
 /**
  * How a connection ended that was not ended by its supervisor. `Idle`: at the time that the peer's `Keep-Alive` had named.
+ * `Shutdown`: this side ended it, in order, before the peer did.
  *
  * @since 0.1.0
  * @category models
  */
-export type GoneReason = Extract<CloseReason, "PeerClosed" | "Error" | "Idle">
+export type GoneReason = Extract<CloseReason, "PeerClosed" | "Error" | "Idle" | "Shutdown">
+
+/**
+ * A wire whose bytes are used as they are, by another protocol than HTTP/1.1.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamWire extends Wire {
+  /** Called once, when the connection is established. */
+  readonly stream: () => ByteStream
+}
+
+/**
+ * The bytes of one connection, in both directions. How it ends is told by `StreamConnection.onEnded`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ByteStream {
+  /** Begins to read; one reader at a time. `onEnd`: the peer has sent its last byte. Returns what ends the reading. */
+  readonly read: (listener: { readonly onData: (chunk: Uint8Array) => void; readonly onEnd: () => void }) => () => void
+  /** Reads no more until `resume`. A few pieces that were on their way may still come. */
+  readonly pause: () => void
+  readonly resume: () => void
+  /** `done` is called when the bytes were handed to the operating system, or with the cause when they never will be. */
+  readonly write: (chunk: Uint8Array | string, done: (cause?: unknown) => void) => void
+  /** Says that no more bytes follow, after what was written; the peer may still send. `done` as for `write`. */
+  readonly end: (done: (cause?: unknown) => void) => void
+}
 
 /**
  * A wire of a client, which HTTP exchanges can be put on.
@@ -188,8 +221,11 @@ export interface Shell {
   readonly canAnnounce: () => boolean
   /** Tells the peer so, with every response in flight that still can. */
   readonly announce: () => void
-  /** Ends the connection. `inOrder`: its last response was just sent and may still be on its way; otherwise at once. */
-  readonly close: (inOrder: boolean) => void
+  /**
+   * Ends the connection. `inOrder`: its last response was just sent and may still be on its way; otherwise at once, with the
+   * error for those that use it as a stream of bytes.
+   */
+  readonly close: (inOrder: boolean, cause?: TransportError) => void
 }
 
 /**

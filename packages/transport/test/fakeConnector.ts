@@ -259,7 +259,10 @@ export class FakeWire {
       })
     )
 
-  readonly layer: Layer.Layer<Connector.Connector> = Layer.sync(Connector.Connector, () => ({ connect: this.connect }))
+  readonly layer: Layer.Layer<Connector.Connector> = Layer.sync(Connector.Connector, () => ({
+    connect: this.connect,
+    connectStream: () => Effect.dieMessage("expected requests only")
+  }))
 }
 
 export const ownId = SpiffeId.make("spiffe://example.org/me")

@@ -25,7 +25,7 @@ const services = Layer.mergeAll(
   Layer.succeed(IdentityProvider.IdentityProvider, { x509Context: Effect.never, changes: Stream.never }),
   Layer.sync(Connector.Connector, () => {
     let made = 0
-    return { connect: () => Effect.sync(() => connection(`c${made++}`)) }
+    return { connect: () => Effect.sync(() => connection(`c${made++}`)), connectStream: () => Effect.never }
   }),
   PeerDirectory.layerStatic({ [peer]: "https://peer.internal" })
 )

@@ -40,7 +40,8 @@ const connector = Layer.sync(Connector.Connector, () => {
   let made = 0
   return {
     connect: ({ matcher }) =>
-      Effect.sync(() => connection(`c${made++}`, matcher._tag === "Exactly" ? matcher.id : idOf(0)))
+      Effect.sync(() => connection(`c${made++}`, matcher._tag === "Exactly" ? matcher.id : idOf(0))),
+    connectStream: () => Effect.never
   }
 })
 

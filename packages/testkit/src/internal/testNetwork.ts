@@ -144,12 +144,12 @@ const dialer = (network: Network): Dialer.Dialer => ({
 /** The connector of this network; it counts what it is asked for. */
 export const layer = (network: Network) =>
   Layer.map(Dialer.layer(Effect.succeed(dialer(network))), (context) => {
-    const { connect } = Context.get(context, Connector.Connector)
+    const { connect, connectStream } = Context.get(context, Connector.Connector)
+    const count = Effect.sync(() => {
+      network.attempts++
+    })
     return Context.make(Connector.Connector, {
-      connect: (options) =>
-        Effect.suspend(() => {
-          network.attempts++
-          return connect(options)
-        })
+      connect: (options) => Effect.zipRight(count, connect(options)),
+      connectStream: (options) => Effect.zipRight(count, connectStream(options))
     })
   })

@@ -6,12 +6,11 @@ import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import type { Effect } from "effect/Effect"
 import { Client } from "undici"
-import { isAskedForCertificate } from "./chain.js"
 import { certificateAlert, codeOf, UnaskedBytes } from "./errors.js"
 import { type Carrier, ExchangeHandler } from "./exchange.js"
 import { withoutInformational } from "./informational.js"
 import { toUndici } from "./requestBody.js"
-import { TlsWire } from "./tlsWire.js"
+import { clientHandshake, TlsWire } from "./tlsWire.js"
 
 /** No request can be started any more. Its code is not undici's own: those make undici connect again for ever. */
 class ConnectionGone extends Error {
@@ -83,16 +82,7 @@ export class SocketWire extends TlsWire implements HttpWire, HttpCarrier, Carrie
   private idled = false
 
   constructor({ host, oneSided, port, socket }: SocketOptions) {
-    super(socket, {
-      refusal: () =>
-        socket.authorized
-          ? undefined
-          : {
-              reason: "UntrustedChain",
-              description: `expected a chain that TLS accepts: ${socket.authorizationError}`
-            },
-      certificateRequested: () => oneSided || isAskedForCertificate(socket)
-    })
+    super(socket, clientHandshake(socket, oneSided))
     this.host = host
     this.port = port
     this.remoteAddress = socket.remoteAddress

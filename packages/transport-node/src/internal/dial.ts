@@ -7,7 +7,6 @@ import type { DialOptions } from "@agentweave/transport/Wire"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { SocketWire } from "./connection.js"
 import { fromHandshake, handshakeCut } from "./errors.js"
 import type { SecureContexts } from "./tls.js"
 
@@ -16,10 +15,10 @@ export const keepAliveInitialDelay = 30_000
 
 type HandshakeError = PeerVerificationError | IdentityError | ConnectionError | TimeoutError
 
-export interface DialSettings {
+export interface DialSettings<W> {
   readonly contexts: SecureContexts
-  /** Servers are accepted that do not ask for our certificate. */
-  readonly oneSided: boolean
+  /** Makes the wire of a socket whose handshake has ended. */
+  readonly wireOf: (socket: TLSSocket, options: DialOptions) => W
 }
 
 /** Stays for the socket's life: an error without a listener would end the process. */
@@ -42,14 +41,14 @@ const describeAgain = (socket: TLSSocket): void => {
  * TCP, and TLS with both certificates. Succeeds with the wire, exactly once; every failure and interruption destroys the
  * socket. No session is ever offered or kept.
  */
-export const dial = (
+export const dial = <W>(
   options: DialOptions,
-  { contexts, oneSided }: DialSettings
-): Effect.Effect<SocketWire, HandshakeError> => {
-  const { address, config, hold, host, identity, matcher, port, trustDomains } = options
+  { contexts, wireOf }: DialSettings<W>
+): Effect.Effect<W, HandshakeError> => {
+  const { address, config, hold, host, identity, matcher, port, protocols = [], trustDomains } = options
   const secureContext = contexts.get(identity, trustDomains, config)
   if (Either.isLeft(secureContext)) return Effect.fail(secureContext.left)
-  return Effect.async<SocketWire, HandshakeError>((resume) => {
+  return Effect.async<W, HandshakeError>((resume) => {
     const socket = tlsConnect({
       host,
       port,
@@ -59,7 +58,7 @@ export const dial = (
       rejectUnauthorized: true,
       // SPIFFE names no hosts, and this callback is skipped for a resumed session: the gate decides who the peer is.
       checkServerIdentity: () => undefined,
-      ALPNProtocols: ["http/1.1"]
+      ...(protocols.length === 0 ? undefined : { ALPNProtocols: [...protocols] })
     })
     hold(() => socket.destroy())
     describeNothing(socket)
@@ -73,7 +72,7 @@ export const dial = (
       socket.on("error", ignore)
       socket.off("error", onError)
     }
-    const finish = (result: Effect.Effect<SocketWire, HandshakeError>) => {
+    const finish = (result: Effect.Effect<W, HandshakeError>) => {
       if (settled) return
       detach()
       resume(result)
@@ -85,7 +84,7 @@ export const dial = (
     const onSecure = () => {
       describeAgain(socket)
       socket.setKeepAlive(true, keepAliveInitialDelay)
-      finish(Effect.succeed(new SocketWire({ socket, host, port, oneSided })))
+      finish(Effect.succeed(wireOf(socket, options)))
     }
     const onClose = () => refuse(handshakeCut(address))
     const onError = (cause: Error) =>

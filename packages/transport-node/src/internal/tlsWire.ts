@@ -1,6 +1,6 @@
 import type { TLSSocket } from "node:tls"
 import type { GoneReason, TlsDetails, TlsRefusal, Wire } from "@agentweave/transport/Wire"
-import { linkedChain, type Presented, wholeChain } from "./chain.js"
+import { isAskedForCertificate, linkedChain, type Presented, wholeChain } from "./chain.js"
 import { codeOf } from "./errors.js"
 
 /** What the owner of a socket knows of its handshake, and Node's socket does not say alike on both sides. */
@@ -9,6 +9,22 @@ export interface Handshake {
   readonly refusal: () => TlsRefusal | undefined
   readonly certificateRequested: () => boolean
 }
+
+/** What a client knows of its handshake, in which Node itself has asked OpenSSL. */
+export const clientHandshake = (
+  socket: TLSSocket,
+  /** A server is accepted that does not ask for our certificate. */
+  oneSided = false
+): Handshake => ({
+  refusal: () =>
+    socket.authorized
+      ? undefined
+      : {
+          reason: "UntrustedChain",
+          description: `expected a chain that TLS accepts: ${socket.authorizationError}`
+        },
+  certificateRequested: () => oneSided || isAskedForCertificate(socket)
+})
 
 /**
  * A TLS socket whose handshake has ended, as a wire. A subclass looks at `socket.errored` when it is made: an error may have
@@ -48,7 +64,8 @@ export abstract class TlsWire implements Wire {
       cipherSuite: standardName,
       resumed: socket.isSessionReused(),
       refusal: handshake.refusal(),
-      certificateRequested: handshake.certificateRequested()
+      certificateRequested: handshake.certificateRequested(),
+      protocol: socket.alpnProtocol || undefined
     }
   }
 

@@ -2,7 +2,7 @@ import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
-import type { PeerVerifier, VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
+import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -14,36 +14,28 @@ import * as FiberId from "effect/FiberId"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import type { AuditError, AuditLog } from "../../AuditLog.js"
-import type { Connection, ConnectOptions, Connector } from "../../Connector.js"
+import type { ConnectOptions, Connector } from "../../Connector.js"
 import { ScopeClosedError, TimeoutError, type TransportError } from "../../TransportError.js"
-import type { DialOptions, HttpWire } from "../../Wire.js"
-import { ClientConnection } from "./clientConnection.js"
+import type { Wire } from "../../Wire.js"
 import type { Timed } from "./deadlines.js"
 import { verifyWire } from "./gate.js"
 import { agree, type Rules } from "./lifetime.js"
 import { HandshakePlaces, type Leave } from "./places.js"
 import * as records from "./records.js"
+import type { Supervised } from "./supervised.js"
 import { follow, make as makeSupervisor, type Pending, type Supervisor } from "./supervisor.js"
+import { type Dial, forBytes, forRequests, type Use } from "./uses.js"
 
 type Identity = Context.Tag.Service<IdentityProvider>
-
-/** How a transport reaches peers. */
-export interface Dial {
-  readonly dial: (options: DialOptions) => Effect.Effect<HttpWire, TransportError>
-  /** Judges peers; absent: the gate. */
-  readonly verifier?: PeerVerifier | undefined
-  /** Judges our own SVID; absent: the gate. */
-  readonly ownVerifier?: PeerVerifier | undefined
-}
 
 /** `host:port`, an IPv6 address in brackets. */
 const addressOf = (host: string, port: number): string => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`)
 
 /** A peer that was verified, the wire it is on, and the identity it was shown. */
-interface Met {
+interface Met<W extends Wire> {
   readonly context: X509Context
   readonly peer: VerifiedPeer
-  readonly wire: HttpWire
+  readonly wire: W
 }
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -52,7 +44,8 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 type Waiting = "Place" | "Identity" | "Handshake"
 
 /** One attempt to connect: what it holds on to, what it waits for, and why it was given up. */
-class Attempt implements Timed, Pending {
+class Attempt<W extends Wire, C extends Supervised> implements Timed, Pending {
+  readonly use: Use<W, C>
   readonly options: ConnectOptions
   readonly common: records.Common
   readonly startedAt: number
@@ -65,7 +58,8 @@ class Attempt implements Timed, Pending {
   private givenUp: TransportError | undefined = undefined
   private fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined = undefined
 
-  constructor(options: ConnectOptions, common: records.Common, startedAt: number) {
+  constructor(use: Use<W, C>, options: ConnectOptions, common: records.Common, startedAt: number) {
+    this.use = use
     this.options = options
     this.common = common
     this.startedAt = startedAt
@@ -150,20 +144,21 @@ const requireBundle = (matcher: PeerMatcher.PeerMatcher, { bundles }: X509Contex
 
 /** Attempts of one layer: from options to a connection under supervision, or a typed refusal. */
 class Attempts {
-  private readonly supervisor: Supervisor<ClientConnection>
+  private readonly supervisor: Supervisor<Supervised>
   private readonly identity: Identity
-  private readonly dial: Dial["dial"]
   private readonly places: HandshakePlaces
 
-  constructor(supervisor: Supervisor<ClientConnection>, identity: Identity, dial: Dial["dial"]) {
+  constructor(supervisor: Supervisor<Supervised>, identity: Identity) {
     this.supervisor = supervisor
     this.identity = identity
-    this.dial = dial
     this.places = new HandshakePlaces(supervisor.deadlines)
   }
 
-  readonly connect: Connector["Type"]["connect"] = (options) =>
-    Effect.uninterruptibleMask((restore) =>
+  connect<W extends Wire, C extends Supervised>(
+    use: Use<W, C>,
+    options: ConnectOptions
+  ): Effect.Effect<C, TransportError | AuditError, Scope.Scope> {
+    return Effect.uninterruptibleMask((restore) =>
       Effect.suspend(() => {
         const { supervisor } = this
         if (supervisor.isClosed) return Effect.fail(scopeClosed(options))
@@ -171,7 +166,7 @@ class Attempts {
         const common = supervisor.newCommon(addressOf(options.host, options.port))
         const unrecorded = supervisor.record(records.attempted(startedAt, common, options.matcher))
         if (unrecorded !== undefined) return Effect.fail(unrecorded)
-        const attempt = new Attempt(options, common, startedAt)
+        const attempt = new Attempt(use, options, common, startedAt)
         supervisor.pending.add(attempt)
         return Effect.ensuring(
           this.run(attempt, restore),
@@ -179,8 +174,12 @@ class Attempts {
         )
       })
     )
+  }
 
-  private run(attempt: Attempt, restore: Restore): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> {
+  private run<W extends Wire, C extends Supervised>(
+    attempt: Attempt<W, C>,
+    restore: Restore
+  ): Effect.Effect<C, TransportError | AuditError, Scope.Scope> {
     return Effect.flatMap(this.outcome(attempt, restore), (exit) => {
       attempt.end()
       this.supervisor.deadlines.remove(attempt)
@@ -195,7 +194,7 @@ class Attempts {
   }
 
   /** Runs the attempt in a fiber of its own, which its deadline, the layer's end and the caller's interruption give up. */
-  private outcome(attempt: Attempt, restore: Restore) {
+  private outcome<W extends Wire, C extends Supervised>(attempt: Attempt<W, C>, restore: Restore) {
     const { deadlines } = this.supervisor
     attempt.wait("Place", deadlines.now())
     deadlines.add(attempt)
@@ -210,7 +209,7 @@ class Attempts {
   }
 
   /** From a place to the verified peer. The place comes first: an attempt that waited is to use the newest identity. */
-  private meet(attempt: Attempt): Effect.Effect<Met, TransportError> {
+  private meet<W extends Wire>(attempt: Attempt<W, Supervised>): Effect.Effect<Met<W>, TransportError> {
     const { address } = attempt.common
     attempt.leave = this.places.tryEnter(address)
     if (attempt.leave !== undefined) return this.present(attempt)
@@ -223,18 +222,18 @@ class Attempts {
     )
   }
 
-  private present(attempt: Attempt): Effect.Effect<Met, TransportError> {
+  private present<W extends Wire>(attempt: Attempt<W, Supervised>): Effect.Effect<Met<W>, TransportError> {
     const { deadlines, own } = this.supervisor
     const { options } = attempt
     deadlines.touch(attempt.wait("Identity", deadlines.now()))
-    return Effect.flatMap(this.identity.x509Context, (context): Effect.Effect<Met, TransportError> => {
+    return Effect.flatMap(this.identity.x509Context, (context): Effect.Effect<Met<W>, TransportError> => {
       attempt.generation = this.supervisor.generation
       const proven = own.prove(context, deadlines.wall())
       if (Either.isLeft(proven)) return Effect.fail(proven.left)
       const trustDomains = requireBundle(options.matcher, context)
       if (Either.isLeft(trustDomains)) return Effect.fail(trustDomains.left)
       deadlines.touch(attempt.wait("Handshake", deadlines.now()))
-      const dialed = this.dial({
+      const dialed = attempt.use.dial({
         ...options,
         address: attempt.common.address,
         identity: context,
@@ -247,17 +246,24 @@ class Attempts {
     })
   }
 
-  private judge(attempt: Attempt, wire: HttpWire, context: X509Context): Effect.Effect<Met, TransportError> {
+  private judge<W extends Wire>(
+    attempt: Attempt<W, Supervised>,
+    wire: W,
+    context: X509Context
+  ): Effect.Effect<Met<W>, TransportError> {
     attempt.destroy = () => wire.destroy()
     const { deadlines, purpose, verifier } = this.supervisor
     const { matcher } = attempt.options
     const judged = verifyWire(wire, { verifier, bundles: context.bundles, matcher, purpose, now: deadlines.wall() })
-    return Either.isLeft(judged) ? Effect.fail(judged.left) : Effect.succeed({ context, peer: judged.right, wire })
+    if (Either.isLeft(judged)) return Effect.fail(judged.left)
+    const disagreed = attempt.use.disagreement(wire, attempt.options, attempt.common.address)
+    if (disagreed !== undefined) return Effect.fail(disagreed)
+    return Effect.succeed({ context, peer: judged.right, wire })
   }
 
   /** An attempt that came to nothing is off the wire and on record before its caller hears of it. */
   private refuse(
-    attempt: Attempt,
+    attempt: Attempt<Wire, Supervised>,
     cause: Cause.Cause<TransportError | AuditError>
   ): Effect.Effect<never, TransportError | AuditError> {
     attempt.destroy?.()
@@ -274,7 +280,10 @@ class Attempts {
    * Whether both certificates on a wire stand under the identity of this moment: what changed during the handshake was not
    * asked about it, for it was not among the live connections yet. `false`: our own does not any more; a newer one is there.
    */
-  private stillStands(attempt: Attempt, met: Met): Effect.Effect<Either.Either<boolean, TransportError>> {
+  private stillStands<W extends Wire, C extends Supervised>(
+    attempt: Attempt<W, C>,
+    met: Met<W>
+  ): Effect.Effect<Either.Either<boolean, TransportError>> {
     const { supervisor } = this
     if (supervisor.isClosed) return Effect.succeed(Either.left(scopeClosed(attempt.options)))
     if (attempt.generation === supervisor.generation) return Effect.succeed(Either.right(true))
@@ -293,11 +302,11 @@ class Attempts {
   }
 
   /** A verified peer becomes a live connection, and is on record as one. */
-  private admit(
-    attempt: Attempt,
-    { context: { svid }, peer, wire }: Met,
+  private admit<W extends Wire, C extends Supervised>(
+    attempt: Attempt<W, C>,
+    { context: { svid }, peer, wire }: Met<W>,
     drawn: number
-  ): Effect.Effect<Connection, TransportError | AuditError, Scope.Scope> {
+  ): Effect.Effect<C, TransportError | AuditError, Scope.Scope> {
     const { supervisor } = this
     const { common, options } = attempt
     const { config, matcher } = options
@@ -310,20 +319,10 @@ class Attempts {
     const maxAgeMillis =
       config.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(config.maxConnectionAge)
     const terms = agree(rules, { maxAgeMillis, expiresAt: Math.min(peer.notAfter, svid.notAfter), drawn }, at)
-    const connection = new ClientConnection(supervisor, {
-      common,
-      wire,
-      peer,
-      matcher,
-      svid,
-      terms,
-      at,
-      idleAt: Number.POSITIVE_INFINITY,
-      config,
-      onClose: options.onClose
-    })
+    const established = { common, wire, peer, matcher, svid, terms, at, idleAt: Number.POSITIVE_INFINITY }
+    const connection = attempt.use.establish(supervisor, established, options)
     supervisor.adopt(connection)
-    const closed = Effect.async<void>((resume) => connection.cut("Shutdown", () => resume(Effect.void)))
+    const closed = Effect.async<void>((resume) => attempt.use.close(connection, () => resume(Effect.void)))
     return Effect.withFiberRuntime((fiber) => {
       // Asked for like this, no tracer costs nothing; `annotateCurrentSpan` makes an error of its absence.
       const span = fiber.currentSpan
@@ -341,15 +340,21 @@ class Attempts {
 
 /** A connector over a dial function, with everything that is promised of a connection. It lives until the scope closes. */
 export const make = (
-  { dial, ownVerifier, verifier }: Dial,
+  { dial, dialStream, ownVerifier, verifier }: Dial,
   identity: Identity
 ): Effect.Effect<Connector["Type"], never, AuditLog | Scope.Scope> =>
   Effect.gen(function* () {
-    const supervisor = yield* makeSupervisor<ClientConnection>({ side: "Client", verifier, ownVerifier })
+    const supervisor = yield* makeSupervisor<Supervised>({ side: "Client", verifier, ownVerifier })
     yield* Effect.addFinalizer(() => supervisor.shutdown((connection, reason) => connection.cut(reason)))
     yield* follow(identity, {
       change: (context) => Effect.sync(() => supervisor.reverify(context)),
       withdrawn: () => Effect.sync(() => supervisor.withdraw())
     })
-    return { connect: new Attempts(supervisor, identity, dial).connect }
+    const attempts = new Attempts(supervisor, identity)
+    const requests = forRequests(dial)
+    const bytes = forBytes(dialStream)
+    return {
+      connect: (options) => attempts.connect(requests, options),
+      connectStream: (options) => attempts.connect(bytes, options)
+    }
   })

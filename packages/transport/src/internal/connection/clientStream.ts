@@ -1,0 +1,100 @@
+import type { CloseReason } from "../../AuditEvent.js"
+import type { StreamConnection } from "../../Connector.js"
+import { ConnectionError } from "../../TransportError.js"
+import type { ByteStream, StreamWire } from "../../Wire.js"
+import type { Moment } from "./lifetime.js"
+import { type Established, type Owner, Supervised } from "./supervised.js"
+
+/** How long, in milliseconds, what was written may take to be sent once the connection is to end. */
+const flushMillis = 1_000
+
+const endings: { readonly [Reason in CloseReason]?: string } = {
+  Age: "it has reached the greatest age of a connection",
+  Expiry: "a certificate on it expires",
+  Withdrawn: "our own identity was withdrawn",
+  Distrust: "our bundle no longer holds the authority of the peer's certificate",
+  Shutdown: "the scope it was supervised in has ended"
+}
+
+/** Why a stream of bytes did not end in order, for those that use it. */
+export const streamEnded = (address: string, reason: CloseReason): ConnectionError =>
+  new ConnectionError({
+    reason: "Lost",
+    outcome: "Unknown",
+    address,
+    description:
+      endings[reason] === undefined
+        ? `expected the stream to end in order, the connection was lost (${reason})`
+        : `expected the stream to end in order, this side ended the connection: ${endings[reason]} (${reason})`
+  })
+
+/**
+ * A connection that we asked for, whose bytes are used as they are. Nothing in them says where a connection can end without a
+ * loss, so it ends at once for every reason.
+ */
+export class ClientStream extends Supervised implements StreamConnection {
+  readonly stream: ByteStream
+  readonly protocol: string | undefined
+  override takesRequests = false
+  private readonly onClose: (reason: CloseReason) => void
+  private closedBy: CloseReason = "Error"
+  private isFinishing = false
+  private cutAt = Number.POSITIVE_INFINITY
+
+  constructor(
+    owner: Owner,
+    options: Established & { readonly wire: StreamWire; readonly onClose: (reason: CloseReason) => void }
+  ) {
+    super(owner, options)
+    this.onClose = options.onClose
+    this.protocol = options.wire.tls.protocol
+    this.stream = options.wire.stream()
+  }
+
+  unsafeAbort(): void {
+    this.cut("Aborted")
+  }
+
+  onEnded(listener: (error: ConnectionError | undefined) => void): void {
+    this.whenGone(() => listener(this.errorOf(this.closedBy)))
+  }
+
+  /** Ends it when what was written is sent. `onGone` is called when it is off the wire and on record. */
+  finish(onGone: () => void): void {
+    this.whenGone(onGone)
+    if (this.state.phase === "Closed") return
+    this.isFinishing = true
+    this.cutAt = this.owner.deadlines.now() + flushMillis
+    this.reschedule()
+    this.stream.end(() => this.cut("Shutdown"))
+  }
+
+  private errorOf(reason: CloseReason): ConnectionError | undefined {
+    return reason === "PeerClosed" || this.isFinishing ? undefined : streamEnded(this.address, reason)
+  }
+
+  protected override reschedule(): void {
+    super.reschedule()
+    this.setNext(this.cutAt)
+  }
+
+  override onDeadline(at: Moment): void {
+    if (at.mono >= this.cutAt) this.cut("Shutdown")
+    super.onDeadline(at)
+  }
+
+  get canAnnounce(): boolean {
+    return false
+  }
+
+  protected announce(): void {}
+
+  protected close(): void {
+    this.wire.destroy(this.state.phase === "Closed" ? this.errorOf(this.state.reason) : undefined)
+  }
+
+  protected onClosed(reason: CloseReason): void {
+    this.closedBy = reason
+    this.onClose(reason)
+  }
+}

@@ -1,0 +1,55 @@
+import type { PeerVerifier } from "@agentweave/spiffe/PeerVerifier"
+import * as Effect from "effect/Effect"
+import type { ConnectOptions } from "../../Connector.js"
+import { ConnectionError, type TransportError } from "../../TransportError.js"
+import type { DialOptions, HttpWire, StreamWire, Wire } from "../../Wire.js"
+import { ClientConnection } from "./clientConnection.js"
+import { ClientStream } from "./clientStream.js"
+import type { Established, Owner, Supervised } from "./supervised.js"
+
+/** How a transport reaches peers. */
+export interface Dial {
+  readonly dial: (options: DialOptions) => Effect.Effect<HttpWire, TransportError>
+  readonly dialStream?: ((options: DialOptions) => Effect.Effect<StreamWire, TransportError>) | undefined
+  /** Judges peers; absent: the gate. */
+  readonly verifier?: PeerVerifier | undefined
+  /** Judges our own SVID; absent: the gate. */
+  readonly ownVerifier?: PeerVerifier | undefined
+}
+
+/** What a connection is to be used for. */
+export interface Use<W extends Wire, C extends Supervised> {
+  readonly dial: (options: DialOptions) => Effect.Effect<W, TransportError>
+  establish(owner: Owner, established: Established & { readonly wire: W }, options: ConnectOptions): C
+  /** Ends the connection with its scope. */
+  close(connection: C, onGone: () => void): void
+  /** Why the protocol that a server agreed to is refused. */
+  disagreement(wire: W, options: ConnectOptions, address: string): ConnectionError | undefined
+}
+
+const noProtocol = (address: string, expected: ReadonlyArray<string>, actual: string | undefined): ConnectionError =>
+  new ConnectionError({
+    reason: "Negotiation",
+    outcome: "NotSent",
+    address,
+    description: `expected the server to agree to ${expected.join(" or ")} (ALPN), it agreed to ${actual ?? "none"}`
+  })
+
+export const forRequests = (dial: Dial["dial"]): Use<HttpWire, ClientConnection> => ({
+  dial: (options) => dial({ ...options, protocols: ["http/1.1"] }),
+  establish: (owner, established, { config, onClose }) =>
+    new ClientConnection(owner, { ...established, config, onClose }),
+  close: (connection, onGone) => connection.cut("Shutdown", onGone),
+  disagreement: () => undefined
+})
+
+export const forBytes = (dialStream: Dial["dialStream"]): Use<StreamWire, ClientStream> => ({
+  dial:
+    dialStream ?? (() => Effect.dieMessage("expected a transport that carries streams of bytes, it has requests only")),
+  establish: (owner, established, { onClose }) => new ClientStream(owner, { ...established, onClose }),
+  close: (connection, onGone) => connection.finish(onGone),
+  disagreement: ({ tls }, { protocols = [] }, address) =>
+    protocols.length === 0 || (tls.protocol !== undefined && protocols.includes(tls.protocol))
+      ? undefined
+      : noProtocol(address, protocols, tls.protocol)
+})
