@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import type { Credentials } from "./Credentials.js"
 import { makeRunFork } from "./internal/background.js"
 import { end, type Link, layer, type Network } from "./internal/testNetwork.js"
 import type { Handler } from "./TestMessage.js"
@@ -48,15 +49,30 @@ export type OnConnect<R = never> = (
 ) => Effect.Effect<Answerer, TransportError.TransportError, R>
 
 /**
- * Who answers: an ID, with the instant its certificate expires (milliseconds since the epoch, default never). An ID the
- * client does not accept is refused with `PeerVerificationError` `UnexpectedPeer`.
+ * Who answers, with a certificate of the authority that the client trusts: an ID, with the instant at which its certificate
+ * expires (milliseconds since the epoch, default never). What a connector over sockets refuses is refused here: an ID that
+ * the client does not accept with `PeerVerificationError` `UnexpectedPeer`, a certificate that has ended with `Expired`.
+ *
+ * With `credentials` it presents these certificates instead, right or wrong, and the gate judges them.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Answerer {
-  readonly spiffeId: SpiffeId.SpiffeId
-  readonly notAfter?: number | undefined
+export type Answerer = (
+  | {
+      readonly spiffeId: SpiffeId.SpiffeId
+      readonly notAfter?: number | undefined
+      readonly credentials?: undefined
+    }
+  | { readonly credentials: Credentials }
+) & {
+  /** Whether it asks for our certificate; one that does not is refused (`NotMutual`). Default true. */
+  readonly asksForCertificate?: boolean | undefined
+  /**
+   * Which clients it serves: any other is told, as a secure server tells it, that it is not authorised (`IdentityError`,
+   * `LocalCertificateRefused`). Default all.
+   */
+  readonly authorize?: PeerMatcher.PeerMatcher | undefined
 }
 
 /**

@@ -8,11 +8,11 @@ import {
   type Connector,
   ConnectorResponse,
   TransportError,
-  type Wire
+  Wire
 } from "@agentweave/transport"
 import * as Cookies from "@effect/platform/Cookies"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
-import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -28,8 +28,12 @@ import { makeRequest, responseBody } from "./testMessage.js"
 type Resume = (result: Effect.Effect<HttpClientResponse, Connector.RequestFailure>) => void
 
 export interface Options {
-  readonly certificate: Uint8Array
+  /** What the peer presents, the leaf first. */
+  readonly certificates: ReadonlyArray<Uint8Array>
   readonly tlsVersion: string
+  readonly certificateRequested: boolean
+  /** Whether the peer serves us; otherwise it says that it does not. */
+  readonly isAuthorized: boolean
   readonly caller: PeerVerifier.VerifiedPeer
   readonly handler: () => Handler
   /** Runs an effect now, on the test's clock. */
@@ -56,12 +60,12 @@ export class MemoryWire implements Wire.HttpWire {
       cipher: "in memory",
       cipherSuite: "in memory",
       resumed: false,
-      certificateRequested: true
+      certificateRequested: options.certificateRequested
     }
   }
 
-  readonly leaf = () => this.options.certificate
-  readonly chain = () => [this.options.certificate]
+  readonly leaf = () => this.options.certificates[0]
+  readonly chain = () => this.options.certificates
 
   readonly destroy = (): void => this.end("Error")
 
@@ -103,6 +107,9 @@ export class MemoryWire implements Wire.HttpWire {
   }
 }
 
+/** What a secure server tells a client that it does not authorise. */
+const forbidden = HttpServerResponse.empty({ status: 403, headers: { [Wire.refusalHeader]: "UnexpectedPeer" } })
+
 /** What an exchange failed with, as it stands in the audit log. */
 const tagOf = (cause: Cause.Cause<Connector.RequestFailure>): string =>
   Option.match(Cause.failureOption(cause), { onNone: () => "Defect", onSome: ({ _tag }) => _tag })
@@ -132,7 +139,7 @@ class TestExchange implements ConnectorResponse.Source {
 
   private converse(): Effect.Effect<void, Connector.RequestFailure> {
     const { address, config, id, peer } = this.connection
-    const { caller, handler } = this.wire.options
+    const { caller, handler, isAuthorized } = this.wire.options
     const { timeout } = config
     const { path, request } = this.exchange
     const count = (bytes: number) => {
@@ -145,13 +152,14 @@ class TestExchange implements ConnectorResponse.Source {
       address,
       connectionId: id
     })
+    if (!isAuthorized) return this.answer(forbidden)
     return Effect.suspend(() => handler()(seen)).pipe(
       Effect.timeoutFail({ duration: timeout, onTimeout: () => this.timeout("Headers") }),
       Effect.flatMap((response) => this.answer(response))
     )
   }
 
-  private answer(response: HttpServerResponse): Effect.Effect<void, Connector.RequestFailure> {
+  private answer(response: HttpServerResponse.HttpServerResponse): Effect.Effect<void, Connector.RequestFailure> {
     return Effect.suspend(() => {
       const sink = ConnectorResponse.makeSink(this)
       this.sink = sink
@@ -180,7 +188,7 @@ class TestExchange implements ConnectorResponse.Source {
   /** As on a socket: a body that is not of its declared length is no whole answer. */
   private lengthChecked<E>(
     body: Stream.Stream<Uint8Array, E>,
-    { headers }: HttpServerResponse
+    { headers }: HttpServerResponse.HttpServerResponse
   ): Stream.Stream<Uint8Array, E | TransportError.ConnectionError> {
     const declared = headers["content-length"]
     if (declared === undefined) return body
@@ -307,8 +315,8 @@ class TestExchange implements ConnectorResponse.Source {
   private finish(error?: string, reason?: AuditEvent.CloseReason): void {
     if (this.done) return
     this.done = true
-    // As on a socket: HEAD is the last request of its connection.
-    const isLast = this.exchange.request.method === "HEAD"
+    // As on a socket: HEAD is the last request of its connection, and so is the one that is told of a refusal.
+    const isLast = this.exchange.request.method === "HEAD" || !this.wire.options.isAuthorized
     this.wire.settled(reason === undefined && !isLast)
     this.exchange.onSettled(error)
     if (reason !== undefined) this.connection.abandon(reason)

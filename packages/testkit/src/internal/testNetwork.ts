@@ -2,7 +2,7 @@
  * A dialer without sockets: who answers is decided by the test, and everything that is promised of a connection is kept by
  * the connector above it, as over sockets.
  */
-import { PeerMatcher, PeerVerificationError, type PeerVerifier, SpiffeId, type X509Context } from "@agentweave/spiffe"
+import { PeerMatcher, PeerVerificationError, PeerVerifier, SpiffeId, type X509Context } from "@agentweave/spiffe"
 import { type AuditEvent, Connector, Dialer, TransportError, type Wire } from "@agentweave/transport"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -60,19 +60,27 @@ interface MadeUp {
   readonly authority: string
 }
 
-/** Under the first authority of the peer's domain that we know of: it is distrusted when that authority is withdrawn. */
-const encode = ({ notAfter, spiffeId }: Answerer, { bundles }: X509Context.X509Context): Uint8Array => {
+/** A made-up certificate is JSON, and no DER begins like that. */
+const isMadeUp = (leaf: Uint8Array | undefined): boolean => leaf?.[0] === "{".charCodeAt(0)
+
+/**
+ * What the peer presents. A made-up certificate is under the first authority of its domain that we know of: it is distrusted
+ * when that authority is withdrawn.
+ */
+const chainOf = (answerer: Answerer, { bundles }: X509Context.X509Context): ReadonlyArray<Uint8Array> => {
+  if (answerer.credentials !== undefined) return answerer.credentials.certificates
+  const { notAfter, spiffeId } = answerer
   const [authority] = bundles.bundles.get(SpiffeId.trustDomain(spiffeId))?.authorities ?? []
   const made: MadeUp = {
     spiffeId,
     notAfter: notAfter === undefined || notAfter === Number.POSITIVE_INFINITY ? null : notAfter,
     authority: authority === undefined ? "" : Encoding.encodeHex(authority)
   }
-  return new TextEncoder().encode(JSON.stringify(made))
+  return [new TextEncoder().encode(JSON.stringify(made))]
 }
 
-/** Judges the peers of this network, and refuses for the reasons for which the gate refuses. */
-const verify: PeerVerifier.PeerVerifier["verify"] = ({ bundles, chain, matcher, now }) => {
+/** Judges made-up certificates, and refuses for the reasons for which the gate refuses. */
+const verifyMadeUp: PeerVerifier.PeerVerifier["verify"] = ({ bundles, chain, matcher, now }) => {
   const [leaf] = chain
   const made: MadeUp | undefined = leaf === undefined ? undefined : JSON.parse(new TextDecoder().decode(leaf))
   const refuse = (reason: PeerVerificationError.PeerVerificationReason, description: string) =>
@@ -108,6 +116,15 @@ const verify: PeerVerifier.PeerVerifier["verify"] = ({ bundles, chain, matcher, 
   })
 }
 
+/** The gate, and for certificates that are made up what stands in its place. */
+const makeVerifier = (): PeerVerifier.PeerVerifier => {
+  const gate = PeerVerifier.make()
+  return {
+    verify: (input) => (isMadeUp(input.chain[0]) ? verifyMadeUp(input) : gate.verify(input)),
+    recognize: (input) => (isMadeUp(input.leaf) ? undefined : gate.recognize(input))
+  }
+}
+
 const scopeClosed = ({ address, matcher }: Wire.DialOptions): TransportError.ScopeClosedError =>
   new TransportError.ScopeClosedError({
     reason: "Connector",
@@ -115,7 +132,7 @@ const scopeClosed = ({ address, matcher }: Wire.DialOptions): TransportError.Sco
   })
 
 const dialer = (network: Network): Dialer.Dialer => ({
-  verifier: { verify, recognize: () => undefined },
+  verifier: makeVerifier(),
   dial: (options) =>
     Effect.map(
       // The end first: of two that are done at once the first wins.
@@ -125,8 +142,11 @@ const dialer = (network: Network): Dialer.Dialer => ({
       ),
       (answerer) =>
         new MemoryWire({
-          certificate: encode(answerer, options.identity),
+          certificates: chainOf(answerer, options.identity),
           tlsVersion: options.config.tlsMaxVersion,
+          certificateRequested: answerer.asksForCertificate ?? true,
+          isAuthorized:
+            answerer.authorize === undefined || PeerMatcher.matches(answerer.authorize, options.identity.svid.spiffeId),
           caller: callerOf(options.identity),
           handler: () => network.handler,
           run: network.run,

@@ -266,8 +266,8 @@ export const execute = (
     })
   )
 
-/** What a TLS server of `node:tls` needs to be some peer; its TLS is as lax as OpenSSL lets it be. */
-const presented = (credentials: Credentials.Credentials): tls.SecureContextOptions => ({
+/** What a socket of `node:tls` needs to be some peer; its TLS is as lax as OpenSSL lets it be. */
+export const presented = (credentials: Credentials.Credentials): tls.SecureContextOptions => ({
   cert: credentials.certificatesPem,
   key: Redacted.value(credentials.privateKeyPem),
   ciphers: "DEFAULT@SECLEVEL=0",

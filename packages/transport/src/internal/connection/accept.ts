@@ -103,8 +103,9 @@ export class IncomingAttempt<A> implements Timed, Pending {
     this.incoming.destroy()
   }
 
-  /** The layer's scope has ended: the transport says that the handshake was cut. */
+  /** The layer's scope has ended. It is on record before the transport says that the handshake was cut: not by the peer. */
   abandon(): void {
+    this.refuse(Cause.interrupt(FiberId.none))
     this.incoming.destroy()
   }
 
@@ -247,15 +248,11 @@ export class Accepting<A> {
       return refuse()
     }
     const common = supervisor.newCommon(incoming.address)
+    if (supervisor.record(records.attempted(now, common, settings.authorize)) !== undefined) return refuse()
     const attempt = new IncomingAttempt(this, incoming, common, now, inUse.right)
     occupancy.accepted(incoming.host)
     supervisor.pending.add(attempt)
     incoming.onGone(() => attempt.gone())
-    const unrecorded = supervisor.record(records.attempted(now, common, settings.authorize))
-    if (unrecorded !== undefined) {
-      attempt.failed(unrecorded)
-      return refuse()
-    }
     supervisor.deadlines.add(attempt)
     return attempt
   }
