@@ -80,7 +80,8 @@ export const fromApp =
     Effect.gen(function* () {
       const answer = yield* Deferred.make<HttpServerResponse.HttpServerResponse>()
       const identified = Effect.provideService(app, PeerIdentity.PeerIdentity, {
-        of: () => Option.some(request.caller)
+        of: () => Option.some(request.caller),
+        ofSocket: () => Option.none()
       })
       const web = HttpServerRequest.fromWeb(yield* toWeb(request))
       // What the application failed with is in its response already.

@@ -123,7 +123,14 @@ export const make: (
     graceMillis: Duration.toMillis(settings.gracefulShutdownTimeout),
     firstRequestMillis: keepAliveMillis
   })
-  const inbound = new Inbound({ acceptor, authorize, handshakeTimeoutMillis })
+  const inbound = new Inbound({
+    acceptor,
+    authorize,
+    handshakeTimeoutMillis,
+    protocols: ["http/1.1"],
+    // A client that names no protocol speaks HTTP/1.1 (RFC 9110 section 4.2.2).
+    requiresProtocol: false
+  })
   const server = createServer({
     ...httpOptions,
     ...timeLimits(settings),
@@ -151,7 +158,8 @@ export const make: (
       of: (request) =>
         Option.fromNullable(
           inbound.connections.get(NodeHttpServerRequest.toIncomingMessage(request).socket)?.accepted?.peer
-        )
+        ),
+      ofSocket: () => Option.none()
     })
   )
 })

@@ -5,9 +5,10 @@ import {
   NodeAuditLog,
   NodeConnector,
   NodeIdentity,
-  NodeSecureServer
+  NodeSecureServer,
+  NodeSecureSocketServer
 } from "@agentweave/transport-node"
-import type { Etag, HttpPlatform, HttpServer, HttpServerError } from "@effect/platform"
+import type { Etag, HttpPlatform, HttpServer, HttpServerError, SocketServer } from "@effect/platform"
 import type { NodeContext } from "@effect/platform-node"
 import type { Layer } from "effect"
 import { expectTypeOf, it } from "vitest"
@@ -34,6 +35,15 @@ it("the layers of sockets, identities and files provide, refuse and need exactly
         Identity | AuditLog.AuditLog
       >
     >()
+    expectTypeOf(NodeSecureSocketServer.layer).returns.toEqualTypeOf<
+      Layer.Layer<
+        SocketServer.SocketServer | PeerIdentity.PeerIdentity,
+        SocketServer.SocketServerError | IdentityError.IdentityError | Refused,
+        Identity | AuditLog.AuditLog
+      >
+    >()
+    // @ts-expect-error who is served must be said
+    NodeSecureSocketServer.layer({ port: 0 })
     expectTypeOf(NodeAuditLog.layerFile).returns.toEqualTypeOf<
       Layer.Layer<AuditLog.AuditLog, AuditLog.AuditError | Refused, Identity>
     >()

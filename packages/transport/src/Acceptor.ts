@@ -17,9 +17,10 @@ import type * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
 import type { AuditEvent } from "./AuditEvent.js"
 import type { AuditLog } from "./AuditLog.js"
+import type { StreamConnection } from "./Connector.js"
 import * as internal from "./internal/connection/accept.js"
 import type { TransportError } from "./TransportError.js"
-import type { Incoming, RequestEnd, RequestLine, Shell, Wire } from "./Wire.js"
+import type { ByteStream, Incoming, RequestEnd, RequestLine, Shell, Wire } from "./Wire.js"
 
 /**
  * @since 0.1.0
@@ -111,8 +112,27 @@ export interface AcceptedConnection {
    * on record: then it gets no answer, and the connection ends.
    */
   requestStarted(line: RequestLine): AcceptedRequest | undefined
+  /**
+   * Uses the bytes of the connection as they are, for another protocol than HTTP. Called in the turn of the event loop in
+   * which the connection was accepted. It waits for no request then, and ends at once where it must end.
+   */
+  asStream(stream: ByteStream): AcceptedStream
   /** The transport has begun to end the connection in order: what is left of it after so many milliseconds is cut. */
   closeWithin(millis: number): void
+}
+
+/**
+ * A verified connection of a server whose bytes are used as they are.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface AcceptedStream extends StreamConnection {
+  /**
+   * Ends it in order (reason `Shutdown`): what was written is sent, and the end of the peer's direction awaited, for at most
+   * two seconds.
+   */
+  readonly unsafeFinish: () => void
 }
 
 /**

@@ -16,6 +16,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { AuditError } from "./AuditLog.js"
@@ -96,7 +97,13 @@ const read = (options: Options): Either.Either<ConnectOptions, OptionsError> =>
     return { matcher, host, port, protocols, config, onClose: () => {} }
   })
 
-const ofConnection = (connection: StreamConnection): Effect.Effect<SecureSocket> =>
+/**
+ * The socket of a connection that is open, for authors of transports.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const fromConnection = (connection: StreamConnection): Effect.Effect<SecureSocket> =>
   Effect.map(fromOpen(connection), (socket) => ({
     ...socket,
     [TypeId]: TypeId,
@@ -105,6 +112,12 @@ const ofConnection = (connection: StreamConnection): Effect.Effect<SecureSocket>
     mySpiffeId: connection.ownId,
     protocol: connection.protocol
   }))
+
+/**
+ * @since 0.1.0
+ * @category guards
+ */
+export const isSecureSocket = (value: unknown): value is SecureSocket => Predicate.hasProperty(value, TypeId)
 
 /**
  * Opens one connection, verifies its peer, and gives its socket. It is for programs that want the typed error of the attempt,
@@ -135,7 +148,7 @@ export const connect = (
   options: Options
 ): Effect.Effect<SecureSocket, TransportError | AuditError | OptionsError, Connector | Scope.Scope> =>
   Effect.flatMap(read(options), (to) =>
-    Effect.flatMap(Connector, (connector) => Effect.flatMap(connector.connectStream(to), ofConnection))
+    Effect.flatMap(Connector, (connector) => Effect.flatMap(connector.connectStream(to), fromConnection))
   )
 
 /**

@@ -4,6 +4,8 @@ import { type SecureContext, TLSSocket } from "node:tls"
 /** The end of a server's handshake: `onSecure` or `onFailure` is called, once. */
 export interface AcceptOptions {
   readonly secureContext: SecureContext
+  /** The application protocols this server speaks (ALPN, RFC 7301); none: it looks at none. */
+  readonly protocols: ReadonlyArray<string>
   /** The handshake has ended. The client's chain is not verified yet: `askOpenSsl` and the gate are to do that. */
   readonly onSecure: (socket: TLSSocket) => void
   /** The handshake failed with an error, or the connection ended without one. */
@@ -14,7 +16,7 @@ export interface AcceptOptions {
  * The server's side of TLS over an accepted TCP connection, with a request for the client's certificate. Node's own
  * `tls.Server` is not used: some of its versions (24.21.0, 26.8) drop the client's chain before anybody can read it.
  */
-export const acceptTls = (tcp: Socket, { onFailure, onSecure, secureContext }: AcceptOptions): TLSSocket => {
+export const acceptTls = (tcp: Socket, { onFailure, onSecure, protocols, secureContext }: AcceptOptions): TLSSocket => {
   // A client that ends the connection in its handshake has ended it for both sides.
   tcp.allowHalfOpen = false
   const socket = new TLSSocket(tcp, {
@@ -22,7 +24,7 @@ export const acceptTls = (tcp: Socket, { onFailure, onSecure, secureContext }: A
     secureContext,
     requestCert: true,
     rejectUnauthorized: true,
-    ALPNProtocols: ["http/1.1"]
+    ...(protocols.length === 0 ? undefined : { ALPNProtocols: [...protocols] })
   })
   let settled = false
   const fail = (cause?: Error) => {

@@ -2,29 +2,21 @@ import type { IncomingMessage, Server } from "node:http"
 import type { Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
-import type { Acceptor, Attempt } from "@agentweave/transport/Acceptor"
-import { type GoneReason, refusalHeader, type TlsRefusal } from "@agentweave/transport/Wire"
-import { acceptTls, askOpenSsl } from "./accept.js"
-import { keepAliveInitialDelay } from "./dial.js"
-import { chainRefused, fromHandshake, handshakeCut } from "./errors.js"
+import type { Attempt } from "@agentweave/transport/Acceptor"
+import { type GoneReason, refusalHeader } from "@agentweave/transport/Wire"
+import { type AcceptPeer, acceptPeer, serverHandshake } from "./acceptPeer.js"
 import { InboundConnection } from "./inboundConnection.js"
 import type { RequestSpan } from "./inboundRequest.js"
 import { InboundRequests } from "./inboundRequests.js"
 import type { ServerContext } from "./serverContext.js"
 import { TlsWire } from "./tlsWire.js"
 
-/** A client's connection whose handshake has ended. Node has not asked OpenSSL about the client's chain. */
+/** A client's connection that is used for HTTP. */
 class InboundWire extends TlsWire {
   private idled = false
 
   constructor(socket: TLSSocket, authorize: PeerMatcher) {
-    super(socket, {
-      refusal: (): TlsRefusal | undefined => {
-        const refused = askOpenSsl(socket)
-        return refused === undefined ? undefined : chainRefused(refused, authorize)
-      },
-      certificateRequested: () => true
-    })
+    super(socket, serverHandshake(socket, authorize))
     if (socket.errored !== null) this.onError(socket.errored)
     // Node ends a connection so that has been idle since its last response.
     socket.on("timeout", () => {
@@ -59,12 +51,6 @@ const tell = (socket: TLSSocket): void => {
   })
 }
 
-export interface InboundOptions {
-  readonly acceptor: Acceptor<ServerContext>
-  readonly authorize: PeerMatcher
-  readonly handshakeTimeoutMillis: number
-}
-
 /**
  * Carries out what the acceptor decides about the connections of one server. No HTTP parser sees a byte of a connection that
  * is not served; a request whose connection is not in `connections` belongs to none and is destroyed.
@@ -73,10 +59,10 @@ export class Inbound {
   readonly connections = new Map<Socket, InboundConnection>()
   /** The spans of requests in flight, once an app is served that is traced. */
   spans: WeakMap<IncomingMessage, RequestSpan> | undefined = undefined
-  private readonly options: InboundOptions
+  private readonly options: AcceptPeer
   private readonly requests: InboundRequests
 
-  constructor(options: InboundOptions) {
+  constructor(options: AcceptPeer) {
     this.options = options
     this.requests = new InboundRequests(
       (message) => this.of(message),
@@ -92,9 +78,11 @@ export class Inbound {
     const listeners = server.listeners("connection")
     server.removeAllListeners("connection")
     server.on("connection", (tcp: Socket) =>
-      this.onTcp(tcp, (socket) => {
-        for (const listener of listeners) listener.call(server, socket)
-      })
+      acceptPeer(tcp, this.options, (attempt, socket) =>
+        this.onSecure(attempt, socket, (socket) => {
+          for (const listener of listeners) listener.call(server, socket)
+        })
+      )
     )
     this.requests.attach(server)
   }
@@ -105,40 +93,7 @@ export class Inbound {
     return connection
   }
 
-  private onTcp(tcp: Socket, toHttp: (socket: TLSSocket) => void): void {
-    let onGone = () => {}
-    const attempt = this.options.acceptor.accept({
-      address: `${tcp.remoteAddress}:${tcp.remotePort}`,
-      host: tcp.remoteAddress ?? "",
-      destroy: () => tcp.destroy(),
-      onGone: (listener) => {
-        onGone = listener
-      }
-    })
-    if (attempt === undefined) {
-      tcp.on("error", () => {})
-      tcp.once("close", () => onGone())
-      return
-    }
-    const { authorize: matcher, handshakeTimeoutMillis: timeoutMillis } = this.options
-    const address = `${tcp.remoteAddress}:${tcp.remotePort}`
-    const socket = acceptTls(tcp, {
-      secureContext: attempt.credentials.secureContext,
-      onSecure: (socket) => this.onSecure(attempt, socket, toHttp),
-      onFailure: (cause) => {
-        attempt.failed(
-          cause === undefined ? handshakeCut(address) : fromHandshake(cause, { matcher, address, timeoutMillis })
-        )
-        socket.destroy()
-      }
-    })
-    // Of the TLS socket, which closes after it has told its error.
-    socket.once("close", () => onGone())
-  }
-
   private onSecure(attempt: Attempt<ServerContext>, socket: TLSSocket, toHttp: (socket: TLSSocket) => void): void {
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, keepAliveInitialDelay)
     // Before the wire: what is in flight is told first that the connection is lost.
     const connection = new InboundConnection(socket)
     const verdict = attempt.secured(new InboundWire(socket, this.options.authorize), connection)

@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { IdentityProvider, PeerMatcher, SpiffeBundle, SpiffeId, X509Bundle, X509Svid } from "@agentweave/spiffe"
 import { DevAuthority, Fault, FaultProxy, TestConnector } from "@agentweave/testkit"
-import { AuditLog, SecureChannel } from "@agentweave/transport"
+import { AuditLog, Connector, SecureChannel, SecureSocket } from "@agentweave/transport"
 import {
   AuditAnchor,
   type BundleEndpoint,
@@ -10,9 +10,10 @@ import {
   NodeAuditLog,
   NodeConnector,
   NodeIdentity,
-  NodeSecureServer
+  NodeSecureServer,
+  NodeSecureSocketServer
 } from "@agentweave/transport-node"
-import { HttpServer } from "@effect/platform"
+import { HttpServer, SocketServer } from "@effect/platform"
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Redacted, Scope } from "effect"
 import { providerEnd } from "../../../spiffe/test/support/providerEnd.js"
@@ -77,6 +78,19 @@ const servedAndHeld = Effect.gen(function* () {
   const channel = yield* Scope.extend(client.channel(to), scope)
   yield* Effect.forkDaemon(Effect.exit(channel.get("/")))
   yield* client.log.nth("RequestStarted")
+})
+
+/** A socket server that serves a client without end. */
+const socketHeld = Effect.gen(function* () {
+  const { address, run } = yield* SocketServer.SocketServer
+  yield* Effect.forkDaemon(run(() => Effect.interruptible(Effect.never)))
+  const scope = yield* Scope.make()
+  const client = yield* Scope.extend(startClient(yield* contextOf("/client")), scope)
+  const options = { peer: serverId, host, port: address._tag === "TcpAddress" ? address.port : 0 }
+  yield* SecureSocket.connect(options).pipe(
+    Effect.provideService(Connector.Connector, client.connector),
+    Scope.extend(scope)
+  )
 })
 
 const connectorRow = (connector: typeof NodeConnector.layer) =>
@@ -155,6 +169,15 @@ describe("every layer of the transport for Node", () => {
         )
       ),
       servedAndHeld
+    ),
+    row(
+      "NodeSecureSocketServer.layer",
+      Effect.map(identityOf("/server"), (identity) =>
+        NodeSecureSocketServer.layer({ port: 0, host, authorize: PeerMatcher.exactly(clientId) }).pipe(
+          Layer.provide(Layer.merge(identity, AuditLog.layerMemory([])))
+        )
+      ),
+      socketHeld
     )
   ])
 })

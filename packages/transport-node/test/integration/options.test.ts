@@ -1,7 +1,13 @@
 import { IdentityProvider, PeerMatcher, TrustDomain } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { AuditLog, type InvalidConfigError } from "@agentweave/transport"
-import { FederatedBundles, NodeAuditLog, NodeIdentity, NodeSecureServer } from "@agentweave/transport-node"
+import {
+  FederatedBundles,
+  NodeAuditLog,
+  NodeIdentity,
+  NodeSecureServer,
+  NodeSecureSocketServer
+} from "@agentweave/transport-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, type Scope } from "effect"
 
@@ -16,6 +22,8 @@ type Maker = (
 /** Everything of this package that takes options, made from options that may be anything. */
 const makers = {
   NodeSecureServer: (options: object) => Layer.build(NodeSecureServer.layer({ port: 0, authorize, ...options })),
+  NodeSecureSocketServer: (options: object) =>
+    Layer.build(NodeSecureSocketServer.layer({ port: 0, authorize, ...options })),
   NodeAuditLog: (options: object) => Layer.build(NodeAuditLog.layerFile({ path: "/nowhere/audit", ...options })),
   FederatedBundles: (options: object) => Layer.build(FederatedBundles.layer({ endpoints: [], ...options })),
   BundleEndpoint: (options: object) => Layer.build(FederatedBundles.layer({ endpoints: [{ ...web, ...options }] })),
@@ -37,6 +45,10 @@ const refusals: ReadonlyArray<readonly [of: keyof typeof makers, field: string, 
   ["NodeSecureServer", "tlsMinVersion", { tlsMinVersion: "TLSv1.1" }, 'expected "TLSv1.2" or "TLSv1.3"'],
   ["NodeSecureServer", "tlsMaxVersion", { tlsMaxVersion: "TLSv1.2" }, "expected a version of at least tlsMinVersion"],
   ["NodeSecureServer", "rejectUnauthorized", { rejectUnauthorized: false }, "expected no field of this name"],
+  ["NodeSecureSocketServer", "maxConnectionAge", { maxConnectionAge: Number.NaN }, notNegative],
+  ["NodeSecureSocketServer", "authorize", { authorize: { _tag: "Any" } }, "expected a PeerMatcher"],
+  ["NodeSecureSocketServer", "tlsMaxVersion", { tlsMaxVersion: "TLSv1.2" }, "expected a version of at least"],
+  ["NodeSecureSocketServer", "rejectUnauthorized", { rejectUnauthorized: false }, "expected no field of this name"],
   ["NodeAuditLog", "checkpointEvery", { checkpointEvery: Number.NaN }, "expected an integer of at least 1"],
   ["NodeAuditLog", "maxPending", { maxPending: -1 }, "expected an integer of at least 0"],
   ["NodeAuditLog", "flushWindow", { flushWindow: "-1 seconds" }, notNegative],

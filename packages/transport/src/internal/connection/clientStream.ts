@@ -1,32 +1,13 @@
 import type { CloseReason } from "../../AuditEvent.js"
 import type { StreamConnection } from "../../Connector.js"
-import { ConnectionError } from "../../TransportError.js"
+import type { ConnectionError } from "../../TransportError.js"
 import type { ByteStream, StreamWire } from "../../Wire.js"
 import type { Moment } from "./lifetime.js"
+import { streamEnded } from "./streamEnded.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
 /** How long, in milliseconds, what was written may take to be sent once the connection is to end. */
 const flushMillis = 1_000
-
-const endings: { readonly [Reason in CloseReason]?: string } = {
-  Age: "it has reached the greatest age of a connection",
-  Expiry: "a certificate on it expires",
-  Withdrawn: "our own identity was withdrawn",
-  Distrust: "our bundle no longer holds the authority of the peer's certificate",
-  Shutdown: "the scope it was supervised in has ended"
-}
-
-/** Why a stream of bytes did not end in order, for those that use it. */
-export const streamEnded = (address: string, reason: CloseReason): ConnectionError =>
-  new ConnectionError({
-    reason: "Lost",
-    outcome: "Unknown",
-    address,
-    description:
-      endings[reason] === undefined
-        ? `expected the stream to end in order, the connection was lost (${reason})`
-        : `expected the stream to end in order, this side ended the connection: ${endings[reason]} (${reason})`
-  })
 
 /**
  * A connection that we asked for, whose bytes are used as they are. Nothing in them says where a connection can end without a

@@ -1,10 +1,15 @@
 import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
-import type { RequestEnd, RequestLine, Shell } from "../../Wire.js"
+import type { ByteStream, RequestEnd, RequestLine, Shell } from "../../Wire.js"
 import { pathOf } from "../tracing.js"
 import { type Moment, requestEnded, requestStarted } from "./lifetime.js"
+import { ServedStream } from "./servedStream.js"
+import { streamEnded } from "./streamEnded.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
 let nextRequest = 0
+
+/** How long, in milliseconds, what was written may take to be sent, and the peer to end its own direction. */
+const lingerMillis = 2_000
 
 /** A request that is being served. */
 export class ServedRequest {
@@ -72,6 +77,10 @@ export class ServedConnection extends Supervised {
   private readonly open = new Set<ServedRequest>()
   /** When an end that its transport has begun must be over, in monotonic milliseconds. */
   private cutAt = Number.POSITIVE_INFINITY
+  /** Why it ended, once it has. */
+  closedBy: CloseReason = "Error"
+  /** What was written to it as a stream is being sent before it ends; and whether nothing else keeps it. */
+  private finishing: "No" | "Flushing" | "Flushed" | "Last" = "No"
 
   constructor(owner: Owner, options: Established & { readonly shell: Shell; readonly onEnded: () => void }) {
     super(owner, options)
@@ -115,8 +124,37 @@ export class ServedConnection extends Supervised {
   }
 
   override onDeadline(at: Moment): void {
-    if (at.mono >= this.cutAt) this.cut("PeerClosed")
+    if (at.mono >= this.cutAt) this.cut(this.takesRequests ? "PeerClosed" : "Shutdown")
     super.onDeadline(at)
+  }
+
+  /** Its bytes are used as they are, by another protocol than HTTP: it waits for no request, and ends at once. */
+  asStream(stream: ByteStream): ServedStream {
+    this.takesRequests = false
+    this.idleAt = Number.POSITIVE_INFINITY
+    this.reschedule()
+    return new ServedStream(this, stream, this.wire.tls.protocol)
+  }
+
+  get isFinishing(): boolean {
+    return this.finishing !== "No"
+  }
+
+  /** @internal Ends it as a stream, in order: what was written is sent, and what still comes is waited for a while. */
+  finish(stream: ByteStream): void {
+    if (this.finishing !== "No" || this.state.phase === "Closed") return
+    this.finishing = "Flushing"
+    this.closeWithin(lingerMillis)
+    stream.end(() => {
+      const isLast = this.finishing === "Last"
+      this.finishing = "Flushed"
+      if (isLast) this.cut("Shutdown")
+    })
+  }
+
+  override end(reason: CloseReason): void {
+    if (reason === "Shutdown" && this.finishing === "Flushing") this.finishing = "Last"
+    else if (this.finishing !== "Last") super.end(reason)
   }
 
   /** @internal */
@@ -144,14 +182,17 @@ export class ServedConnection extends Supervised {
   }
 
   protected close(inOrder: boolean): void {
-    this.shell.close(inOrder)
+    const { state } = this
+    const isLoss = !this.takesRequests && !this.isFinishing && state.phase === "Closed" && state.reason !== "PeerClosed"
+    this.shell.close(inOrder, isLoss ? streamEnded(this.address, state.reason) : undefined)
   }
 
   protected override onLost(): void {
     for (const request of Array.from(this.open)) request.lost()
   }
 
-  protected onClosed(_reason: CloseReason): void {
+  protected onClosed(reason: CloseReason): void {
+    this.closedBy = reason
     this.onEnded()
   }
 }

@@ -1,0 +1,83 @@
+import type { Socket } from "node:net"
+import type { TLSSocket } from "node:tls"
+import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
+import type { Acceptor, Attempt } from "@agentweave/transport/Acceptor"
+import { ConnectionError } from "@agentweave/transport/TransportError"
+import type { TlsRefusal } from "@agentweave/transport/Wire"
+import { acceptTls, askOpenSsl } from "./accept.js"
+import { keepAliveInitialDelay } from "./dial.js"
+import { chainRefused, fromHandshake, handshakeCut } from "./errors.js"
+import type { ServerContext } from "./serverContext.js"
+import type { Handshake } from "./tlsWire.js"
+
+/** How a server takes the TCP connections of peers. */
+export interface AcceptPeer {
+  readonly acceptor: Acceptor<ServerContext>
+  readonly authorize: PeerMatcher
+  readonly handshakeTimeoutMillis: number
+  /** See `AcceptOptions`. A client that agrees to none of them by offering none is refused where `requiresProtocol`. */
+  readonly protocols: ReadonlyArray<string>
+  readonly requiresProtocol: boolean
+}
+
+/** What a server knows of its handshake: Node has not asked OpenSSL about the client's chain. */
+export const serverHandshake = (socket: TLSSocket, authorize: PeerMatcher): Handshake => ({
+  refusal: (): TlsRefusal | undefined => {
+    const refused = askOpenSsl(socket)
+    return refused === undefined ? undefined : chainRefused(refused, authorize)
+  },
+  certificateRequested: () => true
+})
+
+const noProtocol = (address: string, protocols: ReadonlyArray<string>): ConnectionError =>
+  new ConnectionError({
+    reason: "Negotiation",
+    outcome: "NotSent",
+    address,
+    description: `expected a client that speaks ${protocols.join(" or ")} (ALPN), it named no protocol`
+  })
+
+/**
+ * The server's side of TLS over a TCP connection that has come in, as far as the acceptor lets it. `onSecure` is called when
+ * the handshake has ended, in which turn the attempt is to be told.
+ */
+export const acceptPeer = (
+  tcp: Socket,
+  { acceptor, authorize: matcher, handshakeTimeoutMillis: timeoutMillis, protocols, requiresProtocol }: AcceptPeer,
+  onSecure: (attempt: Attempt<ServerContext>, socket: TLSSocket) => void
+): void => {
+  let onGone = () => {}
+  const address = `${tcp.remoteAddress}:${tcp.remotePort}`
+  const attempt = acceptor.accept({
+    address,
+    host: tcp.remoteAddress ?? "",
+    destroy: () => tcp.destroy(),
+    onGone: (listener) => {
+      onGone = listener
+    }
+  })
+  if (attempt === undefined) {
+    tcp.on("error", () => {})
+    tcp.once("close", () => onGone())
+    return
+  }
+  const socket = acceptTls(tcp, {
+    secureContext: attempt.credentials.secureContext,
+    protocols,
+    onSecure: (socket) => {
+      socket.setNoDelay(true)
+      socket.setKeepAlive(true, keepAliveInitialDelay)
+      if (!requiresProtocol || socket.alpnProtocol) return onSecure(attempt, socket)
+      attempt.failed(noProtocol(address, protocols))
+      socket.destroy()
+    },
+    onFailure: (cause) => {
+      attempt.failed(
+        cause === undefined ? handshakeCut(address) : fromHandshake(cause, { matcher, address, timeoutMillis })
+      )
+      socket.destroy()
+    }
+  })
+  // Of the TLS socket, which closes after it has told its error.
+  socket.once("close", () => onGone())
+}
