@@ -12,6 +12,7 @@ import * as Predicate from "effect/Predicate"
 import { IdentityError } from "./IdentityError.js"
 import * as authorities from "./internal/bundle/authorities.js"
 import * as bundleJson from "./internal/bundleJson.js"
+import * as pieces from "./internal/pieces.js"
 import type { TrustDomain } from "./TrustDomain.js"
 import type * as X509Bundle from "./X509Bundle.js"
 
@@ -103,20 +104,17 @@ const readKey = (jwk: unknown): Entry => {
   return { _tag: "Authority", certificate }
 }
 
-/** How many keys are read before others may run. */
-const keysAtOnce = 8
-
 function* readKeys(
   trustDomain: TrustDomain,
   value: unknown
-): Generator<undefined, Read<Pick<SpiffeBundle, "x509Bundle" | "ignoredKeys">>> {
+): pieces.Pieces<Read<Pick<SpiffeBundle, "x509Bundle" | "ignoredKeys">>> {
   if (!Predicate.isRecord(value)) return Either.left(`expected a JSON object, got ${describe(value)}`)
   const keys = value["keys"]
   if (!Array.isArray(keys)) return Either.left(`keys: expected an array, got ${describe(keys)}`)
   const usable: Array<Uint8Array> = []
   const leftOut: Array<X509Bundle.LeftOut> = []
   for (const [index, jwk] of keys.entries()) {
-    if (index % keysAtOnce === keysAtOnce - 1) yield
+    if (index % authorities.readAtOnce === authorities.readAtOnce - 1) yield
     const entry = readKey(jwk)
     if (entry._tag === "Authority") usable.push(entry.certificate)
     if (entry._tag === "LeftOut") leftOut.push({ entry: `keys[${index}]`, problem: entry.problem })
@@ -128,7 +126,7 @@ function* readKeys(
 }
 
 /** Reads a document in steps. */
-function* read(trustDomain: TrustDomain, text: string): Generator<undefined, Read<SpiffeBundle>> {
+function* read(trustDomain: TrustDomain, text: string): pieces.Pieces<Read<SpiffeBundle>> {
   const parsed = yield* bundleJson.parse(text)
   if (Either.isLeft(parsed)) return Either.left(parsed.left)
   const { literals, value } = parsed.right
@@ -164,12 +162,8 @@ const malformed = (trustDomain: TrustDomain) => (problem: string) =>
  * console.log(Either.map(bundle, ({ sequence }) => sequence)) // 7n
  * ```
  */
-export const parse = (trustDomain: TrustDomain, text: string): Either.Either<SpiffeBundle, IdentityError> => {
-  const steps = read(trustDomain, text)
-  let step = steps.next()
-  while (!step.done) step = steps.next()
-  return Either.mapLeft(step.value, malformed(trustDomain))
-}
+export const parse = (trustDomain: TrustDomain, text: string): Either.Either<SpiffeBundle, IdentityError> =>
+  Either.mapLeft(pieces.runAtOnce(read(trustDomain, text)), malformed(trustDomain))
 
 /**
  * {@link parse} in small pieces, between which other fibers and the event loop run: for documents from elsewhere, which may
@@ -179,16 +173,10 @@ export const parse = (trustDomain: TrustDomain, text: string): Either.Either<Spi
  * @category constructors
  */
 export const decode = (trustDomain: TrustDomain, text: string): Effect.Effect<SpiffeBundle, IdentityError> =>
-  Effect.gen(function* () {
-    const steps = read(trustDomain, text)
-    let step = steps.next()
-    while (!step.done) {
-      // A timer, which the event loop only looks at after it has looked at its sockets.
-      yield* Effect.sleep(Duration.zero)
-      step = steps.next()
-    }
-    return yield* Either.mapLeft(step.value, malformed(trustDomain))
-  })
+  Effect.flatMap(
+    pieces.runInTurns(() => read(trustDomain, text)),
+    Either.mapLeft(malformed(trustDomain))
+  )
 
 /**
  * A document to publish. `refreshHint` is cut to whole seconds.

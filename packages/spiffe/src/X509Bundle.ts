@@ -3,12 +3,14 @@
  *
  * @since 0.1.0
  */
+import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Certificate from "./Certificate.js"
 import { IdentityError } from "./IdentityError.js"
 import * as authorities from "./internal/bundle/authorities.js"
 import { readCertificate, splitCertificates } from "./internal/certificate.js"
 import * as pem from "./internal/pem.js"
+import * as pieces from "./internal/pieces.js"
 import type { TrustDomain } from "./TrustDomain.js"
 
 /**
@@ -43,14 +45,15 @@ export interface X509Bundle {
 const malformed = (trustDomain: TrustDomain, problem: string): IdentityError =>
   new IdentityError({ reason: "Malformed", description: `bundle of ${trustDomain}: ${problem}` })
 
-const fromCertificates = (
-  trustDomain: TrustDomain,
-  certificates: ReadonlyArray<Uint8Array>
-): Either.Either<X509Bundle, IdentityError> => {
+type Read = Either.Either<X509Bundle, IdentityError>
+
+/** Reads certificates in steps. */
+function* readCertificates(trustDomain: TrustDomain, certificates: ReadonlyArray<Uint8Array>): pieces.Pieces<Read> {
   if (certificates.length === 0) return Either.left(malformed(trustDomain, "expected a certificate, got none"))
   const usable: Array<Uint8Array> = []
   const leftOut: Array<LeftOut> = []
   for (const [index, certificate] of certificates.entries()) {
+    if (index % authorities.readAtOnce === authorities.readAtOnce - 1) yield
     const problem = authorities.unreadable(certificate)
     if (problem === undefined) usable.push(certificate)
     else leftOut.push({ entry: `certificate ${index + 1}`, problem })
@@ -58,6 +61,21 @@ const fromCertificates = (
   return usable.length === 0
     ? Either.left(malformed(trustDomain, authorities.describeLeftOut(leftOut)))
     : Either.right(authorities.build(trustDomain, usable, leftOut))
+}
+
+const fromCertificates = (trustDomain: TrustDomain, certificates: ReadonlyArray<Uint8Array>): Read =>
+  pieces.runAtOnce(readCertificates(trustDomain, certificates))
+
+/** Reads PEM in steps. */
+function* readPem(trustDomain: TrustDomain, text: string): pieces.Pieces<Read> {
+  const blocks = yield* pem.read(text)
+  if (Either.isLeft(blocks)) return Either.left(malformed(trustDomain, blocks.left))
+  const other = blocks.right.find(({ label }) => label !== "CERTIFICATE")
+  if (other !== undefined) {
+    return Either.left(malformed(trustDomain, `expected CERTIFICATE blocks only, got ${other.label}`))
+  }
+  const certificates = blocks.right.map(({ bytes }) => bytes)
+  return yield* readCertificates(trustDomain, certificates)
 }
 
 /**
@@ -84,6 +102,8 @@ export const empty = (trustDomain: TrustDomain): X509Bundle => authorities.build
  * silently fewer authorities. A text whose blocks are broken, as those of a file cut short, one with blocks of another kind,
  * and one without any certificate that can be read are `IdentityError` `Malformed`. Duplicates are removed.
  *
+ * It takes some tenths of a second for a text of 1 MiB, in one piece: see {@link decodePem}.
+ *
  * @since 0.1.0
  * @category constructors
  * @example
@@ -96,18 +116,17 @@ export const empty = (trustDomain: TrustDomain): X509Bundle => authorities.build
  * ```
  */
 export const fromPem = (trustDomain: TrustDomain, text: string): Either.Either<X509Bundle, IdentityError> =>
-  pem.parse(text).pipe(
-    Either.mapLeft((problem) => malformed(trustDomain, problem)),
-    Either.flatMap((blocks) => {
-      const other = blocks.find((block) => block.label !== "CERTIFICATE")
-      return other === undefined
-        ? fromCertificates(
-            trustDomain,
-            blocks.map((block) => block.bytes)
-          )
-        : Either.left(malformed(trustDomain, `expected CERTIFICATE blocks only, got ${other.label}`))
-    })
-  )
+  pieces.runAtOnce(readPem(trustDomain, text))
+
+/**
+ * {@link fromPem} in small pieces, between which other fibers and the event loop run: for texts from elsewhere, which may be
+ * large.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const decodePem = (trustDomain: TrustDomain, text: string): Effect.Effect<X509Bundle, IdentityError> =>
+  Effect.flatten(pieces.runInTurns(() => readPem(trustDomain, text)))
 
 /**
  * A bundle from DER: one certificate an array element, or all concatenated as the Workload API sends them. Refused as

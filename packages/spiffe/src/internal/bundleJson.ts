@@ -1,4 +1,5 @@
 import * as Either from "effect/Either"
+import type { Pieces } from "./pieces.js"
 
 /** What `JSON.parse` does not tell: the exact digits of top-level numbers, and names that occur twice in an object. */
 export interface Scan {
@@ -20,7 +21,7 @@ interface Frame {
 const tokensAtOnce = 4096
 
 /** Scans a text that `JSON.parse` has accepted, a part of it at a time. */
-function* scan(text: string): Generator<undefined, Scan> {
+function* scan(text: string): Pieces<Scan> {
   const literals = new Map<string, string>()
   const frames: Array<Frame> = []
   let tokens = 0
@@ -57,7 +58,7 @@ export interface Parsed {
  * A JSON text as a value and its {@link Scan}, in steps. Duplicate names are refused: what two readers make of them differs
  * (SPIFFE_Trust_Domain_and_Bundle section 6.3). The refusal never repeats the text.
  */
-export function* parse(text: string): Generator<undefined, Either.Either<Parsed, string>> {
+export function* parse(text: string): Pieces<Either.Either<Parsed, string>> {
   const value: Either.Either<unknown, string> = Either.try({
     try: () => JSON.parse(text),
     catch: () => "expected JSON, got text that is not"

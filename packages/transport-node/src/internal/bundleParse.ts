@@ -23,14 +23,14 @@ export const decodeDocument = (
 
 const looksLikeJson = (bytes: Uint8Array): boolean => /^\s*[{[]/.test(latin1(bytes.subarray(0, 1024)))
 
-/** The authorities of a SPIFFE bundle document or of PEM, whichever it is. */
+/** The authorities of a SPIFFE bundle document or of PEM, whichever it is, in pieces that do not hold up the event loop. */
 export const decodeBundle = (
   trustDomain: TrustDomain,
   bytes: Uint8Array
 ): Effect.Effect<X509Bundle.X509Bundle, IdentityError> =>
   looksLikeJson(bytes)
     ? Effect.map(decodeDocument(trustDomain, bytes), ({ x509Bundle }) => x509Bundle)
-    : Effect.suspend(() => X509Bundle.fromPem(trustDomain, latin1(bytes)))
+    : Effect.suspend(() => X509Bundle.decodePem(trustDomain, latin1(bytes)))
 
 /** {@link decodeBundle} in one piece. */
 export const parseBundle = (

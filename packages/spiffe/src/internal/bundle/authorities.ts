@@ -6,6 +6,9 @@ import type { LeftOut, X509Bundle } from "../../X509Bundle.js"
 import { readCertificate } from "../certificate.js"
 import { sha256, sha256OfSet } from "../digest.js"
 
+/** How many certificates are read before others may run: some milliseconds' worth of the slowest. */
+export const readAtOnce = 8
+
 /** Why a certificate cannot be used: both readers an authority will meet must read it, the gate's and OpenSSL's in a TLS context. */
 export const unreadable = (authority: Uint8Array): string | undefined => {
   const ours = readCertificate(authority)

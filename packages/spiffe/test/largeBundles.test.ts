@@ -1,0 +1,113 @@
+import { SpiffeBundle, TrustDomain, X509Bundle } from "@agentweave/spiffe"
+import { DevAuthority } from "@agentweave/testkit"
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, type Duration, Effect } from "effect"
+
+const domain = TrustDomain.make("example.org")
+
+const entries = 1300
+
+/** The longest turn of the event loop from now on, in milliseconds of this process's own time: other processes do not count. */
+const watchTurns = () => {
+  let longest = 0
+  let before = process.cpuUsage()
+  const look = () => {
+    const { system, user } = process.cpuUsage(before)
+    longest = Math.max(longest, (system + user) / 1000)
+    before = process.cpuUsage()
+    handle = setImmediate(look)
+  }
+  let handle = setImmediate(look)
+  return {
+    longest: () => {
+      clearImmediate(handle)
+      return longest
+    }
+  }
+}
+
+/** A large bundle in both forms: so many authorities, of which a few occur again and again. */
+const large = Effect.gen(function* () {
+  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+  const { bundle } = yield* authority.rotateRoot()
+  const { keys }: { readonly keys: ReadonlyArray<unknown> } = JSON.parse(
+    SpiffeBundle.toJson(SpiffeBundle.make({ x509Bundle: bundle }))
+  )
+  const pem = X509Bundle.toPem(bundle).repeat(entries / 2)
+  const document = JSON.stringify({ keys: Array.from({ length: entries }, (_, index) => keys[index % keys.length]) })
+  return { bundle, pem, document }
+})
+
+/** How often an effect lets others run, by sleeping. */
+const countPauses = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.gen(function* () {
+    const clock = Clock.make()
+    let pauses = 0
+    const counting: Clock.Clock = {
+      [Clock.ClockTypeId]: Clock.ClockTypeId,
+      currentTimeMillis: clock.currentTimeMillis,
+      currentTimeNanos: clock.currentTimeNanos,
+      unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis(),
+      unsafeCurrentTimeNanos: () => clock.unsafeCurrentTimeNanos(),
+      sleep: (duration: Duration.Duration) =>
+        Effect.suspend(() => {
+          pauses++
+          return clock.sleep(duration)
+        })
+    }
+    const result = yield* Effect.withClock(effect, counting)
+    return { pauses, result }
+  })
+
+/** The longest turn while an effect runs: the best of a few, since the machine has other things to do. */
+const longestTurn = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.replicateEffect(
+    Effect.gen(function* () {
+      const turns = watchTurns()
+      yield* effect
+      return turns.longest()
+    }),
+    2
+  ).pipe(Effect.map((attempts) => Math.min(...attempts)))
+
+describe("a large bundle is read in pieces", () => {
+  it.live("others run after every few keys of a document, and after every few thousand tokens", () =>
+    Effect.gen(function* () {
+      const { bundle, document } = yield* large
+      const keys = yield* countPauses(SpiffeBundle.decode(domain, document))
+      assert.deepStrictEqual(keys.result.x509Bundle, bundle)
+      assert.isAtLeast(keys.pauses, entries / 8)
+      const tokens = yield* countPauses(SpiffeBundle.decode(domain, `{"keys": [], "x": [${"1,".repeat(100_000)}1]}`))
+      assert.isAtLeast(tokens.pauses, 200_000 / 4096)
+    })
+  )
+
+  it.live("others run after every few certificates of PEM, and after every few thousand lines", () =>
+    Effect.gen(function* () {
+      const { bundle, pem } = yield* large
+      const certificates = yield* countPauses(X509Bundle.decodePem(domain, pem))
+      assert.deepStrictEqual(certificates.result, bundle)
+      assert.isAtLeast(certificates.pauses, entries / 8)
+      const comments = yield* countPauses(
+        X509Bundle.decodePem(domain, `${"comment\n".repeat(100_000)}${X509Bundle.toPem(bundle)}`)
+      )
+      assert.deepStrictEqual(comments.result, bundle)
+      assert.isAtLeast(comments.pauses, Math.floor(100_000 / 2048))
+    })
+  )
+
+  it.live("a bundle of 1 MiB never holds up the event loop for 50 milliseconds, as a document or as PEM", () =>
+    Effect.gen(function* () {
+      const { bundle, document, pem } = yield* large
+      const tokens = `{"keys": [], "x": [${"1,".repeat(500_000)}1]}`
+      const lines = `${"\n".repeat(1_000_000)}${X509Bundle.toPem(bundle)}`
+      assert.isAbove(Math.min(document.length, tokens.length, lines.length), 1_000_000)
+      for (const text of [document, tokens]) {
+        assert.isBelow(yield* longestTurn(SpiffeBundle.decode(domain, text)), 50)
+      }
+      for (const text of [pem.repeat(2), lines]) {
+        assert.isBelow(yield* longestTurn(X509Bundle.decodePem(domain, text)), 50)
+      }
+    })
+  )
+})
