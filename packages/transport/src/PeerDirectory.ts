@@ -12,7 +12,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import { isIterable } from "effect/Predicate"
+import * as Schema from "effect/Schema"
 import { InvalidConfigError } from "./InvalidConfigError.js"
+import { decoder, Text, ValueOf } from "./internal/config.js"
 import { noAddress } from "./internal/peer.js"
 import * as internal from "./internal/peerTemplate.js"
 import { parseBase } from "./internal/target.js"
@@ -131,16 +134,27 @@ export const layerConfig = (
 export const layerTemplate = (
   template: string,
   options: { readonly peers?: Iterable<string> | undefined } = {}
-): Layer.Layer<PeerDirectory, InvalidConfigError> =>
-  Layer.effect(PeerDirectory, fromTemplate(template, options.peers ?? []))
+): Layer.Layer<PeerDirectory, InvalidConfigError> => Layer.effect(PeerDirectory, fromTemplate(template, options))
 
 const invalid = (field: string) => (description: string) =>
   new InvalidConfigError({ config: "PeerDirectory", field, description })
 
-const fromTemplate = Effect.fnUntraced(function* (template: string, peers: Iterable<string>) {
+/** A single text is no list, although its characters can be iterated. */
+const isList = (input: unknown): input is Iterable<string> => isIterable(input) && typeof input !== "string"
+
+const decodeTemplate = decoder(
+  "PeerDirectory",
+  Schema.Struct({ template: Text, peers: Schema.optional(ValueOf("a list of SPIFFE IDs", isList)) })
+)
+
+const fromTemplate = Effect.fnUntraced(function* (
+  text: string,
+  options: { readonly peers?: Iterable<string> | undefined }
+) {
+  const { peers = [], template } = yield* decodeTemplate({ ...options, template: text })
   const parsed = yield* Either.mapLeft(internal.parse(template), invalid("template"))
   const known = yield* Effect.forEach(peers, (peer) =>
-    Either.mapLeft(SpiffeId.parse(peer), ({ message }) => invalid("peers")(message))
+    Either.mapLeft(SpiffeId.parse(String(peer)), ({ message }) => invalid("peers")(message))
   )
   for (const peer of known) yield* Either.mapLeft(internal.expand(parsed, peer), invalid("peers"))
   return PeerDirectory.of({

@@ -83,7 +83,10 @@ const fields = Schema.Struct({
   statuses: Schema.optionalWith(Schema.Array(internal.NumberIn(100, 599)), {
     default: () => [408, 429, 502, 503, 504]
   }),
-  /** Limit for one attempt, which is interrupted when it is over. Default none. */
+  /**
+   * Limit for one attempt, which is interrupted when it is over. Default none. A policy that is used as a bare `Schedule`
+   * cannot keep it: `withRetry` and the policy's own `retry` do.
+   */
   attemptTimeout: Schema.optional(internal.PositiveDuration),
   /** Limit for all attempts and delays together: no attempt starts after it. Default none. */
   totalTimeout: Schema.optional(internal.PositiveDuration)

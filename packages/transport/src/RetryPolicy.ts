@@ -59,7 +59,9 @@ type TimedOut<Limits extends Limit> = "Timeout" extends Limits ? TimeoutError : 
  * A policy is a `Schedule`: it goes into `Effect.retry`, `HttpClient.retry`, `Schedule.intersect`, `Schedule.union`,
  * `Schedule.jittered` and `Schedule.andThen` as it is. Its output is the number of the retry, from 0. As a schedule it has
  * the delays, the number of retries, the choice of errors and the budget of its configuration, and `totalTimeout` from the
- * first failure on; it cannot interrupt an attempt that runs.
+ * first failure on. A schedule cannot interrupt an attempt that runs, nor can it know that the wait for a retry was
+ * interrupted: under `Effect.retry(policy)` there is no `attemptTimeout`, the request brings the budget nothing, and a retry
+ * that was interrupted while it waited stays paid for. {@link withRetry} and the policy's own `retry` do all of this.
  *
  * By its own `retry`, and by {@link withRetry}, it does more: it keeps the limits of time, and counts what it does. When it
  * gives up, the last error (or the last response) is the result, as it is.

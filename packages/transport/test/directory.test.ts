@@ -97,6 +97,25 @@ describe("PeerDirectory.layerTemplate", () => {
     })
   )
 
+  it.effect("refuses options that are no list of SPIFFE IDs, and fields of other names", () =>
+    Effect.gen(function* () {
+      const template = "https://{1}.test"
+      const refusals: ReadonlyArray<readonly [options: object, field: string]> = [
+        [{ peers: billing }, "peers"],
+        [{ peers: 7 }, "peers"],
+        [{ peers: [7] }, "peers"],
+        [{ peers: ["https://billing.test"] }, "peers"],
+        [{ peer: [billing] }, "peer"]
+      ]
+      for (const [options, field] of refusals) {
+        const error = yield* Effect.flip(resolve(PeerDirectory.layerTemplate(template, options), billing))
+        assert.deepInclude(error, { _tag: "InvalidConfigError", config: "PeerDirectory", field })
+      }
+      const error = yield* Effect.flip(resolve(PeerDirectory.layerTemplate(""), billing))
+      assert.deepInclude(error, { _tag: "InvalidConfigError", field: "template" })
+    })
+  )
+
   it.effect("refuses a template that is not an https URL with placeholders in its host", () =>
     Effect.gen(function* () {
       for (const template of [

@@ -43,6 +43,29 @@ const traceOf = (
     return { times, exit: yield* Fiber.join(fiber) }
   })
 
+it.effect("attemptTimeout cuts off an attempt under withRetry and retry; a bare Schedule cannot", () =>
+  Effect.gen(function* () {
+    const policy = yield* RetryPolicy.make({ maxRetries: 1, baseDelay: 0, attemptTimeout: "1 second" })
+    const ways: Record<string, (hanging: Effect.Effect<never>) => Effect.Effect<never, unknown>> = {
+      withRetry: RetryPolicy.withRetry(policy),
+      retry: (hanging) => policy.retry(hanging),
+      "Effect.retry": Effect.retry(policy)
+    }
+    const started: Record<string, number> = {}
+    for (const [name, way] of Object.entries(ways)) {
+      started[name] = 0
+      const hanging = Effect.suspend(() => {
+        started[name] = (started[name] ?? 0) + 1
+        return Effect.never
+      })
+      const fiber = yield* Effect.fork(Effect.exit(way(hanging)))
+      yield* TestClock.adjust("1 hour")
+      yield* Fiber.interrupt(fiber)
+    }
+    expect(started).toEqual({ withRetry: 2, retry: 2, "Effect.retry": 1 })
+  })
+)
+
 const configs = fc.record({
   maxRetries: fc.nat(5),
   baseDelay: fc.nat(2_000),
