@@ -161,7 +161,7 @@ describe("a secure server whose scope closes", () => {
       yield* server.close
       yield* Deferred.await(gone)
       expect(server.log.all("ConnectionRefused")).toMatchObject([
-        { error: "ConnectionError", reason: "HandshakeReset" }
+        { error: "Interrupted", reason: "Interrupted" }
       ])
     })
   )
