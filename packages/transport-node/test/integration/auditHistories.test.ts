@@ -34,6 +34,27 @@ const firstSeed = Number(process.env["AUDIT_SEED"] ?? 0)
 
 type Step = "record" | "request" | "pass" | "rotate" | "restart" | "away" | "full" | "kill" | "back" | "forward"
 
+/** Copies the files of a log as they are; `false` when one was renamed meanwhile. */
+const copyAll = (from: string, to: string): boolean => {
+  mkdirSync(to)
+  // A file may have two names in the middle of being renamed.
+  const copies = new Map<number, string>()
+  try {
+    for (const name of readdirSync(from)) {
+      if (name.endsWith(".lock")) continue
+      const { ino } = statSync(join(from, name))
+      const copy = copies.get(ino)
+      if (copy === undefined) copyFileSync(join(from, name), join(to, name))
+      else linkSync(copy, join(to, name))
+      copies.set(ino, join(to, name))
+    }
+    return true
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return false
+    throw cause
+  }
+}
+
 /** The findings that each accident explains. */
 const explained: { readonly [step in Step]?: ReadonlyArray<string> } = {
   // No SVID was valid when the records came.
@@ -158,17 +179,8 @@ const live = (seed: number, steps: ReadonlyArray<Step>) =>
         yield* TestClock.adjust("100 millis")
         for (let i = 0; i < turns; i++) yield* Effect.promise(() => new Promise<void>(setImmediate))
         const next = join(root, `${n++}`)
-        mkdirSync(next)
-        // A file may have two names in the middle of being renamed.
-        const copies = new Map<number, string>()
-        for (const name of readdirSync(dir)) {
-          if (name.endsWith(".lock")) continue
-          const { ino } = statSync(join(dir, name))
-          const copy = copies.get(ino)
-          if (copy === undefined) copyFileSync(join(dir, name), join(next, name))
-          else linkSync(copy, join(next, name))
-          copies.set(ino, join(next, name))
-        }
+        // A file that is renamed while it is copied: all are copied again.
+        while (!copyAll(dir, next)) rmSync(next, { recursive: true })
         const { scope } = session
         yield* Scope.close(scope, Exit.void)
         rmSync(dir, { recursive: true })

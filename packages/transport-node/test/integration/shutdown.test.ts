@@ -160,9 +160,7 @@ describe("a secure server whose scope closes", () => {
       yield* server.log.nth("ConnectionAttempted")
       yield* server.close
       yield* Deferred.await(gone)
-      expect(server.log.all("ConnectionRefused")).toMatchObject([
-        { error: "Interrupted", reason: "Interrupted" }
-      ])
+      expect(server.log.all("ConnectionRefused")).toMatchObject([{ error: "Interrupted", reason: "Interrupted" }])
     })
   )
 
