@@ -158,9 +158,31 @@ const readLogs = (paths: ReadonlyArray<string>) =>
     return { logs: logs.map(({ files, log }) => ({ log, files: inOrder(files) })), passedOver }
   })
 
-/** In the order of their first records; an unreadable one last, where it is reported. */
+/**
+ * In the order of their first records; an unreadable one last, where it is reported. One file under two names, as the log
+ * leaves it when its process is killed in the middle of renaming it, is read once.
+ */
 const inOrder = (files: ReadonlyArray<Read>): ReadonlyArray<Read> =>
-  files.toSorted((a, b) => (a.first ?? Number.MAX_SAFE_INTEGER) - (b.first ?? Number.MAX_SAFE_INTEGER))
+  files
+    .filter(({ text }, n) => text.length === 0 || files.findIndex((other) => isSame(text, other.text)) === n)
+    .toSorted((a, b) => (a.first ?? Number.MAX_SAFE_INTEGER) - (b.first ?? Number.MAX_SAFE_INTEGER))
+
+const isSame = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+
+/**
+ * The report of a log that was found in a directory. A file gets its number into its name when the next one is begun: where the
+ * live file, which has none, is not there or empty, what it held is missing.
+ */
+const reportOf = (report: AuditFile.Report, log: string, files: ReadonlyArray<Read>): AuditFile.Report => {
+  const isLive = ({ first, name }: Read) => name === log && first !== undefined
+  if (log === "" || report.verdict === "Tampered" || files.some(isLive)) return report
+  const description = `the newest file, ${log}, is not there: what was recorded after ${report.head.seq} is missing`
+  return {
+    ...report,
+    verdict: AuditFile.gravest([report.verdict, "Incomplete"]),
+    findings: [...report.findings, { _tag: "Incomplete", what: "TailOpen", description }]
+  }
+}
 
 const dateOf = (millis: number): string =>
   Math.abs(millis) <= 8.64e15 ? new Date(millis).toISOString() : "an unknown date"
@@ -208,7 +230,7 @@ export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
   const { logs, passedOver } = yield* readLogs(positionals)
   const reports = logs.map(({ files, log }) => ({
     log,
-    report: AuditFile.verify(files, trust, anchored)
+    report: reportOf(AuditFile.verify(files, trust, anchored), log, files)
   }))
   const verdict = AuditFile.gravest(reports.map(({ report }) => report.verdict))
   const exitCode = exitCodes[verdict]

@@ -17,7 +17,8 @@ import { Verification } from "./internal/audit/verification.js"
  *   each record is signed by the expected workload with an SVID that was valid at the record's time.
  * - `Incomplete`: what is there is as it was written, and something is missing, or may be: it begins in the middle, was not
  *   closed, lacks a file, or could not record everything.
- * - `Unsigned`: some records are chained, and no signature vouches for them: they could have been written by anybody.
+ * - `Unsigned`: some records are chained, and no signature vouches for them: they could have been written by anybody. The last
+ *   ones before a crash are among them, for a log that is opened again signs only what it writes itself.
  * - `SignerUnknown`: a signature is genuine, and its certificate is not one of the expected workload's under the given
  *   bundles: another bundle is needed, or the file was written anew by another.
  * - `Tampered`: a record is not as it was written.

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { appendFileSync, linkSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as AuditVerify from "@agentweave/cli/AuditVerify"
@@ -115,6 +115,34 @@ it.scopedLive("a directory is verified log by log, and the gravest verdict count
     writeFileSync(join(dir, "logs", "client.ndjson.7"), ` ${text(lines)}`)
     expect((yield* AuditVerify.run([join(dir, "logs"), ...bundle, ...expected])).verdict).toBe("Tampered")
   }).pipe(Effect.provide(NodeContext.layer))
+)
+
+it.scopedLive(
+  "a directory tells what its files alone do not: a live file that is gone, and one file with two names",
+  () =>
+    Effect.gen(function* () {
+      const { authority, bundle, dir, expected } = yield* world()
+      const logs = join(dir, "logs")
+      mkdirSync(logs)
+      const path = join(logs, "log.ndjson")
+      const log = NodeAuditLog.layerFile({ path }).pipe(
+        Layer.provide(IdentityProvider.layerStatic(yield* authority.context({ path: "/web" })))
+      )
+      for (let session = 0; session < 2; session++) yield* Effect.scoped(Layer.build(log))
+      const found = AuditVerify.run([logs, ...bundle, ...expected])
+      expect((yield* found).verdict).toBe("Verified")
+      // As a process leaves it that is killed in the middle of renaming.
+      linkSync(path, `${path}.5`)
+      expect((yield* found).verdict).toBe("Verified")
+      rmSync(path)
+      expect((yield* found).output).toContain("is not there: what was recorded after 5 is missing")
+      expect((yield* found).verdict).toBe("Incomplete")
+      // A text that is no record does not go unseen because of an empty file behind it.
+      renameSync(`${path}.5`, path)
+      appendFileSync(path, "no record")
+      writeFileSync(`${path}.9`, "")
+      expect((yield* found).verdict).toBe("Incomplete")
+    }).pipe(Effect.provide(NodeContext.layer))
 )
 
 it.scopedLive(

@@ -130,8 +130,8 @@ it.scopedLive(
       expect(AuditFile.verify(joined(dir)).isClosed).toBe(false)
       yield* session
       expect(AuditFile.verify(joined(dir)).isClosed).toBe(true)
-      // Of each end that was killed it cannot be told whether it was cut off.
-      expect(new Set(problemsOf(joined(dir)))).toEqual(new Set(["TailOpen"]))
+      // Of each end that was killed it cannot be told whether it was cut off, or by whom its last records were written.
+      expect(new Set(problemsOf(joined(dir)))).toEqual(new Set(["TailOpen", "Unsigned"]))
     }),
   30_000 + crashes * 10_000
 )
@@ -158,7 +158,8 @@ it.scoped("the chain goes on after a crash that left no file, or only the beginn
     writeFileSync(path, '{"seq":6,"pr')
     yield* session
     expect(AuditFile.verify(joined(dir))).toMatchObject({ isClosed: true, records: 9 })
-    expect(problemsOf(joined(dir))).toEqual([])
+    // It could as well have been deleted.
+    expect(problemsOf(joined(dir))).toEqual(["PredecessorMissing", "PredecessorMissing"])
   })
 )
 
@@ -179,7 +180,8 @@ it.scopedLive("of two processes on one path the second is refused, until the fir
       child.kill("SIGKILL")
     })
     yield* session
-    expect(problemsOf(joined(dir)).filter((kind) => kind !== "TailOpen")).toEqual([])
+    const surprising = problemsOf(joined(dir)).filter((kind) => kind !== "TailOpen" && kind !== "Unsigned")
+    expect(surprising).toEqual([])
     expect(AuditFile.verify(joined(dir)).isClosed).toBe(true)
   })
 )

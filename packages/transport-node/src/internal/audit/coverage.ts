@@ -54,6 +54,11 @@ export class Coverage {
     }
   }
 
+  /** Whether a signature that counts covers a record. */
+  covers(seq: number): boolean {
+    return seq <= this.signedUpTo && !this.unsigned.some(({ from, to }) => seq >= from && seq <= to)
+  }
+
   /** Ends the stretch of records: no later signature can cover those that are open. */
   settle(): void {
     this.unsigned.push(...this.open)

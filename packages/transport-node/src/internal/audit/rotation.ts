@@ -119,10 +119,8 @@ export const findOrigin = (path: string): Effect.Effect<Origin, AuditError> =>
     )
     if (live !== undefined) return { begins: "Restarted", predecessor: live, file: live.file + 1 }
     if (newest === undefined) return { begins: "New", predecessor: undefined, file: 0 }
-    // A full file has a successor from the moment it was full: it is gone, or the process was killed in that moment.
-    return newest.state === "Rotated"
-      ? { begins: "PredecessorMissing", predecessor: newest, file: newest.file + 2 }
-      : { begins: "Restarted", predecessor: newest, file: newest.file + 1 }
+    // A file has its number in its name from the moment its successor begins: that is gone, or the process was killed then.
+    return { begins: "PredecessorMissing", predecessor: newest, file: newest.file + 2 }
   })
 
 /** The header of a file: of which log it is, and what its first record follows. */

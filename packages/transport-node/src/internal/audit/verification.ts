@@ -4,6 +4,7 @@ import type { Anchored } from "../../AuditAnchor.js"
 import type { Finding, Report } from "../../AuditFile.js"
 import { Coverage } from "./coverage.js"
 import {
+  type Begins,
   type Checkpoint,
   type Counts,
   decode,
@@ -17,6 +18,7 @@ import {
   start
 } from "./format.js"
 import { Kept } from "./kept.js"
+import { Losses } from "./losses.js"
 import { Signers, type Trust } from "./signers.js"
 import { Tampering } from "./tampering.js"
 
@@ -34,6 +36,9 @@ const nothing: Finding = {
   description: "expected an audit file, got no whole record"
 }
 
+/** Why a file begins that its own process wrote the end of the one before, and so knows what stands there. */
+const goesOn: ReadonlySet<Begins> = new Set(["Rotated", "ClockSetBack"])
+
 /** The file that is being read. */
 interface Current {
   readonly name: string | undefined
@@ -48,11 +53,8 @@ export class Verification {
   private readonly signers: Signers
   private readonly kept: Kept
   private readonly coverage: Coverage
+  private readonly losses = new Losses()
   private readonly findings: Array<Finding> = []
-  private readonly lost: Array<Range> = []
-  /** Numbers that no record given has, between two files. */
-  private readonly gaps: Array<Range> = []
-  private readonly retired: Array<{ readonly upTo: number; readonly hash: string; readonly at: number }> = []
   private current: Current | undefined
   private records = 0
   private lines = 0
@@ -103,7 +105,8 @@ export class Verification {
         description: problem.description
       })
     }
-    this.torn = rest !== ""
+    // Until the next header: a file without a line says nothing of the one before it.
+    this.torn ||= rest !== ""
   }
 
   private take(line: string, name: string | undefined): Tampering | undefined {
@@ -203,7 +206,9 @@ export class Verification {
       const what = `record ${seq} says that the file before it was missing, cut or replaced when it began`
       this.incomplete("PredecessorMissing", what)
     }
-    if (header.lost !== undefined) this.lost.push(header.lost)
+    // A log that is opened goes on from what it finds, and vouches for none of it.
+    if (header.version === 1 || !goesOn.has(header.begins)) this.coverage.settle()
+    if (header.lost !== undefined) this.losses.lost.push(header.lost)
     this.current = next
     this.ended = undefined
     this.torn = false
@@ -246,7 +251,7 @@ export class Verification {
         }
       )
     }
-    this.gaps.push(gap)
+    this.losses.gaps.push(gap)
     if (!isOnRecord) {
       this.incomplete(
         "PredecessorMissing",
@@ -281,7 +286,7 @@ export class Verification {
         others: this.dropped.others + record.dropped.others
       }
     }
-    if (record.retired !== undefined) this.retired.push({ ...record.retired, at: record.seq })
+    if (record.retired !== undefined) this.losses.retired.push({ ...record.retired, at: record.seq })
     if (record.end !== undefined) this.ended = record.end.state
     this.isSigned = record.checkpoint !== undefined
     if (record.checkpoint !== undefined) return this.checkpoint(record, record.checkpoint, line)
@@ -345,7 +350,7 @@ export class Verification {
       head: this.head,
       signedUpTo: this.coverage.signedUpTo,
       isClosed: this.ended === "Closed" && !this.torn,
-      lost: this.missing(first?.seq ?? 0),
+      lost: this.losses.missing(first?.seq ?? 0),
       dropped: this.dropped,
       signers: this.coverage.signedBy
     }
@@ -364,25 +369,18 @@ export class Verification {
     )
   }
 
-  private beginsInTheMiddle({ prev, seq }: { readonly seq: number; readonly prev: string }): void {
-    const retired = this.retired.some(
-      ({ at, hash, upTo }) => upTo === seq - 1 && hash === prev && at <= this.coverage.signedUpTo
-    )
-    if (retired) return
+  private beginsInTheMiddle(first: { readonly seq: number; readonly prev: string }): void {
+    if (this.losses.isRetired(first, (seq) => this.coverage.covers(seq))) return
+    const { seq } = first
     this.incomplete("BeginsInTheMiddle", `the first record given is ${seq}: the files before it were not given`, {
       from: 0,
       to: seq - 1
     })
   }
 
-  /** Where they are in what was given they are not lost: they were put back. */
-  private missing(first: number): ReadonlyArray<Range> {
-    return this.lost.filter(({ from, to }) => from < first || this.gaps.some((gap) => gap.from <= to && gap.to >= from))
-  }
-
   private settled(first: number): void {
     this.findings.push(...this.coverage.findings)
-    for (const { from, to } of this.missing(first)) {
+    for (const { from, to } of this.losses.missing(first)) {
       this.incomplete(
         "Lost",
         `records ${from} to ${to} are LOST: their file was taken away, cut or replaced while it was in use, or while the log was stopped`,
