@@ -142,7 +142,7 @@ describe("CircuitBreakerRegistry", () => {
       assert.deepStrictEqual(yield* targets, ["a"])
       yield* TestClock.adjust("1 minute")
       yield* probe
-      yield* TestClock.adjust("11 minutes")
+      yield* TestClock.adjust("16 minutes")
       assert.deepStrictEqual(yield* targets, [])
     })
   )
