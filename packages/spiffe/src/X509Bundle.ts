@@ -102,7 +102,7 @@ export const empty = (trustDomain: TrustDomain): X509Bundle => authorities.build
  * silently fewer authorities. A text whose blocks are broken, as those of a file cut short, one with blocks of another kind,
  * and one without any certificate that can be read are `IdentityError` `Malformed`. Duplicates are removed.
  *
- * It takes some tenths of a second for a text of 1 MiB, in one piece: see {@link decodePem}.
+ * It reads the text in one piece: for large ones see {@link decodePem}.
  *
  * @since 0.1.0
  * @category constructors

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { createServer, type Server } from "node:http"
+import { createServer } from "node:http"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
@@ -25,6 +25,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { drain } from "./internal/acceptPeer.js"
 import { Inbound } from "./internal/inbound.js"
 import { guardApp, guardMiddleware, withMaxBodySize } from "./internal/inboundBody.js"
 import { httpOptions } from "./internal/inboundRequests.js"
@@ -86,13 +87,6 @@ export interface Options {
   /** The same for one remote address. Default 256. */
   readonly maxHandshakesPerAddress?: number | undefined
 }
-
-/** Closes the listener, and what it has accepted. */
-const drain = (server: Server, { shutdown }: Acceptor.Acceptor<ServerContext>): Effect.Effect<void> =>
-  Effect.zipRight(
-    Effect.sync(() => server.close()),
-    shutdown
-  )
 
 /**
  * Starts listening in the scope. Handlers attached through the `HttpServer` run unchanged; who calls them is

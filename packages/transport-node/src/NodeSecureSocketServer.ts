@@ -25,6 +25,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import { drain } from "./internal/acceptPeer.js"
 import { type ServerContext, ServerContexts } from "./internal/serverContext.js"
 import { type InboundStream, InboundStreams } from "./internal/socket/inboundStreams.js"
 import { read } from "./internal/socket/serverOptions.js"
@@ -84,21 +85,17 @@ const addressOf = (server: Server): SocketServer.Address => {
 
 /** As the platform's own socket servers do. */
 const logUnhandled = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
-  Effect.withFiberRuntime((fiber) =>
-    Option.match(fiber.getFiberRef(FiberRef.unhandledErrorLogLevel), {
-      onNone: () => Effect.void,
-      onSome: (level) =>
-        Cause.isInterruptedOnly(cause)
-          ? Effect.void
-          : Effect.logWithLevel(level, cause, "a handler of a secure socket server failed")
-    })
+  Effect.flatMap(FiberRef.get(FiberRef.unhandledErrorLogLevel), (level) =>
+    Option.isNone(level) || Cause.isInterruptedOnly(cause)
+      ? Effect.void
+      : Effect.logWithLevel(level.value, cause, "a handler of a secure socket server failed")
   )
 
 const netSocket: unique symbol = Symbol.for("@agentweave/transport-node/NodeSecureSocketServer/netSocket")
 
 /** A socket as handlers are given it. */
 interface ServedSocket extends SecureSocket.SecureSocket {
-  /** What it is on. */
+  /** Node's own socket beneath it. */
   readonly [netSocket]: TLSSocket
 }
 
@@ -139,12 +136,7 @@ export const make: (
     requiresProtocol: protocols.length > 0
   })
   const server = createServer(streams.onTcp)
-  yield* Effect.addFinalizer(() =>
-    Effect.zipRight(
-      Effect.sync(() => server.close()),
-      acceptor.shutdown
-    )
-  )
+  yield* Effect.addFinalizer(() => drain(server, acceptor))
   yield* listen(server, port, host)
 
   const served = new WeakSet<Socket.Socket>()

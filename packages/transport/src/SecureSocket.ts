@@ -153,7 +153,7 @@ export const connect = (
 
 /**
  * A `Socket` that opens a connection each time it is run, as those of `@effect/platform-node` do, and ends it with the run.
- * What {@link connect} fails with is the cause of a `SocketError` with reason `Open`. Writes wait while no run is open.
+ * A failure of {@link connect} is the cause of a `SocketError` with reason `Open`. Writes wait while no run is open.
  *
  * While the handlers of a run are busy with more than 64 KiB, no more is read of the peer. A write is done when its bytes
  * were handed to the operating system.

@@ -1,6 +1,7 @@
 import { Readable } from "node:stream"
 import { HttpBody, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
 import { Chunk, Effect, Exit, Option, Runtime, Scope, Stream } from "effect"
+import type { Pool } from "undici"
 import * as clients from "../clients/effects.js"
 import { undiciPool } from "../clients/promises.js"
 import type { Benchmark, Row, Running, Subject, Unit } from "../harness/Benchmark.js"
@@ -33,54 +34,37 @@ const transfers = (size: number, one: () => Promise<unknown>): Pick<Running, "sa
   check: one
 })
 
-const bareDownload = (size: number): Subject => ({
-  server,
-  start: async (environment) => {
-    const pool = undiciPool(environment, server)
-    return {
-      ...transfers(size, async () => {
-        const { body } = await pool.request({ method: "GET", path: `/bytes/${size}` })
-        let total = 0
-        for await (const chunk of body) total += (chunk as Buffer).length
-        return total
-      }),
-      stop: () => pool.destroy()
+const bare =
+  (transfer: (pool: Pool, size: number) => Promise<unknown>) =>
+  (size: number): Subject => ({
+    server,
+    start: async (environment) => {
+      const pool = undiciPool(environment, server)
+      return { ...transfers(size, () => transfer(pool, size)), stop: () => pool.destroy() }
     }
-  }
+  })
+
+const bareDownload = bare(async (pool, size) => {
+  const { body } = await pool.request({ method: "GET", path: `/bytes/${size}` })
+  let total = 0
+  for await (const chunk of body) total += (chunk as Buffer).length
+  return total
 })
 
-const bareUpload = (size: number): Subject => ({
-  server,
-  start: async (environment) => {
-    const pool = undiciPool(environment, server)
-    return {
-      ...transfers(size, async () => {
-        let left = slices(size)
-        const body = new Readable({
-          read() {
-            this.push(left-- > 0 ? slice : null)
-          }
-        })
-        const response = await pool.request({ method: "POST", path: "/bytes", body })
-        return ((await response.body.json()) as { readonly size: number }).size
-      }),
-      stop: () => pool.destroy()
-    }
-  }
+const bareWhole = bare(async (pool, size) => {
+  const { body } = await pool.request({ method: "GET", path: `/bytes/${size}` })
+  return (await body.arrayBuffer()).byteLength
 })
 
-const bareWhole = (size: number): Subject => ({
-  server,
-  start: async (environment) => {
-    const pool = undiciPool(environment, server)
-    return {
-      ...transfers(size, async () => {
-        const { body } = await pool.request({ method: "GET", path: `/bytes/${size}` })
-        return (await body.arrayBuffer()).byteLength
-      }),
-      stop: () => pool.destroy()
+const bareUpload = bare(async (pool, size) => {
+  let left = slices(size)
+  const body = new Readable({
+    read() {
+      this.push(left-- > 0 ? slice : null)
     }
-  }
+  })
+  const response = await pool.request({ method: "POST", path: "/bytes", body })
+  return ((await response.body.json()) as { readonly size: number }).size
 })
 
 type Transfer = (client: clients.Opened, size: number) => Effect.Effect<unknown, unknown>

@@ -28,7 +28,7 @@ import { makeRequest, responseBody } from "./testMessage.js"
 type Resume = (result: Effect.Effect<HttpClientResponse, Connector.RequestFailure>) => void
 
 export interface Options {
-  /** What the peer presents, the leaf first. */
+  /** The certificates the peer presents, the leaf first. */
   readonly certificates: ReadonlyArray<Uint8Array>
   readonly tlsVersion: string
   readonly certificateRequested: boolean
@@ -107,7 +107,7 @@ export class MemoryWire implements Wire.HttpWire {
   }
 }
 
-/** What a secure server tells a client that it does not authorise. */
+/** A secure server's answer to a client that it does not authorise. */
 const forbidden = HttpServerResponse.empty({ status: 403, headers: { [Wire.refusalHeader]: "UnexpectedPeer" } })
 
 /** What an exchange failed with, as it stands in the audit log. */

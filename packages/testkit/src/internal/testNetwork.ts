@@ -64,7 +64,7 @@ interface MadeUp {
 const isMadeUp = (leaf: Uint8Array | undefined): boolean => leaf?.[0] === "{".charCodeAt(0)
 
 /**
- * What the peer presents. A made-up certificate is under the first authority of its domain that we know of: it is distrusted
+ * The certificates the peer presents. A made-up certificate is under the first authority of its domain that we know of: it is distrusted
  * when that authority is withdrawn.
  */
 const chainOf = (answerer: Answerer, { bundles }: X509Context.X509Context): ReadonlyArray<Uint8Array> => {

@@ -1,9 +1,10 @@
-import type { Socket } from "node:net"
+import type { Server, Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import type { Acceptor, Attempt } from "@agentweave/transport/Acceptor"
 import { ConnectionError } from "@agentweave/transport/TransportError"
 import type { TlsRefusal } from "@agentweave/transport/Wire"
+import * as Effect from "effect/Effect"
 import { acceptTls, askOpenSsl } from "./accept.js"
 import { keepAliveInitialDelay } from "./dial.js"
 import { chainRefused, fromHandshake, handshakeCut } from "./errors.js"
@@ -20,7 +21,7 @@ export interface AcceptPeer {
   readonly requiresProtocol: boolean
 }
 
-/** What a server knows of its handshake: Node has not asked OpenSSL about the client's chain. */
+/** The facts of a server's handshake: Node has not asked OpenSSL about the client's chain. */
 export const serverHandshake = (socket: TLSSocket, authorize: PeerMatcher): Handshake => ({
   refusal: (): TlsRefusal | undefined => {
     const refused = askOpenSsl(socket)
@@ -81,3 +82,10 @@ export const acceptPeer = (
   // Of the TLS socket, which closes after it has told its error.
   socket.once("close", () => onGone())
 }
+
+/** Closes the listener, and the connections it has accepted. */
+export const drain = (server: Server, { shutdown }: Acceptor<ServerContext>): Effect.Effect<void> =>
+  Effect.zipRight(
+    Effect.sync(() => server.close()),
+    shutdown
+  )

@@ -10,7 +10,7 @@ export interface Handshake {
   readonly certificateRequested: () => boolean
 }
 
-/** What a client knows of its handshake, in which Node itself has asked OpenSSL. */
+/** The facts of a client's handshake, in which Node itself has asked OpenSSL. */
 export const clientHandshake = (
   socket: TLSSocket,
   /** A server is accepted that does not ask for our certificate. */

@@ -15,7 +15,7 @@ type Handler<E, R> = (chunk: Uint8Array) => Effect.Effect<unknown, E, R> | void
 /** How many bytes handlers may be busy with before the peer has to wait. */
 const mostUnhandled = 64 * 1024
 
-/** What a stream was opened, read or written in vain for. */
+/** The error of a socket whose stream could not be opened, read or written. */
 export const socketError = (reason: "Open" | "Read" | "Write", cause: unknown): Socket.SocketError =>
   new Socket.SocketGenericError({ reason, cause })
 

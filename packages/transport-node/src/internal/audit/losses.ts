@@ -9,7 +9,7 @@ export class Losses {
   /** Files that were removed because of limits, and the record that says so. */
   readonly retired: Array<Retired & { readonly at: number }> = []
 
-  /** What is lost. Where the records are in what was given they are not lost: they were put back. */
+  /** The records that are lost. Those that are in a file given are not lost: they were put back. */
   missing(first: number): ReadonlyArray<Range> {
     return this.lost.filter(({ from, to }) => from < first || this.gaps.some((gap) => gap.from <= to && gap.to >= from))
   }

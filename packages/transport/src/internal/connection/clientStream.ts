@@ -3,7 +3,7 @@ import type { StreamConnection } from "../../Connector.js"
 import type { ConnectionError } from "../../TransportError.js"
 import type { ByteStream, StreamWire } from "../../Wire.js"
 import type { Moment } from "./lifetime.js"
-import { streamEnded } from "./streamEnded.js"
+import { lossOf } from "./streamEnded.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
 /** How long, in milliseconds, what was written may take to be sent once the connection is to end. */
@@ -51,7 +51,7 @@ export class ClientStream extends Supervised implements StreamConnection {
   }
 
   private errorOf(reason: CloseReason): ConnectionError | undefined {
-    return reason === "PeerClosed" || this.isFinishing ? undefined : streamEnded(this.address, reason)
+    return lossOf(this.address, reason, this.isFinishing)
   }
 
   protected override reschedule(): void {

@@ -3,7 +3,7 @@ import type { ByteStream, RequestEnd, RequestLine, Shell } from "../../Wire.js"
 import { pathOf } from "../tracing.js"
 import { type Moment, requestEnded, requestStarted } from "./lifetime.js"
 import { ServedStream } from "./servedStream.js"
-import { streamEnded } from "./streamEnded.js"
+import { lossOf } from "./streamEnded.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
 let nextRequest = 0
@@ -79,7 +79,7 @@ export class ServedConnection extends Supervised {
   private cutAt = Number.POSITIVE_INFINITY
   /** Why it ended, once it has. */
   closedBy: CloseReason = "Error"
-  /** What was written to it as a stream is being sent before it ends; and whether nothing else keeps it. */
+  /** How far it is, as a stream, with sending the rest before it ends; `Last`: nothing else keeps it. */
   private finishing: "No" | "Flushing" | "Flushed" | "Last" = "No"
 
   constructor(owner: Owner, options: Established & { readonly shell: Shell; readonly onEnded: () => void }) {
@@ -182,9 +182,9 @@ export class ServedConnection extends Supervised {
   }
 
   protected close(inOrder: boolean): void {
-    const { state } = this
-    const isLoss = !this.takesRequests && !this.isFinishing && state.phase === "Closed" && state.reason !== "PeerClosed"
-    this.shell.close(inOrder, isLoss ? streamEnded(this.address, state.reason) : undefined)
+    const { address, isFinishing, state, takesRequests } = this
+    const isStreamsEnd = !takesRequests && state.phase === "Closed"
+    this.shell.close(inOrder, isStreamsEnd ? lossOf(address, state.reason, isFinishing) : undefined)
   }
 
   protected override onLost(): void {

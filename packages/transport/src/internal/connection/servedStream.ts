@@ -4,14 +4,10 @@ import type { CloseReason } from "../../AuditEvent.js"
 import type { StreamConnection } from "../../Connector.js"
 import type { ConnectionError } from "../../TransportError.js"
 import type { ByteStream } from "../../Wire.js"
-import { streamEnded } from "./streamEnded.js"
+import { lossOf } from "./streamEnded.js"
 
 /** The connection that carries the bytes. */
-interface Carrying {
-  readonly id: string
-  readonly peer: VerifiedPeer
-  readonly ownId: SpiffeId
-  readonly address: string
+interface Carrying extends Pick<StreamConnection, "id" | "peer" | "ownId" | "address"> {
   readonly closedBy: CloseReason
   readonly isFinishing: boolean
   cut(reason: CloseReason): void
@@ -45,10 +41,7 @@ export class ServedStream implements StreamConnection {
 
   onEnded(listener: (error: ConnectionError | undefined) => void): void {
     const { connection } = this
-    connection.whenGone(() => {
-      const { closedBy } = connection
-      listener(closedBy === "PeerClosed" || connection.isFinishing ? undefined : streamEnded(this.address, closedBy))
-    })
+    connection.whenGone(() => listener(lossOf(this.address, connection.closedBy, connection.isFinishing)))
   }
 
   unsafeFinish(): void {

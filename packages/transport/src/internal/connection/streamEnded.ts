@@ -9,8 +9,7 @@ const endings: { readonly [Reason in CloseReason]?: string } = {
   Shutdown: "the scope it was supervised in has ended"
 }
 
-/** Why a stream of bytes did not end in order, for those that use it. */
-export const streamEnded = (address: string, reason: CloseReason): ConnectionError =>
+const ended = (address: string, reason: CloseReason): ConnectionError =>
   new ConnectionError({
     reason: "Lost",
     outcome: "Unknown",
@@ -20,3 +19,10 @@ export const streamEnded = (address: string, reason: CloseReason): ConnectionErr
         ? `expected the stream to end in order, the connection was lost (${reason})`
         : `expected the stream to end in order, this side ended the connection: ${endings[reason]} (${reason})`
   })
+
+/**
+ * Why a stream of bytes did not end in order, for those that use it; `undefined` where it did: the peer ended it, or this side
+ * was finishing it.
+ */
+export const lossOf = (address: string, reason: CloseReason, isFinishing: boolean): ConnectionError | undefined =>
+  reason === "PeerClosed" || isFinishing ? undefined : ended(address, reason)

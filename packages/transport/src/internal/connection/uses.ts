@@ -17,7 +17,7 @@ export interface Dial {
   readonly ownVerifier?: PeerVerifier | undefined
 }
 
-/** What a connection is to be used for. */
+/** A use of connections: for requests, or for bytes as they are. */
 export interface Use<W extends Wire, C extends Supervised> {
   readonly dial: (options: DialOptions) => Effect.Effect<W, TransportError>
   establish(owner: Owner, established: Established & { readonly wire: W }, options: ConnectOptions): C
