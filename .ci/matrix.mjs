@@ -1,11 +1,13 @@
 // `node .ci/matrix.mjs [VERSION ...]`: the tests on every Node that is supported. All of them and `npm start` on the Node that
 // runs this, then `npm start` and the tests of all packages that use Node's modules on each version: the newest of each line, and
 // those that are known to be special. Their binaries come from npm, into a folder of their own outside the project.
-// Ends with the last runner's summary and `N passed, N failed`, the sum of all runs; each `npm start` counts as a test.
+// A file in which a test fails is run once more by itself. A test that passes then counts as passed and is named as unstable; the other
+// failures are named with their messages. Ends with the last runner's summary, these names, and `N passed, N failed`, the sum of all
+// runs; each `npm start` counts as a test.
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { delimiter, dirname, join } from "node:path"
+import { delimiter, dirname, join, relative } from "node:path"
 
 const asked = process.argv.slice(2)
 // 24.21.0: its TLS servers drop the client's chain before a listener can read it.
@@ -21,45 +23,81 @@ const folder = mkdtempSync(join(tmpdir(), "node-matrix-"))
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }))
 
 const sum = { passed: 0, failed: 0 }
+const failures = []
+const unstable = []
 
 const withNode = (binary) => ({ ...process.env, PATH: `${dirname(binary)}${delimiter}${process.env.PATH}` })
 
 const npm = (args, binary) => spawnSync("npm", args, { stdio: "inherit", env: withNode(binary) }).status === 0
 
 /** The binary of a version. Without it nothing is known of that version, so the run has failed. */
-const install = (version) => {
+const install = (release) => {
   const name = `node-${process.platform === "win32" ? "win" : process.platform}-${process.arch}`
-  const prefix = join(folder, version)
+  const prefix = join(folder, release)
   const flags = ["--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-  const done = npm(["install", "--prefix", prefix, ...flags, `${name}@${version}`], process.execPath)
+  const done = npm(["install", "--prefix", prefix, ...flags, `${name}@${release}`], process.execPath)
   const binary = join(prefix, "node_modules", name, "bin", process.platform === "win32" ? "node.exe" : "node")
   if (done && existsSync(binary)) return binary
-  console.error(`\nNODE ${version} WAS NOT TESTED: npm has given no ${name}@${version}`)
+  console.error(`\nNODE ${release} WAS NOT TESTED: npm has given no ${name}@${release}`)
   sum.failed++
+  failures.push(`Node ${release} was not tested`)
   return undefined
 }
 
-const heading = (binary, what) => {
-  const { stdout } = spawnSync(binary, ["--version"], { encoding: "utf8" })
-  console.log(`\n=== Node ${stdout.trim()}: ${what}`)
-}
+const version = (binary) => spawnSync(binary, ["--version"], { encoding: "utf8" }).stdout.trim()
+
+const heading = (binary, what) => console.log(`\n=== Node ${version(binary)}: ${what}`)
 
 const start = (binary) => {
   heading(binary, "npm start")
   if (npm(["start"], binary)) sum.passed++
-  else sum.failed++
+  else {
+    sum.failed++
+    failures.push(`Node ${version(binary)}: npm start`)
+  }
 }
 
-const test = (binary, filters) => {
+/** One run of the runner: its exit, and what its report says. A run that made no report has neither tests nor failures. */
+const run = (binary, filters) => {
   heading(binary, `npm test ${filters.join(" ")}`)
   const report = join(folder, "report.json")
   rmSync(report, { force: true })
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`]
   const done = npm(["test", "--", ...filters, ...reporters], binary)
   const result = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : undefined
-  sum.passed += result?.numPassedTests ?? 0
+  const files = result?.testResults ?? []
+  const failed = files.flatMap((file) =>
+    file.assertionResults
+      .filter((test) => test.status === "failed")
+      .map((test) => ({
+        file: relative(process.cwd(), file.name),
+        name: test.fullName,
+        message: (test.failureMessages[0] ?? "").split("\n").slice(0, 3).join("\n  ")
+      }))
+  )
+  const hasFailed = (file) => file.assertionResults.some((test) => test.status === "failed")
+  const unloaded = files.filter((file) => file.status === "failed" && !hasFailed(file)).length
   // A run can fail without a test that does: a file that cannot be loaded, an error between tests.
-  sum.failed += Math.max(result?.numFailedTests ?? 0, done ? 0 : 1)
+  const other = Math.max(unloaded, done || failed.length > 0 ? 0 : 1)
+  return { failed, other, passed: result?.numPassedTests ?? 0 }
+}
+
+const test = (binary, filters) => {
+  const first = run(binary, filters)
+  sum.passed += first.passed
+  sum.failed += first.other
+  if (first.other > 0)
+    failures.push(`Node ${version(binary)}: a file that cannot be loaded, or an error outside of tests`)
+  if (first.failed.length === 0) return
+  const again = run(binary, [...new Set(first.failed.map(({ file }) => file))])
+  for (const failure of first.failed) {
+    const still = again.failed.some(({ file, name }) => file === failure.file && name === failure.name)
+    const passedAlone = again.other === 0 && !still
+    if (passedAlone) sum.passed++
+    else sum.failed++
+    const list = passedAlone ? unstable : failures
+    list.push(`Node ${version(binary)}: ${failure.file}: ${failure.name}\n  ${failure.message}`)
+  }
 }
 
 const binaries = versions.map(install).filter((binary) => binary !== undefined)
@@ -67,5 +105,8 @@ const own = asked.length > 0 ? [] : [process.execPath]
 for (const binary of [...own, ...binaries]) start(binary)
 for (const binary of own) test(binary, [])
 for (const binary of binaries) test(binary, selection)
+if (unstable.length > 0)
+  console.log(`\nUnstable: failed in the whole run, passed by itself\n- ${unstable.join("\n- ")}`)
+if (failures.length > 0) console.log(`\nFailed\n- ${failures.join("\n- ")}`)
 console.log(`${sum.passed} passed, ${sum.failed} failed`)
 process.exitCode = sum.failed === 0 ? 0 : 1
