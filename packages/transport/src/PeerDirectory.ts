@@ -117,7 +117,8 @@ export const layerConfig = (
  *
  * A segment must be a DNS label as it is (RFC 1123 section 2.1, lower case): letters, digits and inner hyphens, at most
  * 63 of them. Nothing is escaped or folded, since two IDs must not meet in one name: a segment with an upper-case letter,
- * a dot or an underscore has no address, and neither has an ID whose host would read as an IP address.
+ * a dot or an underscore has no address, nor has one that reads as an encoded label (`xn--`, RFC 5891 section 4.2.3.1), nor
+ * an ID whose host would read as an IP address.
  *
  * A rule names no peers; `peers` are those that a program knows besides, and each must have an address.
  *

@@ -83,7 +83,8 @@ describe("PeerDirectory.layerTemplate", () => {
         ["https://{path}", "spiffe://example.org/0x7f", "reads as 0.0.0.127"],
         ["https://{path}", "spiffe://example.org/127", "reads as 0.0.0.127"],
         ["https://{path}.test", `spiffe://example.org${"/abcdefghi".repeat(26)}`, "at most 253"],
-        ["https://{1}.test", "spiffe://example.org/xn--a", "expected an absolute https: URL"]
+        ["https://{1}.test", "spiffe://example.org/xn--a", '"xn--a"'],
+        ["https://{path}.test", "spiffe://example.org/xn--mnchen-3ya", '"xn--mnchen-3ya"']
       ]
       for (const [template, peer, description] of rows) {
         const error = yield* Effect.flip(found(template, peer))

@@ -47,6 +47,9 @@ export const parse = (text: string): Either.Either<Template, string> => {
 
 const label = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
 
+/** A label that stands for one in Unicode (RFC 5891 section 4.2.3.1). URL parsers differ in which of them they take; a path has no use for one. */
+const reserved = /^..--/
+
 const labelsOf = (template: Template, peer: SpiffeId.SpiffeId): Either.Either<ReadonlyArray<string>, string> => {
   const segments = SpiffeId.path(peer).slice(1).split("/")
   const values: Array<string> = []
@@ -60,10 +63,10 @@ const labelsOf = (template: Template, peer: SpiffeId.SpiffeId): Either.Either<Re
     if (labels.length === 0) {
       return Either.left(`expected at least ${placeholder} path segments for ${template.text}, got ${segments.length}`)
     }
-    const bad = labels.find((text) => !label.test(text))
+    const bad = labels.find((text) => !label.test(text) || (placeholder !== "trustDomain" && reserved.test(text)))
     if (bad !== undefined) {
       return Either.left(
-        `expected a DNS label (lower-case letters, digits, inner hyphens, at most 63) for {${placeholder}}, got ${JSON.stringify(bad)}`
+        `expected a DNS label (lower-case letters, digits, inner hyphens, not as in xn--, at most 63) for {${placeholder}}, got ${JSON.stringify(bad)}`
       )
     }
     values.push(labels.join("."))
