@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process"
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { markdownFiles, markdownProblems } from "./markdown.mjs"
 
 const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli"]
 /** An arrow may only point down. */
@@ -14,7 +15,8 @@ const floors = {
   cli: 4,
   interop: 4,
   examples: 4,
-  benchmarks: 4
+  benchmarks: 4,
+  docs: 4
 }
 
 /** Thrown rather than exited with, so that what a step has made is cleaned up. */
@@ -82,11 +84,16 @@ const checkConsumer = () => {
   }
 }
 
-/** Every TypeScript example in a doc comment or a README, type-checked against the sources. */
+const checkMarkdown = () => {
+  const problems = markdownProblems(published)
+  if (problems.length > 0) fail(`Markdown\n  ${problems.join("\n  ")}`)
+  console.log(`ok links of ${markdownFiles().length} Markdown files`)
+}
+
+/** Every TypeScript example in a doc comment or in Markdown, type-checked against the sources. */
 const checkExamples = () => {
-  const files = ["README.md"]
+  const files = markdownFiles()
   for (const name of published) {
-    files.push(`packages/${name}/README.md`)
     for (const file of readdirSync(`packages/${name}/src`)) {
       if (file.endsWith(".ts")) files.push(`packages/${name}/src/${file}`)
     }
@@ -109,7 +116,7 @@ const checkExamples = () => {
         include: ["*.mts"]
       })
     )
-    run(`types of ${count} examples in doc comments and READMEs`, "npx", ["tsc", "-p", folder])
+    run(`types of ${count} examples in doc comments and Markdown`, "npx", ["tsc", "-p", folder])
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -118,6 +125,7 @@ const checkExamples = () => {
 run("types, tests and examples included", "npx", ["tsc", "-p", "tsconfig.json"])
 run("lint, format, imports between floors, import cycles", "npx", ["biome", "ci", "."])
 checkFloors()
+checkMarkdown()
 checkExamples()
 run("build", "npm", ["run", "--silent", "build"])
 for (const name of published)
