@@ -6,7 +6,9 @@
 import {
   type IdentityError,
   IdentityProvider,
+  type InvalidConfigError,
   type InvalidSpiffeIdError,
+  OptionsDecoder,
   SpiffeId,
   TrustDomain,
   X509Bundle,
@@ -19,6 +21,7 @@ import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
 import * as CertificateAuthority from "./CertificateAuthority.js"
 import type { CertificateProfile } from "./CertificateProfile.js"
 import type { Credentials } from "./Credentials.js"
@@ -64,7 +67,9 @@ export interface DevAuthority {
     options?: IssueOptions & { readonly federatesWith?: ReadonlyArray<DevAuthority> | undefined }
   ) => Effect.Effect<X509Context.X509Context, IssueError>
   /** A new root in front of the others, which stay in the bundle; new SVIDs are signed below the new root. */
-  readonly rotateRoot: (options?: RotateOptions) => Effect.Effect<DevAuthority, IssueError>
+  readonly rotateRoot: (
+    options?: RotateOptions
+  ) => Effect.Effect<DevAuthority, IssueError | InvalidConfigError.InvalidConfigError>
   /** The same authority without all roots but the newest, as after a completed roll-over. */
   readonly retireOldRoots: Effect.Effect<DevAuthority, IdentityError.IdentityError>
   /** The same signer, with any CA added to the end of the roots. */
@@ -124,7 +129,34 @@ export type RotateOptions = Omit<MakeOptions, "trustDomain">
 
 type Roots = DevAuthority["roots"]
 
+const KeyAlgorithms = OptionsDecoder.OneOf(
+  "P-256",
+  "P-384",
+  "P-521",
+  "Ed25519",
+  "Ed448",
+  "secp256k1",
+  "RSA-1024",
+  "RSA-2048",
+  "RSA-3072",
+  "RSA-4096"
+)
+
+/** The profiles are not checked: they may make a certificate anything. */
+const decode = OptionsDecoder.decoder(
+  "DevAuthority",
+  Schema.Struct({
+    trustDomain: Schema.Unknown,
+    keyAlgorithm: Schema.optional(KeyAlgorithms),
+    intermediates: Schema.optional(OptionsDecoder.NumberIn(0)),
+    rootTtl: Schema.optional(OptionsDecoder.PositiveDuration),
+    root: Schema.optional(Schema.Unknown),
+    intermediate: Schema.optional(Schema.Unknown)
+  })
+)
+
 const makeHierarchy = Effect.fnUntraced(function* (trustDomain: TrustDomain.TrustDomain, options: RotateOptions) {
+  yield* decode({ ...options, trustDomain })
   const root = yield* CertificateAuthority.makeRoot({
     trustDomain,
     keyAlgorithm: options.keyAlgorithm,
@@ -219,7 +251,10 @@ const fromParts = (parts: {
  */
 export const make = Effect.fnUntraced(function* (
   options: MakeOptions
-): Effect.fn.Return<DevAuthority, InvalidSpiffeIdError.InvalidSpiffeIdError | IssueError> {
+): Effect.fn.Return<
+  DevAuthority,
+  InvalidSpiffeIdError.InvalidSpiffeIdError | InvalidConfigError.InvalidConfigError | IssueError
+> {
   const { trustDomain: name, ...made } = options
   const trustDomain = yield* TrustDomain.parse(name)
   const { issuer, root } = yield* makeHierarchy(trustDomain, made)

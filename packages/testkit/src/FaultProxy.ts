@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { Socket } from "node:net"
+import { type InvalidConfigError, OptionsDecoder } from "@agentweave/spiffe"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -11,6 +12,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -51,7 +53,7 @@ export interface FaultProxy {
   /** Chooses the fault for each new connection by its index. `Refuse` is here a reset at once. */
   readonly setFaults: (choose: (index: number) => Fault.Fault) => Effect.Effect<void>
   /** Where connections made from now on lead. */
-  readonly setTarget: (target: Target) => Effect.Effect<void>
+  readonly setTarget: (target: Target) => Effect.Effect<void, InvalidConfigError.InvalidConfigError>
   /** Resets every live connection, on both sides. Done when their records say closed. */
   readonly cutAll: Effect.Effect<void>
   /** Every connection ever made, in order. */
@@ -75,6 +77,11 @@ export interface Target {
   readonly host?: string | undefined
   readonly port: number
 }
+
+const decode = OptionsDecoder.decoder(
+  "FaultProxy",
+  Schema.Struct({ host: Schema.optional(OptionsDecoder.Text), port: OptionsDecoder.NumberIn(1, 65_535) })
+)
 
 const isOpen = (connection: ProxiedConnection): boolean => connection.closedAt === undefined
 
@@ -190,7 +197,10 @@ const handle = Effect.fnUntraced(function* (client: Socket, target: Target, faul
  * })
  * ```
  */
-export const make = Effect.fnUntraced(function* (target: Target): Effect.fn.Return<FaultProxy, never, Scope.Scope> {
+export const make = Effect.fnUntraced(function* (
+  options: Target
+): Effect.fn.Return<FaultProxy, InvalidConfigError.InvalidConfigError, Scope.Scope> {
+  const target = yield* decode(options)
   const records = yield* SubscriptionRef.make<ReadonlyArray<ProxiedConnection>>([])
   const choose = yield* Ref.make<(index: number) => Fault.Fault>(() => Fault.passThrough)
   const targetRef = yield* Ref.make(target)
@@ -262,7 +272,7 @@ export const make = Effect.fnUntraced(function* (target: Target): Effect.fn.Retu
     port,
     setFaults,
     setFault: (fault) => (fault._tag === "Refuse" ? stopListening : setFaults(() => fault)),
-    setTarget: (next) => Ref.set(targetRef, next),
+    setTarget: (next) => Effect.flatMap(decode(next), (target) => Ref.set(targetRef, target)),
     cutAll: FiberSet.clear(fibers),
     connections: SubscriptionRef.get(records),
     open: Effect.map(SubscriptionRef.get(records), (all) => all.filter(isOpen).length),

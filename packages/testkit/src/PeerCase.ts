@@ -6,6 +6,7 @@
  */
 import type {
   IdentityError,
+  InvalidConfigError,
   InvalidSpiffeIdError,
   PeerVerificationError,
   PeerVerifier,
@@ -51,7 +52,11 @@ export interface Arranged {
  * @since 0.1.0
  * @category errors
  */
-export type ArrangeError = MintError | IdentityError.IdentityError | InvalidSpiffeIdError.InvalidSpiffeIdError
+export type ArrangeError =
+  | MintError
+  | IdentityError.IdentityError
+  | InvalidConfigError.InvalidConfigError
+  | InvalidSpiffeIdError.InvalidSpiffeIdError
 
 /**
  * Cases that differ in the leaf alone, below the authority's own CA.
