@@ -100,6 +100,7 @@ describe("a server of the test kit's network", () => {
         "RequestEnded",
         "ConnectionClosed"
       ])
+      expect(events[3]).toMatchObject({ status: 403, error: "IdentityError" })
     })
   )
 })

@@ -105,13 +105,12 @@ export const make: (
   const { settings, tls } = yield* read(options)
   const { authorize } = settings
   const contexts = new ServerContexts(authorize, tls)
-  const handshakeTimeoutMillis = Duration.toMillis(settings.handshakeTimeout)
   const keepAliveMillis = Duration.toMillis(settings.keepAliveTimeout)
   const acceptor = yield* Acceptor.make<ServerContext>({
     ...settings,
     prepare: (context) => contexts.make(context),
     problems: (context, time) => contexts.problemsOf(context, time),
-    handshakeTimeoutMillis,
+    handshakeTimeoutMillis: Duration.toMillis(settings.handshakeTimeout),
     maxAgeMillis:
       settings.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(settings.maxConnectionAge),
     graceMillis: Duration.toMillis(settings.gracefulShutdownTimeout),
@@ -120,7 +119,6 @@ export const make: (
   const inbound = new Inbound({
     acceptor,
     authorize,
-    handshakeTimeoutMillis,
     protocols: ["http/1.1"],
     // A client that names no protocol speaks HTTP/1.1 (RFC 9110 section 4.2.2).
     requiresProtocol: false

@@ -118,12 +118,11 @@ export const make: (
   const { settings, tls } = yield* read(options)
   const { authorize, host, maxConnectionAge, port, protocols } = settings
   const contexts = new ServerContexts(authorize, tls)
-  const handshakeTimeoutMillis = Duration.toMillis(settings.handshakeTimeout)
   const acceptor = yield* Acceptor.make<ServerContext>({
     ...settings,
     prepare: (context) => contexts.make(context),
     problems: (context, time) => contexts.problemsOf(context, time),
-    handshakeTimeoutMillis,
+    handshakeTimeoutMillis: Duration.toMillis(settings.handshakeTimeout),
     maxAgeMillis: maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(maxConnectionAge),
     graceMillis: 0,
     firstRequestMillis: Number.POSITIVE_INFINITY
@@ -131,7 +130,6 @@ export const make: (
   const streams = new InboundStreams({
     acceptor,
     authorize,
-    handshakeTimeoutMillis,
     protocols,
     requiresProtocol: protocols.length > 0
   })

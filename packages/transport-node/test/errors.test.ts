@@ -2,7 +2,7 @@ import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { describe, expect, it } from "@effect/vitest"
 import { certificateAlert, fromExchange, fromHandshake } from "../src/internal/errors.js"
 
-const context = { matcher: PeerMatcher.oneOf([]), address: "192.0.2.1:443", timeoutMillis: 10_000 }
+const context = { matcher: PeerMatcher.oneOf([]), address: "192.0.2.1:443" }
 
 /** An alert that is as old as SSL 3 has two names: OpenSSL renamed it. */
 const oldest = (alert: string): readonly [alert: string, codes: ReadonlyArray<string>] => [
@@ -48,7 +48,7 @@ describe("what a system says of a connection that cannot be made", () => {
     ["EAI_AGAIN", "ConnectionError", "Dns"],
     ["ECONNRESET", "ConnectionError", "HandshakeReset"],
     ["EPIPE", "ConnectionError", "HandshakeReset"],
-    ["ETIMEDOUT", "TimeoutError", "Connect"],
+    ["ETIMEDOUT", "ConnectionError", "Unreachable"],
     ["ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION", "ConnectionError", "ProtocolMismatch"],
     ["ERR_SSL_TLSV1_ALERT_INAPPROPRIATE_FALLBACK", "ConnectionError", "ProtocolMismatch"],
     ["ERR_SSL_TLSV1_ALERT_INSUFFICIENT_SECURITY", "ConnectionError", "Negotiation"],

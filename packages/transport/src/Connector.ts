@@ -7,6 +7,7 @@
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
+import type { Headers } from "@effect/platform/Headers"
 import type { HttpClientError } from "@effect/platform/HttpClientError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
@@ -69,8 +70,8 @@ export interface Exchange {
   readonly onSettled: (error?: string) => void
   /** The trace the request belongs to, where it has a span of its own. */
   readonly traceId?: string | undefined
-  /** Called once, synchronously, when the status of the final response is known, before `resume`. */
-  readonly onStatus?: ((status: number) => void) | undefined
+  /** Called once, synchronously, when the head of the final response is known, before `resume`. */
+  readonly onStatus?: ((status: number, headers: () => Headers) => void) | undefined
 }
 
 /**

@@ -57,6 +57,8 @@ export type Outcome = typeof Outcome.Type
  * - `NoAddress`: no directory knows an address for the peer.
  * - `LocalFault`: this machine has no file descriptor or memory left for a connection; it says nothing about the peer.
  * - `Closed`: closed after the request was handed over and before a byte of the response.
+ * - `MaybeRefused`: the same of a connection's first request, for the second time in a row: the peer may refuse our
+ *   certificate without saying so. It is not retried: a third connection would end like these.
  * - `Lost`: lost in the middle of the response.
  * - `Malformed`: the peer's answer is not valid HTTP.
  *
@@ -74,6 +76,7 @@ export const ConnectionErrorReason = Schema.Literal(
   "NoAddress",
   "LocalFault",
   "Closed",
+  "MaybeRefused",
   "Lost",
   "Malformed"
 )

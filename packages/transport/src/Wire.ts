@@ -189,9 +189,10 @@ export interface DialOptions extends Omit<ConnectOptions, "onClose"> {
   readonly trustDomains: ReadonlySet<TrustDomain>
   /**
    * Called with what ends the connection, as soon as there is one. It is called back when the attempt comes to nothing,
-   * also where that is decided between the dialer's last step and the next one.
+   * also where that is decided between the dialer's last step and the next one. `seen` says what has failed so far, such as
+   * other addresses of the host, for the error of an attempt that takes too long.
    */
-  readonly hold: (destroy: () => void) => void
+  readonly hold: (destroy: () => void, seen?: () => string | undefined) => void
 }
 
 /**

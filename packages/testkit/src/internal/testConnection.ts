@@ -165,7 +165,7 @@ class TestExchange implements ConnectorResponse.Source {
       this.sink = sink
       const { request } = this.exchange
       const body = responseBody(request, response)
-      this.exchange.onStatus?.(response.status)
+      this.exchange.onStatus?.(response.status, () => response.headers)
       this.settleFiber(
         ConnectorResponse.respond(sink, {
           request,

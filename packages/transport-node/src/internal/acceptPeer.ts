@@ -15,7 +15,6 @@ import type { Handshake } from "./tlsWire.js"
 export interface AcceptPeer {
   readonly acceptor: Acceptor<ServerContext>
   readonly authorize: PeerMatcher
-  readonly handshakeTimeoutMillis: number
   /** See `AcceptOptions`. A client that agrees to none of them by offering none is refused where `requiresProtocol`. */
   readonly protocols: ReadonlyArray<string>
   readonly requiresProtocol: boolean
@@ -44,7 +43,7 @@ const noProtocol = (address: string, protocols: ReadonlyArray<string>): Connecti
  */
 export const acceptPeer = (
   tcp: Socket,
-  { acceptor, authorize: matcher, handshakeTimeoutMillis: timeoutMillis, protocols, requiresProtocol }: AcceptPeer,
+  { acceptor, authorize: matcher, protocols, requiresProtocol }: AcceptPeer,
   onSecure: (attempt: Attempt<ServerContext>, socket: TLSSocket) => void
 ): void => {
   let onGone = () => {}
@@ -73,9 +72,7 @@ export const acceptPeer = (
       socket.destroy()
     },
     onFailure: (cause) => {
-      attempt.failed(
-        cause === undefined ? handshakeCut(address) : fromHandshake(cause, { matcher, address, timeoutMillis })
-      )
+      attempt.failed(cause === undefined ? handshakeCut(address) : fromHandshake(cause, { matcher, address }))
       socket.destroy()
     }
   })

@@ -7,7 +7,7 @@ import type { DialOptions } from "@agentweave/transport/Wire"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { fromHandshake, handshakeCut } from "./errors.js"
+import { fromHandshake, handshakeCut, messageOf } from "./errors.js"
 import type { SecureContexts } from "./tls.js"
 
 /** After how long without a byte the system begins to ask whether the peer's host is there, in milliseconds. */
@@ -20,6 +20,13 @@ export interface DialSettings<W> {
   /** Makes the wire of a socket whose handshake has ended. */
   readonly wireOf: (socket: TLSSocket, options: DialOptions) => W
 }
+
+/**
+ * How long one address of several may take to answer before the next one is tried, in milliseconds: Node gives an address up
+ * for good then. Its default, a quarter of a second, is less than a far peer or one lost packet takes.
+ */
+const attemptMillis = (connectTimeout: Duration.Duration): number =>
+  Math.min(Math.max(10, Math.ceil(Duration.toMillis(connectTimeout) / 4)), 60_000)
 
 /** Stays for the socket's life: an error without a listener would end the process. */
 const ignore = () => {}
@@ -58,9 +65,16 @@ export const dial = <W>(
       rejectUnauthorized: true,
       // SPIFFE names no hosts, and this callback is skipped for a resumed session: the gate decides who the peer is.
       checkServerIdentity: () => undefined,
-      ...(protocols.length === 0 ? undefined : { ALPNProtocols: [...protocols] })
+      ...(protocols.length === 0 ? undefined : { ALPNProtocols: [...protocols] }),
+      // Options of the TCP connection that the types of `tls.connect` lack.
+      ...{ autoSelectFamily: true, autoSelectFamilyAttemptTimeout: attemptMillis(config.connectTimeout) }
     })
-    hold(() => socket.destroy())
+    /** Addresses of the host that were given up. */
+    const failed: Array<string> = []
+    hold(
+      () => socket.destroy(),
+      () => (failed.length === 0 ? undefined : failed.join(", "))
+    )
     describeNothing(socket)
     socket.setNoDelay(true)
     let settled = false
@@ -71,6 +85,8 @@ export const dial = <W>(
       socket.off("secureConnect", onSecure)
       socket.on("error", ignore)
       socket.off("error", onError)
+      socket.off("connectionAttemptFailed", onAddressFailed)
+      socket.off("connectionAttemptTimeout", onAddressSilent)
     }
     const finish = (result: Effect.Effect<W, HandshakeError>) => {
       if (settled) return
@@ -87,8 +103,15 @@ export const dial = <W>(
       finish(Effect.succeed(wireOf(socket, options)))
     }
     const onClose = () => refuse(handshakeCut(address))
-    const onError = (cause: Error) =>
-      refuse(fromHandshake(cause, { matcher, address, timeoutMillis: Duration.toMillis(config.connectTimeout) }))
+    const onError = (cause: Error) => refuse(fromHandshake(cause, { matcher, address, addresses: failed }))
+    const onAddressFailed = (_ip: string, _port: number, _family: number, cause: Error) => {
+      failed.push(messageOf(cause))
+    }
+    const onAddressSilent = (ip: string, port: number) => {
+      failed.push(`no answer of ${ip}:${port} within ${attemptMillis(config.connectTimeout)} ms`)
+    }
+    socket.on("connectionAttemptFailed", onAddressFailed)
+    socket.on("connectionAttemptTimeout", onAddressSilent)
     socket.on("error", onError)
     socket.once("secureConnect", onSecure)
     socket.once("close", onClose)

@@ -1,18 +1,14 @@
 import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { describe, type PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError, type PeerVerificationReason } from "@agentweave/spiffe/PeerVerificationError"
-import {
-  ConnectionError,
-  type ConnectionErrorReason,
-  type Outcome,
-  TimeoutError
-} from "@agentweave/transport/TransportError"
-import * as Duration from "effect/Duration"
+import { ConnectionError, type ConnectionErrorReason, type Outcome } from "@agentweave/transport/TransportError"
 
 /** The one table from raw error codes to typed errors. */
 
 const connect: Readonly<Record<string, ConnectionErrorReason>> = {
   ECONNREFUSED: "Refused",
+  // The system's limit for a TCP connection, or the one for an address of several.
+  ETIMEDOUT: "Unreachable",
   EHOSTUNREACH: "Unreachable",
   ENETUNREACH: "Unreachable",
   EADDRNOTAVAIL: "Unreachable",
@@ -97,7 +93,7 @@ export const codeOf = (cause: unknown): string => {
 const openSslText = /^.*\berror:[0-9A-F]+:[^:]*:[^:]*:([^:]*):/is
 
 /** What an error says, in one line: of OpenSSL's errors the reason alone. */
-const messageOf = (cause: unknown): string => {
+export const messageOf = (cause: unknown): string => {
   if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join(", ")
   const text = cause instanceof Error ? cause.message : String(cause)
   return (openSslText.exec(text)?.[1] ?? text).replace(/\s+/g, " ").trim()
@@ -123,18 +119,19 @@ export const localCertificateRefused = (alert: string, address: string): Identit
 export interface HandshakeContext {
   readonly matcher: PeerMatcher
   readonly address: string
-  /** How long TCP and TLS may take, in milliseconds. */
-  readonly timeoutMillis: number
+  /** Of a host with several addresses, why each could not be reached. */
+  readonly addresses?: ReadonlyArray<string> | undefined
 }
 
-/** The handshake took longer than it may. */
-export const tooSlow = ({ address, matcher, timeoutMillis }: HandshakeContext): TimeoutError =>
-  new TimeoutError({
-    phase: "Connect",
-    outcome: "NotSent",
-    limit: Duration.millis(timeoutMillis),
-    target: `${describe(matcher)} at ${address}`
-  })
+/**
+ * The code that says most of why no address of a host could be reached: any but that of an address that was silent, which
+ * Node gives up before the connection's own limit.
+ */
+const codeOfAll = (cause: unknown): string => {
+  if (!(cause instanceof AggregateError)) return codeOf(cause)
+  const codes = cause.errors.map(codeOf)
+  return codes.findLast((code) => code !== "ETIMEDOUT") ?? codeOf(cause)
+}
 
 /** The connection ended before the handshake did, without an error. */
 export const handshakeCut = (address: string): ConnectionError =>
@@ -161,11 +158,9 @@ export const chainRefused = (cause: unknown, matcher: PeerMatcher): PeerVerifica
 export const fromHandshake = (
   cause: unknown,
   context: HandshakeContext
-): PeerVerificationError | IdentityError | ConnectionError | TimeoutError => {
-  const { address, matcher } = context
-  const code = codeOf(cause)
-  // The system's limit for a TCP connection.
-  if (code === "ETIMEDOUT") return tooSlow(context)
+): PeerVerificationError | IdentityError | ConnectionError => {
+  const { address, addresses = [], matcher } = context
+  const code = codeOfAll(cause)
   const alert = alertOf(cause)
   if (alert !== undefined && certificateAlerts.has(alert)) return localCertificateRefused(alert, address)
   if (verification[code] !== undefined) return chainRefused(cause, matcher)
@@ -177,7 +172,7 @@ export const fromHandshake = (
     reason: alert !== undefined && versionAlerts.has(alert) ? "ProtocolMismatch" : (connect[code] ?? fallback),
     outcome: "NotSent",
     address,
-    description: `expected a TLS connection, got: ${messageOf(cause)}`,
+    description: `expected a TLS connection, got: ${addresses.length > 1 ? addresses.join(", ") : messageOf(cause)}`,
     ...(code === "" ? undefined : { code }),
     cause
   })

@@ -135,7 +135,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   onHeaders(status: number, raw: Array<Buffer>, resume: () => void): boolean {
     const exchange = this.exchange
     if (status < 200 || exchange === undefined) return true
-    exchange.onStatus?.(status)
+    exchange.onStatus?.(status, () => parseHeaders(raw))
     const sink = ConnectorResponse.makeSink(this)
     this.sink = sink
     this.resumeWire = resume

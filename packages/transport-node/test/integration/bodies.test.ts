@@ -583,7 +583,8 @@ describe("a response", () => {
         const settled = { count: 0 }
         expect(yield* failure(execute(connection, get, settled))).toMatchObject({
           _tag: "ConnectionError",
-          reason: "Closed",
+          // The second where a connection to the same peer was closed like this before.
+          reason: expect.stringMatching(/^(Closed|MaybeRefused)$/),
           outcome: "Unknown"
         })
         expect(settled.count).toBe(1)

@@ -1,7 +1,7 @@
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { CircuitBreaker } from "@agentweave/transport"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, TestClock } from "effect"
+import { Effect, Fiber, TestClock } from "effect"
 import { failure, hostileClient, realTime, startClient, startServer } from "./fixture.js"
 
 const setup = Effect.gen(function* () {
@@ -32,7 +32,7 @@ describe("a client whose ID the server does not authorise", () => {
       expect(String(error)).toContain(`authorise ${authority.id("/client")}`)
       expect(yield* breaker.state).toBe("Closed")
       expect(client.log.all("ConnectionAttempted").length).toBe(1)
-      expect(client.log.all("RequestEnded")).toMatchObject([{ status: 403 }])
+      expect(client.log.all("RequestEnded")).toMatchObject([{ status: 403, error: "IdentityError" }])
       expect(server.log.all("ConnectionRefused")).toMatchObject([
         { reason: "UnexpectedPeer", actualId: authority.id("/client") }
       ])
@@ -61,6 +61,38 @@ describe("a client whose ID the server does not authorise", () => {
       yield* server.log.nth("ConnectionRefused")
       yield* TestClock.adjust("1 second")
       expect(yield* connection.ended).toMatch(/PeerClosed|Error/)
+    })
+  )
+})
+
+describe("a client whose certificate the server closes without a word", () => {
+  it.scoped("says at the second close in a row that its certificate may have been refused, and stops there", () =>
+    Effect.gen(function* () {
+      const { authority, server } = yield* setup
+      const { addRoot } = yield* DevAuthority.make({ trustDomain: "example.org" })
+      const stranger = yield* addRoot(authority.roots[0])
+      const client = yield* startClient(yield* stranger.context({ path: "/somebody-else" }))
+      const channel = yield* client.channel({
+        port: server.port,
+        peer: authority.id("/server"),
+        config: { retry: { maxRetries: 3, baseDelay: "1 millis", jitter: false } }
+      })
+      const running = yield* Effect.fork(failure(channel.get("/")))
+      yield* client.log.nth("RequestEnded")
+      yield* TestClock.adjust("1 second")
+      const error = yield* Fiber.join(running)
+      expect(error).toMatchObject({ _tag: "ConnectionError", reason: "MaybeRefused", isRetryable: false })
+      expect(String(error)).toContain(`the certificate of ${authority.id("/somebody-else")} may have been refused`)
+      expect(client.log.all("ConnectionAttempted").length).toBe(2)
+      expect(client.log.all("RequestEnded")).toMatchObject([{ error: "ConnectionError" }, { error: "ConnectionError" }])
+      expect(server.log.all("ConnectionRefused")).toMatchObject([
+        { reason: "UntrustedChain" },
+        { reason: "UntrustedChain" }
+      ])
+      expect(server.handled()).toBe(0)
+      // Nothing has changed: the next request makes one connection, and is told the same.
+      expect(yield* failure(channel.get("/"))).toMatchObject({ reason: "MaybeRefused" })
+      expect(client.log.all("ConnectionAttempted").length).toBe(3)
     })
   )
 })

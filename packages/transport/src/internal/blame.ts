@@ -82,9 +82,13 @@ const isOwnLimit = (error: unknown): boolean =>
   isOfThisMachine(error) ||
   (tagOf(error) === "TimeoutError" && hasProperty(error, "phase") && ownPhases.has(error.phase))
 
+/** A peer that closes each new connection without a word. */
+const mayRefuseUs = (error: unknown): boolean =>
+  tagOf(error) === "ConnectionError" && reasonOf(error) === "MaybeRefused"
+
 /** A retry would meet the same refusal, whatever a predicate or a schedule says. */
 export const isFinal = (error: unknown): boolean =>
-  holds(error, (each) => final.has(tagOf(each)) || isCallersFault(each) || isOfThisMachine(each))
+  holds(error, (each) => final.has(tagOf(each)) || isCallersFault(each) || isOfThisMachine(each) || mayRefuseUs(each))
 
 /** An error that says nothing about the health of the target. */
 export const isLocalFault = (error: unknown): boolean =>

@@ -1,6 +1,6 @@
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
-import { HttpClientRequest } from "@effect/platform"
+import { Headers, HttpClientRequest } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Exit, Fiber, Scope } from "effect"
 import { AuditLog, type Connector, TransportConfig, type Wire } from "../../src/index.js"
@@ -317,7 +317,7 @@ describe("a client's connection", () => {
     client.start(dead)
     client.pass(1_000)
     client.start(alive)
-    client.wires[2]?.current?.exchange.onStatus?.(200)
+    client.wires[2]?.current?.exchange.onStatus?.(200, () => Headers.empty)
     client.wires[2]?.current?.settle()
     client.pass(29_000)
     assert.deepStrictEqual(Array.from(client.closed).sort(), ["Aborted", "Unhealthy"])

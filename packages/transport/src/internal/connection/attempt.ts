@@ -54,6 +54,7 @@ class Attempt<W extends Wire, C extends Supervised> implements Timed, Pending {
   generation = 0
   leave: Leave | undefined = undefined
   destroy: (() => void) | undefined = undefined
+  seen: (() => string | undefined) | undefined = undefined
   private waiting: Waiting = "Place"
   private givenUp: TransportError | undefined = undefined
   private fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined = undefined
@@ -107,7 +108,14 @@ class Attempt<W extends Wire, C extends Supervised> implements Timed, Pending {
       })
     }
     const target = `${PeerMatcher.describe(this.options.matcher)} at ${this.common.address}`
-    return new TimeoutError({ phase: "Connect", outcome: "NotSent", limit, target })
+    const seen = this.seen?.()
+    return new TimeoutError({
+      phase: "Connect",
+      outcome: "NotSent",
+      limit,
+      target,
+      ...(seen === undefined ? undefined : { description: `nothing came from ${target}, and before: ${seen}` })
+    })
   }
 
   /** Lets go of everything but the wire of a success. */
@@ -238,8 +246,9 @@ class Attempts {
         address: attempt.common.address,
         identity: context,
         trustDomains: trustDomains.right,
-        hold: (destroy) => {
+        hold: (destroy, seen) => {
           attempt.destroy = destroy
+          attempt.seen = seen
         }
       })
       return Effect.flatMap(dialed, (wire) => this.judge(attempt, wire, context))

@@ -1,4 +1,5 @@
 import { IdentityError } from "@agentweave/spiffe/IdentityError"
+import type { Headers } from "@effect/platform/Headers"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Effect from "effect/Effect"
@@ -9,14 +10,14 @@ import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
 import type { Connection, Exchange, RequestFailure } from "../../Connector.js"
 import { CurrentAttempt } from "../../CurrentAttempt.js"
 import type { TransportConfig } from "../../TransportConfig.js"
+import { ConnectionError } from "../../TransportError.js"
 import { type HttpCarrier, type HttpWire, refusalHeader, type Supervision } from "../../Wire.js"
 import { pathOf } from "../tracing.js"
+import { newRequestId } from "./ids.js"
 import { requestEnded, timePassed } from "./lifetime.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
 type Resume = (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
-
-let nextRequest = 0
 
 type RequestStarted = Extract<AuditEvent, { _tag: "RequestStarted" }>
 type RequestEnded = Extract<AuditEvent, { _tag: "RequestEnded" }>
@@ -40,6 +41,10 @@ class SupervisedExchange implements Exchange {
   private readonly recordedPath: string
   private readonly attempt: number
   private status: number | undefined = undefined
+  /** Our peer has told us in place of a response that it does not authorise us. */
+  isRefused = false
+  /** It ended while this side had no reason to end the connection. */
+  endedOpen = false
   /** When it began, as the connection's owner counts. */
   readonly since: number
 
@@ -52,7 +57,7 @@ class SupervisedExchange implements Exchange {
     this.startedAt = startedAt
     this.since = connection.tick()
     this.trace = inner.traceId ?? traceOf(inner.fiber)
-    this.id = `r${++nextRequest}`
+    this.id = newRequestId("Client")
     this.recordedPath = pathOf(inner.path)
     this.attempt = attemptOf(inner.fiber)
   }
@@ -101,12 +106,15 @@ class SupervisedExchange implements Exchange {
     return event
   }
 
-  onStatus(status: number): void {
+  onStatus(status: number, headers: () => Headers): void {
     this.status = status
-    this.inner.onStatus?.(status)
+    // A server that does not authorise us says so in place of its first response.
+    this.isRefused = status === 403 && this.connection.requests === 1 && headers()[refusalHeader] !== undefined
+    this.inner.onStatus?.(status, headers)
   }
 
-  onSettled(error?: string): void {
+  onSettled(failed?: string): void {
+    const error = this.isRefused ? (failed ?? "IdentityError") : failed
     this.connection.settled(this, error)
     this.inner.onSettled(error)
     this.connection.proceed()
@@ -153,23 +161,44 @@ export class ClientConnection extends Supervised implements Connection, Supervis
     }
     this.requests++
     this.inFlight = 1
-    // A server that does not authorise us says so in place of its first response.
-    return this.carrier.start(supervised, this.requests > 1 ? resume : (result) => resume(this.unlessRefused(result)))
+    const onResult: Resume = (result) => resume(this.firstResult(supervised, result))
+    return this.carrier.start(supervised, this.requests > 1 ? resume : onResult)
   }
 
-  private unlessRefused(
+  /** The first request learns from a peer that does not want us why there is no response. */
+  private firstResult(
+    exchange: SupervisedExchange,
     result: Effect.Effect<HttpClientResponse, RequestFailure>
   ): Effect.Effect<HttpClientResponse, RequestFailure> {
-    return Effect.flatMap(result, (response) =>
-      response.status === 403 && response.headers[refusalHeader] !== undefined
-        ? Effect.fail(
-            new IdentityError({
-              reason: "LocalCertificateRefused",
-              description: `expected ${this.peer.spiffeId} at ${this.address} to authorise ${this.ownId}, it does not`
-            })
-          )
-        : Effect.succeed(response)
+    if (exchange.isRefused) return Effect.zipRight(result, Effect.fail(this.unauthorised()))
+    if (exchange.isAnswered) return result
+    return Effect.mapError(result, (error) =>
+      error._tag === "ConnectionError" && error.reason === "Closed" && exchange.endedOpen
+        ? this.closedUnheard(error)
+        : error
     )
+  }
+
+  private unauthorised(): IdentityError {
+    return new IdentityError({
+      reason: "LocalCertificateRefused",
+      description: `expected ${this.peer.spiffeId} at ${this.address} to authorise ${this.ownId}, it does not`
+    })
+  }
+
+  /** The peer has closed a connection that it never said anything on. Once may happen. */
+  private closedUnheard(error: ConnectionError): ConnectionError {
+    const { address, heardAt, owner } = this
+    if (!owner.freshCloses.closed(address, heardAt, this.tick())) return error
+    return new ConnectionError({
+      reason: "MaybeRefused",
+      outcome: error.outcome,
+      address,
+      description:
+        `expected ${this.peer.spiffeId} to answer, it closed two new connections in a row without a word: ` +
+        `the certificate of ${this.ownId} may have been refused`,
+      cause: error
+    })
   }
 
   unsafeRetire(reason: CloseReason): void {
@@ -210,8 +239,11 @@ export class ClientConnection extends Supervised implements Connection, Supervis
     this.inFlight = 0
     this.isSettling = true
     this.setDeadline(Number.POSITIVE_INFINITY)
-    if (exchange.isAnswered) this.heardAt = this.tick()
-    else if (error === "TimeoutError") this.owner.suspect(this, exchange.since)
+    exchange.endedOpen = this.isOpen || this.wasLeft
+    if (exchange.isAnswered) {
+      this.heardAt = this.tick()
+      this.owner.freshCloses.answered(this.address)
+    } else if (error === "TimeoutError") this.owner.suspect(this, exchange.since)
     if (!this.isOpen) this.move(requestEnded)
     // The request has happened: what cannot be recorded of its end is counted by the sink.
     this.owner.record(exchange.ended(this.owner.deadlines.wall(), error))
@@ -221,6 +253,12 @@ export class ClientConnection extends Supervised implements Connection, Supervis
   proceed(): void {
     this.isSettling = false
     if (this.state.phase === "Closed") this.close()
+  }
+
+  /** The peer has ended the connection, or it broke. */
+  private get wasLeft(): boolean {
+    const { state } = this
+    return state.phase === "Closed" && (state.reason === "PeerClosed" || state.reason === "Error")
   }
 
   get canAnnounce(): boolean {

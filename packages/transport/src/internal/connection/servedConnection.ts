@@ -1,12 +1,11 @@
 import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
 import type { ByteStream, RequestEnd, RequestLine, Shell } from "../../Wire.js"
 import { pathOf } from "../tracing.js"
+import { newRequestId } from "./ids.js"
 import { type Moment, requestEnded, requestStarted } from "./lifetime.js"
 import { ServedStream } from "./servedStream.js"
 import { lossOf } from "./streamEnded.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
-
-let nextRequest = 0
 
 /** How long, in milliseconds, what was written may take to be sent, and the peer to end its own direction. */
 const lingerMillis = 2_000
@@ -28,7 +27,7 @@ export class ServedRequest {
       side: "Server",
       connectionId: connection.id,
       address: connection.address,
-      requestId: `q${++nextRequest}`,
+      requestId: newRequestId("Server"),
       ...(traceId === undefined ? undefined : { traceId }),
       peerId: connection.peer.spiffeId,
       method,

@@ -5,6 +5,7 @@ import type { X509Svid } from "@agentweave/spiffe/X509Svid"
 import type { CloseReason } from "../../AuditEvent.js"
 import type { Wire } from "../../Wire.js"
 import type { Deadlines, Timed } from "./deadlines.js"
+import type { FreshCloses } from "./freshCloses.js"
 import {
   admits,
   cut,
@@ -31,6 +32,8 @@ export interface Owner {
   forget(connection: Supervised): void
   /** Counts what happens: a later call has a higher number. */
   tick(): number
+  /** Peers that close connections without a byte. */
+  readonly freshCloses: FreshCloses
   /** Nothing was heard of a peer for a whole exchange that began at `since`. */
   suspect(connection: Supervised, since: number): void
 }

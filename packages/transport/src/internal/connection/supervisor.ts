@@ -12,6 +12,8 @@ import type { CloseReason } from "../../AuditEvent.js"
 import { type AuditLog, recorder } from "../../AuditLog.js"
 import { forkScoped } from "../background.js"
 import * as Deadlines from "./deadlines.js"
+import { FreshCloses } from "./freshCloses.js"
+import { newConnectionId } from "./ids.js"
 import { OwnIdentity } from "./ownIdentity.js"
 import type { Record } from "./records.js"
 import type { Owner, Supervised } from "./supervised.js"
@@ -45,12 +47,12 @@ export class Supervisor<C extends Supervised> implements Owner {
   readonly purpose: Purpose
   readonly live = new Set<C>()
   readonly pending = new Set<Pending>()
+  readonly freshCloses = new FreshCloses()
   /** How often the identity has changed: what was verified before must be verified again. */
   generation = 0
   isClosed = false
   /** More than one scope may wait for the end: that of a server, and those of its apps. */
   private readonly whenEmpty: Array<() => void> = []
-  private nextId = 0
   private ticks = 0
   private readonly side: "Client" | "Server"
 
@@ -66,7 +68,7 @@ export class Supervisor<C extends Supervised> implements Owner {
   /** What every event of a new connection says. */
   newCommon(address: string) {
     const { side } = this
-    return { side, connectionId: `${side === "Client" ? "c" : "s"}${++this.nextId}`, address }
+    return { side, connectionId: newConnectionId(side), address }
   }
 
   /** An established connection is looked after from now on. */
