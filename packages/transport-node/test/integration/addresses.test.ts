@@ -25,7 +25,8 @@ const occupy = (port: number) =>
     (socket) =>
       Effect.async<boolean>((resume) => {
         socket.once("connect", () => resume(Effect.succeed(true)))
-        socket.once("timeout", () => resume(Effect.succeed(false)))
+        // A turn later: a connection that is there by now may not have been seen yet.
+        socket.once("timeout", () => setImmediate(() => resume(Effect.succeed(!socket.connecting))))
       })
   )
 
