@@ -24,10 +24,22 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
-// Run as vitest's configuration (`vitest --config vitest.workspace.ts`).
-export default defineConfig({
+/** For all runs alike. */
+const project = {
+  name: "packages",
+  include: ["packages/*/test/**/*.test.ts"],
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+  isolate: false
+}
+
+const modules = {
   resolve: { conditions },
-  ssr: { resolve: { conditions, externalConditions: ["@agentweave/source"] } },
+  ssr: { resolve: { conditions, externalConditions: ["@agentweave/source"] } }
+}
+
+const config = defineConfig({
+  ...modules,
   test: {
     pool: "forks",
     isolate: false,
@@ -36,8 +48,12 @@ export default defineConfig({
     // Most of what tests make is garbage at once: a young generation of this size is collected a quarter as often.
     poolOptions: { forks: { execArgv: ["--max-semi-space-size=64"] } },
     sequence: { sequencer: LongestFirst },
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
-    projects: [{ extends: true, test: { name: "packages", include: ["packages/*/test/**/*.test.ts"] } }]
+    projects: [{ extends: true, test: project }]
   }
 })
+
+const isConfig = process.argv.some((argument) => /^(?:-c|--config)(?:=|$)/.test(argument))
+
+// `npm test` names this file as vitest's configuration. A bare `npx vitest` takes it as a list of projects, and has the defaults of
+// vitest for the number of processes and the order of the files.
+export default isConfig ? config : [{ ...modules, test: project }]
