@@ -75,7 +75,7 @@ const chainOf = (socket: TLSSocket): ReadonlyArray<Uint8Array> => {
 }
 
 /**
- * What a server presents. The handshake is not a channel: whatever comes is accepted in order to be explained, not a byte
+ * The certificates that a server presents. The handshake is not a channel: whatever comes is accepted in order to be explained, not a byte
  * is sent over it, and it ends at once.
  */
 const fetchChain = (address: string): Effect.Effect<ReadonlyArray<Uint8Array>, UsageError> => {

@@ -9,7 +9,7 @@ import * as Either from "effect/Either"
 import { IdentityError } from "./IdentityError.js"
 
 /**
- * What `@peculiar/x509` exports.
+ * The exports of `@peculiar/x509`.
  *
  * @since 0.1.0
  * @category models

@@ -52,7 +52,7 @@ export interface Explanation {
         readonly reason: PeerVerificationReason
         readonly expected: string
         readonly seen: string
-        /** What to look at first. */
+        /** The first thing to look at. */
         readonly hint: string
         /** How far the clock is outside the validity, in milliseconds, when dates are the cause. */
         readonly clockSkewMillis: number | undefined

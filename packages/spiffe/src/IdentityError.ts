@@ -1,5 +1,5 @@
 /**
- * What can be wrong with this workload's own identity.
+ * Errors of this workload's own identity.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * What goes wrong with this workload's own identity, as values: what its source met and survived.
+ * Problems of this workload's own identity, as values: its source met them and went on.
  *
  * @since 0.1.0
  */
@@ -42,7 +42,7 @@ export const IdentityProblem = Schema.Struct({
   kind: IdentityProblemKind,
   /** The source's own literal for it, such as `Malformed`. */
   reason: Schema.String,
-  /** What was expected and what was met, and where. */
+  /** One line: what was expected, what came, and where. */
   description: Schema.String
 })
 

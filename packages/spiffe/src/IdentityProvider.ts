@@ -33,7 +33,7 @@ export class IdentityProvider extends Context.Tag("@agentweave/spiffe/IdentityPr
      */
     readonly changes: Stream.Stream<X509Context, IdentityError>
     /**
-     * What the source met: the problems of the past, as many as are kept, then each new one, once. A source that has it
+     * The problems of the source: those of the past, as many as are kept, then each new one, once. A source that has it
      * tells there too what `changes` fails with. Ends with the provider. See {@link problems}.
      */
     readonly problems?: Stream.Stream<IdentityProblem> | undefined
@@ -65,7 +65,7 @@ const isSame = (
     : Either.isLeft(after) && before.left.message === after.left.message
 
 /**
- * What `changes` brings, with the loss of the identity as a value: the present state first, then every other one. A loss
+ * The changes of the identity, with its loss as a value: the present state first, then every other one. A loss
  * means that the SVID before it must not be used any more when its reason is `Withdrawn` (SPIFFE_Workload_API section
  * 5.2.1). Where `changes` fails it is asked for again every 250 milliseconds, so that the return of the identity is seen;
  * the same state twice is one. Ends with the provider.

@@ -109,7 +109,7 @@ const requireTime = (now: number): void => {
   if (!Number.isFinite(now)) throw new RangeError(`expected a time in milliseconds, got ${now}`)
 }
 
-/** What was proven, under the matcher of today. */
+/** The verified peer, under the matcher of today. */
 const admit = (
   input: Matched,
   { bundleGeneration, fingerprint, notAfter, serialNumber, spiffeId }: Verdict,

@@ -76,7 +76,7 @@ const statesAnotherKey = (jwk: Readonly<Record<string, unknown>>, der: Uint8Arra
   return !Either.getOrElse(same, () => false)
 }
 
-/** What one key is: an authority, none of this bundle's business, or an entry that is left out for a reason. */
+/** The kinds of one key: an authority, none of this bundle's business, or an entry that is left out for a reason. */
 type Entry =
   | { readonly _tag: "Authority"; readonly certificate: Uint8Array }
   | { readonly _tag: "Ignored" }

@@ -22,7 +22,7 @@ import type { TrustDomain } from "./TrustDomain.js"
 export interface LeftOut {
   /** Which one: `certificate 2`, or `keys[1]` of a bundle document. */
   readonly entry: string
-  /** What was met in place of a certificate that can be read. */
+  /** The reason why the certificate cannot be used. */
   readonly problem: string
 }
 
@@ -38,7 +38,7 @@ export interface X509Bundle {
   readonly authorities: ReadonlyArray<Uint8Array>
   /** SHA-256 over the authorities, lower-case hex: the bundle's generation. Equal content has an equal generation. */
   readonly generation: string
-  /** What else was delivered and cannot be used; absent when nothing was left out. See {@link describeLeftOut}. */
+  /** Certificates that were delivered and cannot be used; absent when nothing was left out. See {@link describeLeftOut}. */
   readonly leftOut?: ReadonlyArray<LeftOut> | undefined
 }
 
@@ -79,7 +79,7 @@ function* readPem(trustDomain: TrustDomain, text: string): pieces.Pieces<Read> {
 }
 
 /**
- * What a bundle left out, for people; `undefined` when it left out nothing.
+ * The certificates a bundle left out, for people; `undefined` when it left out nothing.
  *
  * @since 0.1.0
  * @category getters

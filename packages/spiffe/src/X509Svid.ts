@@ -49,7 +49,7 @@ const refuse = (reason: IdentityErrorReason, description: string): Either.Either
 
 const iso = (millis: number): string => new Date(millis).toISOString()
 
-/** What `toString`, `JSON.stringify`, `util.inspect` and Effect's formatting show: no key, and certificates by number. */
+/** The form for `toString`, `JSON.stringify`, `util.inspect` and Effect's formatting: no key, and certificates by number. */
 const Proto: Inspectable.Inspectable & ThisType<X509Svid> = {
   ...Inspectable.BaseProto,
   toJSON() {

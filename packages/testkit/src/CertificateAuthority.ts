@@ -17,7 +17,7 @@ import type { MintError } from "./MintError.js"
 export interface CertificateAuthority {
   /** DER of the CA's own certificate. */
   readonly certificate: Uint8Array
-  /** What a leaf signed by this CA sends after itself: this CA and those above it, without the root. */
+  /** The chain that a leaf signed by this CA sends after itself: this CA and those above it, without the root. */
   readonly chain: ReadonlyArray<Uint8Array>
   readonly trustDomain: string
   /** Distinguished name. */

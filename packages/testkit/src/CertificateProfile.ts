@@ -1,5 +1,5 @@
 /**
- * What a certificate says, as a value: every field a test may want to get right, or wrong.
+ * The fields of a certificate, as a value: every one that a test may want to get right, or wrong.
  *
  * @since 0.1.0
  */

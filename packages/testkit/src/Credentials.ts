@@ -1,5 +1,5 @@
 /**
- * What a peer presents on the wire: certificates and the key of the first one, right or wrong.
+ * Credentials as a peer presents them on the wire: certificates and the key of the first one, right or wrong.
  *
  * @since 0.1.0
  */

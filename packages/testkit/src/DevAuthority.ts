@@ -115,9 +115,9 @@ export interface MakeOptions {
   readonly intermediates?: number | undefined
   /** Default 365 days. */
   readonly rootTtl?: Duration.DurationInput | undefined
-  /** What the root's certificate says beyond the usual. */
+  /** Fields of the root's certificate beyond the usual ones. */
   readonly root?: CertificateProfile | undefined
-  /** What every intermediate's certificate says beyond the usual. */
+  /** Fields of every intermediate's certificate beyond the usual ones. */
   readonly intermediate?: CertificateProfile | undefined
 }
 

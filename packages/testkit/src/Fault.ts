@@ -1,5 +1,5 @@
 /**
- * What a {@link FaultProxy} does to a connection, as values.
+ * Faults that a {@link FaultProxy} brings into a connection, as values.
  *
  * @since 0.1.0
  */

@@ -48,7 +48,7 @@ export interface FaultProxy {
   /** Where clients connect: always `127.0.0.1`. */
   readonly host: string
   readonly port: number
-  /** What happens to connections made from now on; live ones keep the fault they began with. */
+  /** Sets the fault of connections made from now on; live ones keep the fault they began with. */
   readonly setFault: (fault: Fault.Fault) => Effect.Effect<void>
   /** Chooses the fault for each new connection by its index. `Refuse` is here a reset at once. */
   readonly setFaults: (choose: (index: number) => Fault.Fault) => Effect.Effect<void>

@@ -26,7 +26,7 @@ import type { MintError } from "./MintError.js"
  * @category models
  */
 export interface PeerCase {
-  /** What is special about the peer, unique among the cases. */
+  /** The name of the case: the one thing special about the peer. Unique among the cases. */
   readonly name: string
   readonly verdict: "Accepted" | PeerVerificationError.PeerVerificationReason
   /** The role in which the peer is to be judged; `undefined` where the verdict is the same in both. */
@@ -40,9 +40,9 @@ export interface PeerCase {
  * @category models
  */
 export interface Arranged {
-  /** What the peer presents. */
+  /** The credentials that the peer presents. */
   readonly credentials: Credentials
-  /** What the verifier trusts. */
+  /** The bundles that the verifier trusts. */
   readonly bundles: X509BundleSet.X509BundleSet
   /** Whom the verifier expects. */
   readonly expects: SpiffeId.SpiffeId

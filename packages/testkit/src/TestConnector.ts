@@ -38,7 +38,7 @@ export interface TestConnection {
 }
 
 /**
- * What happens when a connection is asked for: who is there, or why nobody can be reached. It may take its time, on
+ * The outcome of opening a connection: the peer that is there, or why nobody can be reached. It may take its time, on
  * Effect's `Clock`.
  *
  * @since 0.1.0
@@ -49,7 +49,7 @@ export type OnConnect<R = never> = (
 ) => Effect.Effect<Answerer, TransportError.TransportError, R>
 
 /**
- * Who answers, with a certificate of the authority that the client trusts: an ID, with the instant at which its certificate
+ * The peer that answers, with a certificate of the authority that the client trusts: an ID, with the instant at which its certificate
  * expires (milliseconds since the epoch, default never). What a connector over sockets refuses is refused here: an ID that
  * the client does not accept with `PeerVerificationError` `UnexpectedPeer`, a certificate that has ended with `Expired`.
  *
@@ -86,9 +86,9 @@ export interface TestConnector {
    * one, the end of its scope closes the connections made through it, and none is opened any more (`ScopeClosedError`).
    */
   readonly layer: Layer.Layer<Connector.Connector, never, IdentityProvider.IdentityProvider | AuditLog.AuditLog>
-  /** Who answers requests from now on, on live connections too. */
+  /** Sets the peer that answers requests from now on, on live connections too. */
   readonly setHandler: <R>(handler: Handler<R>) => Effect.Effect<void, never, R>
-  /** What becomes of connections asked for from now on. */
+  /** Sets the outcome of connections opened from now on. */
   readonly setOnConnect: <R>(onConnect: OnConnect<R>) => Effect.Effect<void, never, R>
   /** How many connections were asked for, also those that never came to be. */
   readonly attempts: Effect.Effect<number>

@@ -26,9 +26,9 @@ export interface TestRequest {
   readonly request: HttpClientRequest
   /** The request target: path and query, with the base URL's path in front. */
   readonly path: string
-  /** Who was called. */
+  /** The peer that was called. */
   readonly peer: SpiffeId.SpiffeId
-  /** Who calls, as the peer has verified it. */
+  /** The caller, as the peer has verified it. */
   readonly caller: PeerVerifier.VerifiedPeer
   /** `host:port`. */
   readonly address: string
@@ -84,7 +84,7 @@ export const fromApp =
         ofSocket: () => Option.none()
       })
       const web = HttpServerRequest.fromWeb(yield* toWeb(request))
-      // What the application failed with is in its response already.
+      // The application's failure is in its response already.
       yield* HttpApp.toHandled(identified, (_, response) => Deferred.succeed(answer, response)).pipe(
         Effect.provideService(HttpServerRequest.HttpServerRequest, web),
         Effect.catchAllCause(() => Deferred.succeed(answer, HttpServerResponse.empty({ status: 500 })))

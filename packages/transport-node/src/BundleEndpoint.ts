@@ -46,7 +46,7 @@ export interface HttpsSpiffe extends Common {
 }
 
 /**
- * What an operator configures, all of it explicitly: none of it can be inferred from the rest (section 7.2).
+ * An operator's configuration, all of it explicit: none of it can be inferred from the rest (section 7.2).
  *
  * @since 0.1.0
  * @category models
@@ -62,7 +62,7 @@ export type Options = HttpsWeb | HttpsSpiffe
 export interface BundleEndpoint {
   readonly trustDomain: TrustDomain.TrustDomain
   readonly url: URL
-  /** Who must be there; `undefined` with the `https_web` profile. */
+  /** The SPIFFE ID that the endpoint must have; `undefined` with the `https_web` profile. */
   readonly endpointId: SpiffeId.SpiffeId | undefined
   /** The bundle to start with. */
   readonly bundle: SpiffeBundle | undefined

@@ -1,5 +1,5 @@
 /**
- * What happens between us and a bundle endpoint. Every event is a plain value with a stable JSON form.
+ * Events of fetching a bundle from its endpoint. Every event is a plain value with a stable JSON form.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * What happens to an identity that is read from files. Every event is a plain value with a stable JSON form; none carries
+ * Events of an identity that is read from files. Every event is a plain value with a stable JSON form; none carries
  * key material.
  *
  * @since 0.1.0

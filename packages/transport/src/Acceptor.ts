@@ -31,13 +31,13 @@ export interface Options<A> {
   readonly authorize: PeerMatcher
   /** Makes of an identity what handshakes need, such as a TLS context. A failure keeps the last good one in use. */
   readonly prepare: (context: X509Context) => Either.Either<A, IdentityError>
-  /** What of credentials that were taken into use cannot be used: events for the record. */
+  /** Parts of the credentials in use that cannot be used: events for the record. */
   readonly problems?: ((credentials: A, time: number) => ReadonlyArray<AuditEvent>) | undefined
   /** Limit of a handshake, in milliseconds. */
   readonly handshakeTimeoutMillis: number
   /** Longest life of a connection, in milliseconds; `Infinity` for none but that of the certificates on it. */
   readonly maxAgeMillis: number
-  /** What a request in flight has left on a connection that must end, in milliseconds. */
+  /** The time left to a request in flight on a connection that must end, in milliseconds. */
   readonly graceMillis: number
   /** How long a connection may be open before its first request, in milliseconds. */
   readonly firstRequestMillis: number
@@ -70,7 +70,7 @@ export interface Acceptor<A> {
  * @category models
  */
 export interface Attempt<A> {
-  /** What to present, as the transport prepared it. */
+  /** The credentials to present, as the transport prepared them. */
   readonly credentials: A
   /** The handshake came to nothing. The transport destroys the connection. */
   failed(error: TransportError): void

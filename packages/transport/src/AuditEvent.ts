@@ -1,5 +1,5 @@
 /**
- * What the transport leaves on record. Every event is a plain value with a stable JSON form: the one line that the
+ * Events that the transport leaves on record. Every event is a plain value with a stable JSON form: the one line that the
  * documentation of each shows, as `JSON.stringify` makes it. Names of fields and literals stay as they are; fields and
  * literals may be added. Times are milliseconds since the epoch, durations milliseconds. In the audit file it is the
  * `event` of its record.
@@ -383,7 +383,7 @@ export const AuditEvent = Schema.Union(
 export type AuditEvent = typeof AuditEvent.Type
 
 /**
- * What an event is about: a sink may treat requests, which are many, otherwise than the rest.
+ * The subject of an event: a sink may treat requests, which are many, otherwise than the rest.
  *
  * @since 0.1.0
  * @category getters

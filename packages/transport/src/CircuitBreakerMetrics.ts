@@ -1,5 +1,5 @@
 /**
- * What a circuit breaker tells about itself.
+ * The metrics of a circuit breaker.
  *
  * @since 0.1.0
  */

@@ -36,7 +36,7 @@ import * as TransportConfig from "./TransportConfig.js"
 import { type ConnectionPoolError, PoolClosedError, PoolExhaustedError, type TransportError } from "./TransportError.js"
 
 /**
- * What taking a connection from the pool can fail with.
+ * Errors of taking a connection from the pool.
  *
  * @since 0.1.0
  * @category models

@@ -22,7 +22,7 @@ import type { ConnectionError, TransportError } from "./TransportError.js"
 import type { ByteStream } from "./Wire.js"
 
 /**
- * What a request can fail with.
+ * Errors of a request.
  *
  * @since 0.1.0
  * @category models
@@ -34,7 +34,7 @@ export type RequestFailure = TransportError | AuditError | HttpClientError
  * @category models
  */
 export interface ConnectOptions {
-  /** Who must be at the other end. */
+  /** The peer that must be at the other end. */
   readonly matcher: PeerMatcher
   /** Host name or IP address (IPv6 without brackets). */
   readonly host: string

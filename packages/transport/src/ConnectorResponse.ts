@@ -14,7 +14,7 @@ import { Body } from "./internal/responseBody.js"
 import type { TransportError } from "./TransportError.js"
 
 /**
- * What the connector lets the reader of a body do to the wire.
+ * Actions on the wire that the reader of a body has.
  *
  * @since 0.1.0
  * @category models
@@ -64,7 +64,7 @@ export const highWaterMark: number = Body.highWaterMark
 export const makeSink = (source: Source): ResponseSink => new Body(source)
 
 /**
- * What a response is made of, apart from its body.
+ * The parts of a response, apart from its body.
  *
  * @since 0.1.0
  * @category models

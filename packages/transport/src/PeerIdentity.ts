@@ -1,5 +1,5 @@
 /**
- * Who is calling, for the handlers of a secure server.
+ * The verified caller, for the handlers of a secure server.
  *
  * @since 0.1.0
  */

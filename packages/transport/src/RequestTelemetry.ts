@@ -1,5 +1,5 @@
 /**
- * What a span of a request may hold, for authors of transports. Requests themselves are put on record by the connection that
+ * The attributes a span of a request may hold, for authors of transports. Requests themselves are put on record by the connection that
  * carries them.
  *
  * @since 0.1.0
@@ -40,7 +40,7 @@ export const captureHeaders: (
 export const pathOf: (target: string) => string = tracing.pathOf
 
 /**
- * What an error is called in a span: its tag or its name, and nothing of its content.
+ * The name of an error in a span: its tag or its name, and nothing of its content.
  *
  * @since 0.1.0
  * @category tracing

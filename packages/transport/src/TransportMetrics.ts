@@ -185,7 +185,7 @@ export const circuitState = Metric.gauge("transport_circuit_state", {
 })
 
 /**
- * What was wrong with our own identity, by `problem` (`Discarded`, `Withdrawn`, `Stale`, `Expired`, `Unavailable`,
+ * Problems of our own identity, by `problem` (`Discarded`, `Withdrawn`, `Stale`, `Expired`, `Unavailable`,
  * `Exposed`).
  *
  * @since 0.1.0

@@ -18,7 +18,7 @@ import type { TransportConfig } from "./TransportConfig.js"
 import type { TransportError } from "./TransportError.js"
 
 /**
- * What TLS says of a connection whose handshake has just ended.
+ * Facts of TLS about a connection whose handshake has just ended.
  *
  * @since 0.1.0
  * @category models
@@ -149,7 +149,7 @@ export interface HttpCarrier {
 }
 
 /**
- * What a carrier is given of the connection it is on.
+ * The connection, as the carrier on it sees it.
  *
  * @since 0.1.0
  * @category models
@@ -175,7 +175,7 @@ export interface Supervision {
 }
 
 /**
- * What a dialer is asked for.
+ * One call of a dialer.
  *
  * @since 0.1.0
  * @category models
@@ -183,7 +183,7 @@ export interface Supervision {
 export interface DialOptions extends Omit<ConnectOptions, "onClose"> {
   /** `host:port`, for errors; an IPv6 address in brackets. */
   readonly address: string
-  /** What to present. It has passed the gate. */
+  /** The credentials to present. They have passed the gate. */
   readonly identity: X509Context
   /** The domains an acceptable peer can come from: what to limit TLS trust anchors to. */
   readonly trustDomains: ReadonlySet<TrustDomain>
@@ -212,7 +212,7 @@ export interface Incoming {
 }
 
 /**
- * What a transport does for the supervision of one of its connections.
+ * The acts of a transport for the supervision of one of its connections.
  *
  * @since 0.1.0
  * @category models

@@ -64,7 +64,7 @@ const signatureSchemes: ReadonlyMap<string, SignatureScheme> = new Map<string, S
 export const minRsaBits = 2048
 export const maxRsaBits = 8192
 
-/** What kind of key a certificate certifies; `Unacceptable` says why, and its key is never handed to any cryptography. */
+/** The kind of key that a certificate certifies; `Unacceptable` says why, and its key is never handed to any cryptography. */
 export type KeyKind =
   | { readonly _tag: "Acceptable"; readonly kind: SignatureScheme["keyKind"]; readonly name: string }
   | { readonly _tag: "Unacceptable"; readonly name: string }

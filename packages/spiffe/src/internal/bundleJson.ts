@@ -1,7 +1,7 @@
 import * as Either from "effect/Either"
 import type { Pieces } from "./pieces.js"
 
-/** What `JSON.parse` does not tell: the exact digits of top-level numbers, and names that occur twice in an object. */
+/** Facts that `JSON.parse` does not tell: the exact digits of top-level numbers, and names that occur twice in an object. */
 export interface Scan {
   /** The raw text of each top-level member whose value is a number, `true`, `false` or `null`. */
   readonly literals: ReadonlyMap<string, string>

@@ -6,7 +6,7 @@ import * as der from "./der.js"
 import type { Extensions } from "./extensions.js"
 import { readExtensions } from "./extensions.js"
 
-/** What the gate reads of a certificate (RFC 5280 section 4.1). Byte views point into `der`. */
+/** The fields of a certificate that the gate reads (RFC 5280 section 4.1). Byte views point into `der`. */
 export interface Certificate {
   readonly der: Buffer
   /** The bytes that are signed. */
@@ -35,7 +35,7 @@ const isUtf8 = (value: Element): boolean =>
 const isWhole = (octets: number) => (value: Element) => (value.end - value.from) % octets === 0
 
 /**
- * What the value of an attribute may be: the choices of DirectoryString, and the IA5String and NumericString that a
+ * The allowed types of an attribute's value: the choices of DirectoryString, and the IA5String and NumericString that a
  * few standard attributes have (RFC 5280 section 4.1.2.4 and appendix A).
  */
 const attributeValues: ReadonlyMap<number, (value: Element) => boolean> = new Map([

@@ -23,7 +23,7 @@ const identifierFit = (child: Certificate, issuer: Certificate): "Equal" | "Unkn
   return wanted === undefined || given === undefined ? "Unknown" : wanted === given ? "Equal" : "Different"
 }
 
-/** Who may have issued a certificate, by name and key identifier, the likeliest first. */
+/** The possible issuers of a certificate, by name and key identifier, the likeliest first. */
 const possibleIssuers = (child: Certificate, named: ReadonlyArray<Certificate>): ReadonlyArray<Certificate> => [
   ...named.filter((issuer) => identifierFit(child, issuer) === "Equal"),
   ...named.filter((issuer) => identifierFit(child, issuer) === "Unknown")
@@ -67,7 +67,7 @@ const tooManyChecks: Refusal = {
  */
 export const findPath = (input: {
   readonly leaf: Certificate
-  /** What the peer sent besides: in any order, trusted in nothing. */
+  /** The other certificates the peer sent: in any order, and not trusted. */
   readonly candidates: ReadonlyArray<Certificate>
   readonly anchors: Anchors
   readonly rules: PathRules

@@ -1,4 +1,4 @@
-/** What a reader of DER met that DER does not allow, and where. Never carries content. */
+/** An encoding that DER does not allow, and where it stands. Never carries content. */
 export class DerError extends Error {
   override readonly name = "DerError"
 }

@@ -41,7 +41,7 @@ const broken = (refusal: Refusal, subject: string): Step => ({
 
 const pathRules = [...rulesOf(caGuards), ...rulesOf(dateGuards)]
 
-/** What is wrong with the time, read from the refusal: its rule names the one date that was missed. */
+/** The fault in the dates, read from the refusal: its rule names the one date that was missed. */
 const skew = (refusal: Refusal, now: number): number | undefined => {
   if (refusal.reason !== "Expired" && refusal.reason !== "NotYetValid") return undefined
   const date = /\d{4,6}-\d\d-\d\dT[\d:.]+Z/.exec(refusal.expected)?.[0]

@@ -13,7 +13,7 @@ import { claimedId, leafGuards, namesLimit, type Purpose } from "./leafGuards.js
 import { makeNameJudge } from "./pathGuards.js"
 import type { SignatureCheck } from "./signature.js"
 
-/** What a chain is judged by; the matcher is not part of it. */
+/** The inputs of a judgement on a chain; the matcher is not part of it. */
 export interface GateInput {
   readonly chain: ReadonlyArray<Uint8Array>
   readonly bundles: X509BundleSet
@@ -51,7 +51,7 @@ export const chainKey = (chain: ReadonlyArray<Uint8Array>, purpose: Purpose): st
   return hash.digest("base64")
 }
 
-/** Who a leaf says issued it: two leaves of one CA say the same (RFC 5280 section 4.2.1.1). */
+/** The issuer that a leaf names: two leaves of one CA say the same (RFC 5280 section 4.2.1.1). */
 export const issuerKey = (leaf: Uint8Array): string | undefined =>
   Either.match(readCertificate(leaf), {
     onLeft: () => undefined,
@@ -89,7 +89,7 @@ const readCandidate = (der: Uint8Array, position: number): Either.Either<Certifi
     })
   )
 
-/** What a peer sends besides its leaf is offered, not asked for: one that cannot be used is as good as not sent. */
+/** Certificates that a peer sends besides its leaf are offered, not asked for: one that cannot be used is as good as not sent. */
 export const readCandidates = (chain: ReadonlyArray<Uint8Array>): Candidates => {
   const read = chain.map((der, index) => readCandidate(der, index + 1))
   return {
@@ -102,7 +102,7 @@ export const readCandidates = (chain: ReadonlyArray<Uint8Array>): Candidates => 
 export const nearestCause = (refusal: Refusal, { leftOut }: Candidates): Refusal =>
   refusal.reason === "UntrustedChain" && leftOut !== undefined ? leftOut : refusal
 
-/** What one verifier keeps between peers: bundles read and keys imported. */
+/** The caches of one verifier, kept between peers: bundles read and keys imported. */
 export interface Tools {
   readonly anchorsOf: (bundle: X509Bundle) => Anchors
   readonly isSignedBy: SignatureCheck

@@ -18,5 +18,5 @@ const byReason: Readonly<Record<PeerVerificationReason, string>> = {
   VerifierFault: "this is a fault of the verifier: please report it"
 }
 
-/** What to look at first. */
+/** The first thing to look at. */
 export const hintFor = ({ reason }: Refusal): string => byReason[reason]

@@ -61,7 +61,7 @@ export const seenPurposes = ({ certificate }: Pick<Leaf, "certificate">): string
 }
 
 /**
- * What a leaf must be, whoever signed it: X509-SVID sections 2, 4 and 5.2, RFC 5280 section 4.2 (critical extensions),
+ * The rules for a leaf, whoever signed it: X509-SVID sections 2, 4 and 5.2, RFC 5280 section 4.2 (critical extensions),
  * and the strength of its key and signature. One guard a rule; the order is the order of explanation.
  */
 export const leafGuards: ReadonlyArray<Guard<Leaf>> = [

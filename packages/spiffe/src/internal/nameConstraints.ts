@@ -13,7 +13,7 @@ export const maxNameComparisons = 65_536
 
 const emptyName = "\x30\x00"
 
-/** What of a certificate is constrained: its alternative names, and its subject where a name form can be in it. */
+/** The constrained names of a certificate: its alternative names, and its subject where a name form can be in it. */
 export interface Named {
   readonly subject: string
   readonly extensions: { readonly subjectAltNames: ReadonlyArray<GeneralName> }

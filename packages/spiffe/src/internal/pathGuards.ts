@@ -10,7 +10,7 @@ import { type Allowance, findViolation, maxNameComparisons, tooManyComparisons }
 /** Certificates from a leaf to an anchor, each signed by the next one. */
 export type Path = readonly [leaf: Certificate, ...issuers: ReadonlyArray<Certificate>]
 
-/** What every certificate of a path is judged by. */
+/** The rules for every certificate of a path. */
 export interface PathRules {
   readonly trustDomain: TrustDomain
   readonly purpose: Purpose
@@ -98,7 +98,7 @@ export const strengthGuards: ReadonlyArray<Guard<Certificate>> = [
 /** The same of an anchor: it is trusted for being in the bundle, so that nobody asks who signed it and how (RFC 8446 section 4.2.3). */
 export const anchorStrengthGuards: ReadonlyArray<Guard<Certificate>> = [caKey]
 
-/** What every CA of a path must be, the anchor included: RFC 5280 sections 4.2, 4.2.1 and 6.1.4, X509-SVID section 3.2. */
+/** The rules for every CA of a path, the anchor included: RFC 5280 sections 4.2, 4.2.1 and 6.1.4, X509-SVID section 3.2. */
 export const caGuards: ReadonlyArray<Guard<PathMember>> = [
   {
     rule: "ca-basic-constraints",

@@ -6,7 +6,7 @@ export const maxChainBytes = 64 * 1024
 const byteCount = (chain: ReadonlyArray<Uint8Array>): number =>
   chain.reduce((total, certificate) => total + certificate.length, 0)
 
-/** What is judged before anything is read. */
+/** Limits that are checked before anything is read. */
 export const sizeGuards: ReadonlyArray<Guard<ReadonlyArray<Uint8Array>>> = [
   {
     rule: "certificate-present",

@@ -22,14 +22,14 @@ export interface Minted {
   readonly keyIdentifier: string
 }
 
-/** Who signs. Absent: the certificate is self-signed. */
+/** The issuer. Absent: the certificate is self-signed. */
 export interface Signer {
   readonly subject: string
   readonly keyPair: KeyPair.KeyPair
   readonly keyIdentifier: string
 }
 
-/** What a certificate of some kind has where its profile says nothing. */
+/** The defaults of each kind of certificate, where its profile says nothing. */
 export interface Kind {
   readonly ca: boolean
   readonly subject: string
@@ -186,7 +186,7 @@ const window = (validity: Validity, ttl: number, now: number): { notBefore: numb
 const hexadecimal = /^([0-9A-Fa-f]{2})+$/
 const objectIdentifier = /^[0-2](\.\d+)+$/
 
-/** What `@peculiar/x509` would write without complaint, and as something else: what was expected, and what came. */
+/** Values that `@peculiar/x509` would write without complaint, and as something else: what was expected, and what came. */
 const unwritable = (
   { basicConstraints, extendedKeyUsage, extensions = [], serialNumber }: CertificateProfile,
   dates: { readonly notBefore: number; readonly notAfter: number }

@@ -5,7 +5,7 @@ import * as net from "node:net"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 
-/** What came out of a socket: bytes, its orderly end, or its close (for whatever reason; also after an end). */
+/** An event of a socket: bytes, its orderly end, or its close (for whatever reason; also after an end). */
 export type Event = Uint8Array | "End" | "Close"
 
 export interface Inbox {

@@ -110,7 +110,7 @@ export class MemoryWire implements Wire.HttpWire {
 /** A secure server's answer to a client that it does not authorise. */
 const forbidden = HttpServerResponse.empty({ status: 403, headers: { [Wire.refusalHeader]: "UnexpectedPeer" } })
 
-/** What an exchange failed with, as it stands in the audit log. */
+/** The name of an exchange's error, as it stands in the audit log. */
 const tagOf = (cause: Cause.Cause<Connector.RequestFailure>): string =>
   Option.match(Cause.failureOption(cause), { onNone: () => "Defect", onSome: ({ _tag }) => _tag })
 

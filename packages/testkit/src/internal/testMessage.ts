@@ -55,7 +55,7 @@ export const makeRequest = (
   return { request, ...rest, body, text: Stream.mkString(Stream.decodeText(body)) }
 }
 
-/** What goes back over the wire: bytes known whole, or a stream. */
+/** A body that goes back over the wire: bytes known whole, or a stream. */
 export const responseBody = (
   request: HttpClientRequest,
   response: HttpServerResponse.HttpServerResponse

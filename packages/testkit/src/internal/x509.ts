@@ -1,4 +1,4 @@
-/** What mints: `@peculiar/x509`. */
+/** The library that makes certificates: `@peculiar/x509`. */
 import { type Library, library } from "@agentweave/spiffe/Certificate"
 
 /** @internal */

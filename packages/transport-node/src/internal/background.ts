@@ -13,7 +13,7 @@ export const forkScoped = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<RuntimeFiber<A, E>, never, R | Scope.Scope> => Effect.forkScoped(Effect.interruptible(effect))
 
-/** What callbacks start fibers with. */
+/** The runtime that callbacks start fibers with. */
 export type RunFork = (effect: Effect.Effect<void>) => RuntimeFiber<void>
 
 /** Starts fibers that are interrupted when the scope ends, and can be, wherever this is made. */

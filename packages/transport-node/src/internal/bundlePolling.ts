@@ -5,7 +5,7 @@ import type { BundleEndpoint } from "../BundleEndpoint.js"
 import { BundleEndpointError } from "../BundleEndpointError.js"
 import { describeUrl } from "./bundleUrl.js"
 
-/** What is known about one endpoint. */
+/** The state of one endpoint. */
 export interface Endpoint {
   readonly endpoint: BundleEndpoint
   /** The last good bundle. */

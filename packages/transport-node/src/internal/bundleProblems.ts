@@ -5,7 +5,7 @@ import type { BundleEndpointEvent } from "../BundleEndpointEvent.js"
 
 type Problem = Omit<IdentityProblem, "time">
 
-/** What was told of one endpoint since its last good answer. */
+/** Problems told of one endpoint since its last good answer. */
 export interface Told {
   /** Why there was no answer. */
   readonly outages: ReadonlySet<BundleEndpointReason>

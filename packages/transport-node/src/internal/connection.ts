@@ -53,7 +53,7 @@ const clientOver = (socket: TLSSocket, host: string, port: number): Client => {
 const isIdleTimeout = (cause: unknown): boolean =>
   cause instanceof Error && codeOf(cause) === "UND_ERR_INFO" && cause.message === "socket idle timeout"
 
-/** What the wire is made with. */
+/** The inputs of a wire. */
 export interface SocketOptions {
   readonly socket: TLSSocket
   readonly host: string

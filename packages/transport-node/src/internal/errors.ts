@@ -92,7 +92,7 @@ export const codeOf = (cause: unknown): string => {
 /** OpenSSL's own text: process, `error:` number, library, function, reason, file, line. */
 const openSslText = /^.*\berror:[0-9A-F]+:[^:]*:[^:]*:([^:]*):/is
 
-/** What an error says, in one line: of OpenSSL's errors the reason alone. */
+/** An error's message, in one line: of OpenSSL's errors the reason alone. */
 export const messageOf = (cause: unknown): string => {
   if (cause instanceof AggregateError && cause.message === "") return cause.errors.map(messageOf).join(", ")
   const text = cause instanceof Error ? cause.message : String(cause)
@@ -115,7 +115,7 @@ export const localCertificateRefused = (alert: string, address: string): Identit
     alert
   })
 
-/** What an error in a handshake is told with. */
+/** Facts that go into the error of a handshake. */
 export interface HandshakeContext {
   readonly matcher: PeerMatcher
   readonly address: string
@@ -191,14 +191,14 @@ export class UnaskedBytes extends Error {
   }
 }
 
-/** What undici (7.30) says of a response out of turn, and of a `101 Switching Protocols` that was not asked for. */
+/** Messages of undici (7.30) for a response out of turn, and of a `101 Switching Protocols` that was not asked for. */
 const isRefusedStatus = (cause: unknown): boolean =>
   cause instanceof Error &&
   codeOf(cause) === "UND_ERR_SOCKET" &&
   (cause.message === "bad response" || cause.message === "bad upgrade")
 
 /**
- * What undici (7.30) says of a response it cannot read. Its parser's errors have a name and no code; where the response
+ * Errors of undici (7.30) for a response it cannot read. Its parser's errors have a name and no code; where the response
  * states a length, any of them becomes a length mismatch.
  */
 const isUnreadable = (cause: unknown): boolean =>
@@ -218,7 +218,7 @@ export const fromExchange = (
     readonly address: string
     readonly outcome: Outcome
     readonly alert: string | undefined
-    /** What can not be read after the peer's end is what is not there. */
+    /** The rest of a response that the peer's end has cut. */
     readonly peerEnded: boolean
     /** This side closed the connection, with the exchange still on it. */
     readonly closedHere: boolean

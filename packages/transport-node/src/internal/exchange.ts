@@ -17,7 +17,7 @@ import * as Effect from "effect/Effect"
 import type { Dispatcher } from "undici"
 import { codeOf, fromExchange, UnaskedBytes } from "./errors.js"
 
-/** What an exchange needs of the connection it runs on. */
+/** The connection, as an exchange needs it. */
 export interface Carrier {
   readonly address: string
   readonly remoteAddress: string | undefined
@@ -73,7 +73,7 @@ const bodyTimeout = (fiber: Exchange["fiber"]): Duration.Duration | undefined =>
 /** A reader that has begun may pause this many times as long as a body waits for its first reader. */
 const readerPauses = 10
 
-/** What undici refuses before it writes a byte: the caller's request is at fault. */
+/** Errors of undici before it writes a byte: the caller's request is at fault. */
 const isRequestFault = (code: string): boolean =>
   code === "ERR_REFUSED_BODY" ||
   code === "UND_ERR_INVALID_ARG" ||

@@ -84,7 +84,7 @@ export const nodeFiles: IdentityFiles = {
   readLink: (path) =>
     Effect.catchIf(
       attempt(() => fs.readlink(path)),
-      // What is not a link answers EINVAL (UNKNOWN on Windows).
+      // A path that is no link answers EINVAL (UNKNOWN on Windows).
       (code) => code === "EINVAL" || code === "UNKNOWN",
       () => Effect.succeed(undefined)
     ),

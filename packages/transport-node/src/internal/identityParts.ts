@@ -38,7 +38,7 @@ export interface Fault {
   readonly isPartial: boolean
 }
 
-/** What a snapshot of the files amounts to. */
+/** The outcome of reading one snapshot of the files. */
 export interface Judgement {
   /** The identity that serves now; `undefined` when there never was a whole one. The very same object when unchanged. */
   readonly context: X509Context.X509Context | undefined

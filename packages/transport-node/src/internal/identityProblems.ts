@@ -1,4 +1,4 @@
-/** What happens to identity files, as problems to tell. Pure. */
+/** Events of identity files, as problems to tell. Pure. */
 import type { IdentityProblem, IdentityProblemKind } from "@agentweave/spiffe/IdentityProblem"
 import type { Fault } from "./identityParts.js"
 

@@ -41,7 +41,7 @@ export const readOnce = Effect.fnUntraced(function* (
   return yield* first(sources, snapshot, judges, yield* Clock.currentTimeMillis)
 })
 
-/** What outlives one look at the files. */
+/** State that outlives one look at the files. */
 interface Judges {
   readonly parser: Parser
   readonly verifier: PeerVerifier.PeerVerifier

@@ -53,7 +53,7 @@ export const make = Effect.fnUntraced(function* (
       return exit
     }
     directories.set(directory, watched)
-    // What changed since the files were read, and before they were watched, is found by another look.
+    // A change since the files were read, and before they were watched, is found by another look.
     wake()
     return exit
   })

@@ -30,7 +30,7 @@ class BodyError extends Error {
   }
 }
 
-/** What a body failed with, as an error that ends a socket. */
+/** A body's failure, as an error that ends a socket. */
 const errorOf = (cause: Cause.Cause<unknown>): Error => {
   const first = Option.orElse(Chunk.head(Cause.failures(cause)), () => Chunk.head(Cause.defects(cause)))
   if (Option.isNone(first)) return new BodyError("Interrupted", cause)
@@ -50,7 +50,7 @@ const cutting = <E>(
 const formBytes = ({ body }: Response): Stream.Stream<Uint8Array, unknown> =>
   body === null ? Stream.empty : Stream.fromReadableStream(() => body, identity)
 
-/** What Node sends by itself, or by `pipeline`, which destroys the response where the source fails. */
+/** A body that Node sends by itself, or by `pipeline`, which destroys the response where the source fails. */
 const isSendable = (body: unknown): boolean =>
   body === undefined ||
   body === null ||

@@ -27,7 +27,7 @@ export class InboundConnection implements Shell {
   private response: ServerResponse | undefined = undefined
   /** Requests that have begun and not ended, and what answers them. */
   private readonly inFlight = new Map<InboundRequest, ServerResponse | undefined>()
-  /** What waits for all requests in flight to end. */
+  /** Callbacks that wait for all requests in flight to end. */
   private onIdle: (() => void) | undefined = undefined
   /** The response in flight is the last one. */
   private isEnding = false

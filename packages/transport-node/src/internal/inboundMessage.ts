@@ -40,7 +40,7 @@ export class InboundMessage extends IncomingMessage {
     return this.upgradeAsked === true && (this.method === "CONNECT" || isWebSocketHandshake(this))
   }
 
-  /** What is told when the body is given up. */
+  /** Called when the body is given up. */
   declare carrier: BodyCarrier | undefined
   /** The reader of the body wanted no more of it. */
   declare isGivenUp: boolean | undefined

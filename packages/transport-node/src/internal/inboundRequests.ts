@@ -92,14 +92,14 @@ export class InboundRequests {
   }
 
   /**
-   * What Node has taken the connection away from HTTP for: its answer is the last one there, unless it is `101`. It waits
+   * The request that Node has taken the connection away from HTTP for: its answer is the last one there, unless it is `101`. It waits
    * for its turn behind the requests before it.
    */
   private onLast(message: InboundMessage, serve: () => void, status?: number): void {
     const connection = this.of(message)
     connection?.whenIdle(() => {
       const { socket } = connection
-      // What a connection that must end would become could not go on.
+      // A connection that must end cannot go on as another protocol.
       if (connection.accepted?.isOpen !== true) {
         socket.destroy()
         return

@@ -104,7 +104,7 @@ export class InboundResponse<Request extends IncomingMessage = IncomingMessage>
     return this.failure === undefined && this.writableFinished && !this.req.socket.destroyed
   }
 
-  /** What the head says of the body's length; `undefined` where it says nothing, or there is no body to have one. */
+  /** The body's length by its head; `undefined` where it says nothing, or there is no body to have one. */
   private get declaredLength(): number | undefined {
     const declared = this.declared ?? this.getHeader("content-length")
     return declared === undefined || this.req.method === "HEAD" || this.statusCode === 204 || this.statusCode === 304

@@ -23,7 +23,7 @@ export interface Upload {
   readonly cancel: (() => void) | undefined
   /** Whether its next piece is asked for and not there yet; absent where all of it is. */
   readonly isWaiting: (() => boolean) | undefined
-  /** What kind of body it is, unless the request says so itself. */
+  /** The media type of the body, unless the request names one itself. */
   readonly contentType: string | undefined
   /** Why it cannot be sent. */
   readonly refusal: RefusedBody | undefined

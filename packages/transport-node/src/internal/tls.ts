@@ -34,7 +34,7 @@ export interface TlsVersions {
   readonly tlsMaxVersion: TlsVersion
 }
 
-/** What both ends use. `ca: []` trusts nobody; an absent `ca` would mean the public web's roots. */
+/** TLS options of both ends. `ca: []` trusts nobody; an absent `ca` would mean the public web's roots. */
 export const contextOptions = (
   context: X509Context,
   trustDomains: Iterable<TrustDomain>,

@@ -3,7 +3,7 @@ import type { GoneReason, TlsDetails, TlsRefusal, Wire } from "@agentweave/trans
 import { isAskedForCertificate, linkedChain, type Presented, wholeChain } from "./chain.js"
 import { codeOf } from "./errors.js"
 
-/** What the owner of a socket knows of its handshake, and Node's socket does not say alike on both sides. */
+/** Facts of a handshake that the socket's owner knows and Node's socket does not say alike on both sides. */
 export interface Handshake {
   /** Why OpenSSL refuses the peer's chain, where it does. */
   readonly refusal: () => TlsRefusal | undefined

@@ -45,7 +45,7 @@ export const differences = (
   return events
 }
 
-/** What the clock alone says. */
+/** Events that follow from the clock alone. */
 export const overdue = ({ svid }: X509Context, problem: "Stale" | "Expired", time: number): AuditEvent => ({
   _tag: "IdentityProblem",
   time,
@@ -53,7 +53,7 @@ export const overdue = ({ svid }: X509Context, problem: "Stale" | "Expired", tim
   description: `the SVID of ${svid.spiffeId} ends at ${new Date(svid.notAfter).toISOString()} and no successor came`
 })
 
-/** What the source told. */
+/** Events that the source told. */
 export const reported = ({ description, kind, reason, time }: IdentityProblem): AuditEvent => ({
   _tag: "IdentityProblem",
   time,

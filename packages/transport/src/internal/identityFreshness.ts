@@ -18,7 +18,7 @@ const noneYet: State = Either.left(
   new IdentityError({ reason: "Unavailable", description: "expected an identity, none has been received yet" })
 )
 
-/** What the provider has at this moment; a provider that waits for its first identity has none. */
+/** The provider's identity at this moment; a provider that waits for its first identity has none. */
 export const present = ({ x509Context }: Identity): Effect.Effect<State> =>
   Effect.either(x509Context).pipe(
     Effect.timeoutTo({ duration: Duration.zero, onSuccess: (state) => state, onTimeout: () => noneYet })

@@ -22,7 +22,7 @@ import * as IdentityMetrics from "./identityMetrics.js"
 type Identity = Context.Tag.Service<IdentityProvider>
 type Log = Context.Tag.Service<AuditLog>
 
-/** What is known of an identity, as far as one log has been told. It outlives the watch: a later one goes on from it. */
+/** The state of an identity, as far as one log has been told. It outlives the watch: a later one goes on from it. */
 interface Known {
   current: X509Context | undefined
   /** The last state of an SVID that was told: each is told once. */

@@ -8,7 +8,7 @@ export interface LabelledOptions {
   /** Label sets the metric may have. Default 1,000. */
   readonly max?: number
   /**
-   * What becomes of the label sets after that: counted together under `other`, the default, or not at all, for a gauge
+   * The treatment of the label sets after that: counted together under `other`, the default, or not at all, for a gauge
    * that says nothing of many at once.
    */
   readonly beyond?: "other" | "nothing"

@@ -14,7 +14,7 @@ import type { Pool } from "./pool.js"
 import { type PoolLink, type PoolSlot, peerOf } from "./poolLink.js"
 import type { Policy } from "./retryPolicy.js"
 
-/** What a claim came to, and a lease when it is taken. */
+/** The outcome of a claim, and a lease when it is taken. */
 class Lent<EP, E> implements Granted<PoolLink, E> {
   private readonly pool: Pool<EP>
   private readonly granted: Granted<PoolLink, E>

@@ -36,7 +36,7 @@ export interface Loan {
 /** Why a connection could not be opened. */
 export type OpenError = TransportError | AuditError
 
-/** Who wants a connection. `ER` is why his request may be refused before one is opened. */
+/** A caller that wants a connection. `ER` is why his request may be refused before one is opened. */
 export interface Claimant<ER> {
   readonly admit: (base: Base) => Effect.Effect<void, ER>
 }
@@ -44,7 +44,7 @@ export interface Claimant<ER> {
 /** Somebody who has no request yet. */
 export const nobody: Claimant<never> = { admit: () => Effect.void }
 
-/** What a pool is made of; `E` is what it answers in place of a connection. Durations in milliseconds. */
+/** The parts of a pool; `E` is its answer in place of a connection. Durations in milliseconds. */
 export interface PoolOptions<E> {
   readonly limits: Limits
   /** How long to wait for a slot; zero fails at once. */

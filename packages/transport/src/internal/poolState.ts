@@ -29,7 +29,7 @@ export class Slot<L> {
   }
 }
 
-/** What is known of one target while it has a slot, a waiter or a connection on the wire. */
+/** The state of one target while it has a slot, a waiter or a connection on the wire. */
 export class Target<L> {
   readonly key: string
   readonly slots = new Set<Slot<L>>()

@@ -28,7 +28,7 @@ const baseOf = (url: URL, prefix: string): Base => ({
   prefix
 })
 
-/** What an https URL must not be, or `undefined` when it is fine. */
+/** The fault of an https URL, or `undefined` when it is fine. */
 const refusal = (url: URL): string | undefined => {
   if (url.protocol !== "https:") {
     return `expected an https: URL, got ${url.protocol}//${url.host}: plaintext is refused before a socket opens`

@@ -50,7 +50,7 @@ export const pathOf = (target: string): string => {
   return path.startsWith("/") ? path : path.replace(/^[a-zA-Z][a-zA-Z0-9+.-]*:\/\/[^/]*/, "") || "/"
 }
 
-/** What an error is called: its tag or name, and nothing of its content. */
+/** The name of an error: its tag or name, and nothing of its content. */
 export const nameOf = (error: unknown): string => {
   if (hasProperty(error, "_tag") && typeof error._tag === "string") return error._tag
   return error instanceof Error ? error.name : typeof error

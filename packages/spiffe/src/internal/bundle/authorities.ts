@@ -34,7 +34,7 @@ export const build = (
 
 const maxDescribed = 5
 
-/** What was left out, for people: the first few entries with their problems, and how many more there are. */
+/** The entries left out, for people: the first few entries with their problems, and how many more there are. */
 export const describeLeftOut = (leftOut: ReadonlyArray<LeftOut>): string => {
   const described = leftOut.slice(0, maxDescribed).map(({ entry, problem }) => `${entry}: ${problem}`)
   const more = leftOut.length - described.length

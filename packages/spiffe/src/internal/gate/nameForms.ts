@@ -13,7 +13,7 @@ export interface Subtree {
 }
 
 export interface ProcessedForm {
-  /** What of a name is compared; undefined when it cannot be judged. */
+  /** The part of a name that is compared; undefined when it cannot be judged. */
   readonly read: (value: string) => string | undefined
   /** Undefined for a base that cannot be judged. */
   readonly subtree: (base: string) => Subtree | undefined

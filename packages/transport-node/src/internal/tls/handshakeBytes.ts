@@ -41,7 +41,7 @@ const certificate = (chain: ReadonlyArray<Uint8Array>): Buffer =>
 const ecdheEcdsa = 0xc02b
 const ecdheRsa = 0xc02f
 
-/** What a server sends up to its chain; the cipher is one for the kind of its key. */
+/** A server's messages up to its chain; the cipher is one for the kind of its key. */
 export const serverFlight = (chain: ReadonlyArray<Uint8Array>, isRsa: boolean): Buffer => {
   const cipher = uint16(isRsa ? ecdheRsa : ecdheEcdsa)
   const hello = message(2, version, random, uint8(0), cipher, uint8(0), vector(uint16, renegotiationInfo))
@@ -51,7 +51,7 @@ export const serverFlight = (chain: ReadonlyArray<Uint8Array>, isRsa: boolean): 
 /** Schemes of signature: ECDSA, RSA-PSS, RSA PKCS#1 with SHA-256 to SHA-512, and Ed25519. */
 const signatureSchemes = [0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0807]
 
-/** What a client begins with. */
+/** A client's first message. */
 export const clientHello: Buffer = records(
   message(
     1,
@@ -70,5 +70,5 @@ export const clientHello: Buffer = records(
   )
 )
 
-/** What a client answers a request for its certificate with. */
+/** A client's answer to a request for its certificate. */
 export const clientChain = (chain: ReadonlyArray<Uint8Array>): Buffer => records(certificate(chain))

@@ -1,5 +1,5 @@
 /**
- * What Node's OpenSSL says of a chain, without a connection and without its private key. Node has no call for that, but TLS
+ * The verdict of Node's OpenSSL on a chain, without a connection and without its private key. Node has no call for that, but TLS
  * 1.2 verifies a chain as soon as it has come, before its owner proves anything: the chain is handed to a TLS socket over no
  * network, with the few messages before it, and the handshake is never finished.
  */

@@ -101,7 +101,7 @@ export const make: Effect.Effect<Deadlines, never, Scope.Scope> = Effect.gen(fun
     if (all.size === 0) return
     let next = Number.MAX_SAFE_INTEGER
     for (const timed of all) next = Math.min(next, timed.deadline, at.mono + timed.date - at.wall)
-    // What did not act on its deadline is told again, and not without end in this moment.
+    // A connection that did not act on its deadline is told again, and not without end in this moment.
     touch(Math.max(next, at.mono + 1))
   }
 

@@ -7,7 +7,7 @@ import type { CloseReason } from "../../AuditEvent.js"
 /** Part of a connection's life by which it ends earlier than it must, at most: connections made together end apart. */
 const jitter = 0.1
 
-/** What is agreed for one connection when it is established. */
+/** The terms of one connection, agreed when it is established. */
 export interface Terms {
   /** When it is old enough to end, in monotonic milliseconds; `Infinity` for never. */
   readonly ageAt: number

@@ -51,7 +51,7 @@ export class ServerIdentity<A> {
     return this.inUse.credentials
   }
 
-  /** What a handshake that begins now uses, or why none may begin: our own fault, never the peer's. */
+  /** The credentials of a handshake that begins now, or why none may begin: our own fault, never the peer's. */
   current(now: number): Either.Either<InUse<A>, IdentityError> {
     if (this.withdrawn !== undefined) return Either.left(this.withdrawn)
     return now <= this.until ? Either.right(this.inUse) : Either.left(this.expired())

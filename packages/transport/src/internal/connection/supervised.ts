@@ -135,7 +135,7 @@ export abstract class Supervised implements Timed, Facts {
 
   onDeadline(at: Moment): void {
     this.move(timePassed, at)
-    // What is due may have moved without an event: a connection that was used is not unused for too long.
+    // A deadline may have moved without an event: a connection that was used is not unused for too long.
     this.reschedule()
   }
 
