@@ -1,74 +1,18 @@
-import type { IncomingHttpHeaders } from "node:http"
-import { createServer, type Server, type ServerOptions } from "node:https"
-import type { AddressInfo } from "node:net"
-import type { TLSSocket } from "node:tls"
-import { IdentityProvider, SpiffeBundle, TrustDomain, X509Bundle } from "@agentweave/spiffe"
-import { type Credentials, DevAuthority, TestIdentity } from "@agentweave/testkit"
+import { IdentityProvider, TrustDomain, X509Bundle } from "@agentweave/spiffe"
+import { DevAuthority, TestIdentity } from "@agentweave/testkit"
 import type { AuditEvent } from "@agentweave/transport"
 import { AuditLog, IdentityMonitor } from "@agentweave/transport"
 import { type BundleEndpoint, type BundleEndpointEvent, FederatedBundles } from "@agentweave/transport-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Logger, Queue, Redacted, type Scope, TestClock } from "effect"
+import { Effect, Layer, Logger, Queue, type Scope, TestClock } from "effect"
 import { realTime } from "./fixture.js"
+import { document, startPublisher } from "./publisher.js"
 
 const partner = TrustDomain.make("partner.example")
 
 /** A test whose clock begins at the real time and moves when told, without the log. */
 const quiet = <A, E>(name: string, test: () => Effect.Effect<A, E, Scope.Scope>) =>
   it.scoped(name, () => realTime.pipe(Effect.zipRight(test()), Effect.provide(Logger.remove(Logger.defaultLogger))))
-
-interface Publisher {
-  readonly url: string
-  readonly requests: ReadonlyArray<{ readonly headers: IncomingHttpHeaders; readonly clientCertificate: boolean }>
-  /** What is published from now on, and the certificate it is published with. */
-  readonly publish: (body: string) => void
-  readonly present: (credentials: Credentials.Credentials) => void
-  readonly server: Server
-}
-
-const tlsOf = (credentials: Credentials.Credentials): ServerOptions => ({
-  cert: credentials.certificatesPem,
-  key: Redacted.value(credentials.privateKeyPem)
-})
-
-/** A bundle endpoint as the standard wants it: TLS, and no certificate asked of the client. */
-const startPublisher = Effect.fnUntraced(function* (
-  credentials: Credentials.Credentials,
-  initial: string,
-  host: string
-) {
-  let body = initial
-  const requests: Array<{ headers: IncomingHttpHeaders; clientCertificate: boolean }> = []
-  const server = yield* Effect.acquireRelease(
-    Effect.async<Server>((resume) => {
-      const server = createServer(tlsOf(credentials), (request, response) => {
-        const socket = request.socket as TLSSocket
-        requests.push({ headers: request.headers, clientCertificate: "raw" in socket.getPeerCertificate() })
-        response.setHeader("content-type", "application/json")
-        response.end(body)
-      })
-      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
-    }),
-    (server) =>
-      Effect.async<void>((resume) => {
-        server.close(() => resume(Effect.void))
-        server.closeAllConnections()
-      })
-  )
-  const publisher: Publisher = {
-    url: `https://${host}:${(server.address() as AddressInfo).port}/bundle.json`,
-    requests,
-    publish: (next) => {
-      body = next
-    },
-    present: (next) => server.setSecureContext(tlsOf(next)),
-    server
-  }
-  return publisher
-})
-
-const document = (x509Bundle: X509Bundle.X509Bundle, sequence: bigint): string =>
-  SpiffeBundle.toJson(SpiffeBundle.make({ x509Bundle, sequence }))
 
 const federate = Effect.fnUntraced(function* (
   endpoint: BundleEndpoint.Options,
