@@ -121,6 +121,8 @@ export interface StreamConnection {
   /** The application protocol that was agreed on (ALPN); `undefined` where none was offered. */
   readonly protocol: string | undefined
   readonly stream: ByteStream
+  /** Whether bytes may still be sent: it is open, and the certificates on it have not ended. Cheap and synchronous. */
+  readonly isUsable: () => boolean
   /** Ends it now, whatever is still to be sent (reason `Aborted`). */
   readonly unsafeAbort: () => void
   /**

@@ -69,7 +69,7 @@ export interface Options {
   readonly port: number
   /**
    * The application protocols to offer, the preferred one first (ALPN, RFC 7301): `["h2"]` for HTTP/2. A server that agrees to
-   * none of them is refused (`ConnectionError`, reason `Negotiation`). Default: none is offered, and none is needed.
+   * none of them is refused (`ConnectionError`, reason `Negotiation`); one that names none speaks `http/1.1`. Default: none is offered, and none is needed.
    */
   readonly protocols?: ReadonlyArray<string> | undefined
   /** `connectTimeout`, `maxConnectionAge`, `tlsMinVersion` and `tlsMaxVersion` hold for sockets; the rest is of requests. */
@@ -89,7 +89,13 @@ const decode = decoder(
 
 type OptionsError = InvalidSpiffeIdError | InvalidConfigError
 
-const read = (options: Options): Either.Either<ConnectOptions, OptionsError> =>
+/**
+ * Reads options into those of `Connector.connectStream`, for authors of transports.
+ *
+ * @since 0.1.0
+ * @category options
+ */
+export const toConnectOptions = (options: Options): Either.Either<ConnectOptions, OptionsError> =>
   Either.gen(function* () {
     const { host, port, protocols } = yield* decode(options)
     const matcher = yield* matcherOf(options.peer)
@@ -147,7 +153,7 @@ export const isSecureSocket = (value: unknown): value is SecureSocket => Predica
 export const connect = (
   options: Options
 ): Effect.Effect<SecureSocket, TransportError | AuditError | OptionsError, Connector | Scope.Scope> =>
-  Effect.flatMap(read(options), (to) =>
+  Effect.flatMap(toConnectOptions(options), (to) =>
     Effect.flatMap(Connector, (connector) => Effect.flatMap(connector.connectStream(to), fromConnection))
   )
 
@@ -173,7 +179,7 @@ export const connect = (
  * ```
  */
 export const make = (options: Options): Effect.Effect<Socket.Socket, OptionsError, Connector> =>
-  Effect.flatMap(read(options), (to) =>
+  Effect.flatMap(toConnectOptions(options), (to) =>
     Effect.map(Connector, (connector) =>
       fromOpening(Effect.mapError(connector.connectStream(to), (error) => socketError("Open", error)))
     )

@@ -239,11 +239,12 @@ export class PoolClosedError extends Schema.TaggedError<PoolClosedError>()("Pool
  * - `Lease`: the scope of a pooled channel's lease, or the effect it was leased for.
  * - `Pool`: the layer of the pool a channel was leased from.
  * - `Connector`: the layer that opens connections and looks after them.
+ * - `Adapter`: the scope of an agent, a dispatcher or a factory of streams that another library calls.
  *
  * @since 0.1.0
  * @category models
  */
-export const ScopeClosedErrorReason = Schema.Literal("Channel", "Lease", "Pool", "Connector")
+export const ScopeClosedErrorReason = Schema.Literal("Channel", "Lease", "Pool", "Connector", "Adapter")
 
 /**
  * @since 0.1.0
@@ -256,7 +257,9 @@ const scopes: { readonly [Reason in ScopeClosedErrorReason]: string } = {
   Lease: "a channel whose lease is held, the lease has ended: use a leased channel within the scope of its lease",
   Pool: "an open connection pool, its scope has ended: provide the pool's layer around the whole use of its channels",
   Connector:
-    "a connector that is in use, the scope of its layer has ended: provide the connector's layer around the whole use of a channel, not around the effect that makes the channel"
+    "a connector that is in use, the scope of its layer has ended: provide the connector's layer around the whole use of a channel, not around the effect that makes the channel",
+  Adapter:
+    "an agent, dispatcher or stream factory that is in use, its scope has ended: use it within the scope it was made in"
 }
 
 /**

@@ -9,11 +9,12 @@ import {
   FederatedBundles,
   NodeAuditLog,
   NodeConnector,
+  NodeDispatcher,
   NodeIdentity,
   NodeSecureServer,
   NodeSecureSocketServer
 } from "@agentweave/transport-node"
-import { HttpServer, SocketServer } from "@effect/platform"
+import { FetchHttpClient, HttpClient, HttpServer, SocketServer } from "@effect/platform"
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Redacted, Scope } from "effect"
 import { providerEnd } from "../../../spiffe/test/support/providerEnd.js"
@@ -80,6 +81,11 @@ const servedAndHeld = Effect.gen(function* () {
   yield* client.log.nth("RequestStarted")
 })
 
+/** A `fetch` whose answer does not come. */
+const fetchHeld = Effect.flatMap(FetchHttpClient.Fetch, (fetch) =>
+  Effect.forkDaemon(Effect.exit(Effect.tryPromise(() => fetch("https://server.test/"))))
+)
+
 /** A socket server that serves a client without end. */
 const socketHeld = Effect.gen(function* () {
   const { address, run } = yield* SocketServer.SocketServer
@@ -141,6 +147,19 @@ describe("every layer of the transport for Node", () => {
       record
     ),
     row("NodeConnector.layer", connectorRow(NodeConnector.layer)),
+    row(
+      "NodeDispatcher.layerFetch",
+      Effect.succeed(
+        Layer.provide(
+          NodeDispatcher.layerFetch,
+          Layer.succeed(
+            HttpClient.HttpClient,
+            HttpClient.make(() => Effect.interruptible(Effect.never))
+          )
+        )
+      ),
+      fetchHeld
+    ),
     row("NodeConnector.layerOneSided", connectorRow(NodeConnector.layerOneSided)),
     row("NodeIdentity.layerFiles", Effect.map(files, NodeIdentity.layerFiles)),
     row(

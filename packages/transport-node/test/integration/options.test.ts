@@ -1,11 +1,14 @@
 import { IdentityProvider, PeerMatcher, TrustDomain } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
-import { AuditLog, type InvalidConfigError } from "@agentweave/transport"
+import { AuditLog, type Connector, type InvalidConfigError } from "@agentweave/transport"
 import {
   FederatedBundles,
   NodeAuditLog,
+  NodeConnector,
   NodeIdentity,
+  NodeSecureAgent,
   NodeSecureServer,
+  NodeSecureSocket,
   NodeSecureSocketServer
 } from "@agentweave/transport-node"
 import { describe, expect, it } from "@effect/vitest"
@@ -13,17 +16,24 @@ import { Effect, Layer, type Scope } from "effect"
 
 const files = { certificate: "/nowhere/svid.pem", key: "/nowhere/key.pem", bundle: "/nowhere/bundle.pem" }
 const authorize = PeerMatcher.memberOf(TrustDomain.make("example.org"))
+const peer = "spiffe://example.org/db"
 const web = { trustDomain: "partner.test", url: "https://partner.test/bundle", profile: "https_web" } as const
 
 type Maker = (
   options: object
-) => Effect.Effect<unknown, unknown, IdentityProvider.IdentityProvider | AuditLog.AuditLog | Scope.Scope>
+) => Effect.Effect<
+  unknown,
+  unknown,
+  IdentityProvider.IdentityProvider | AuditLog.AuditLog | Connector.Connector | Scope.Scope
+>
 
 /** Everything of this package that takes options, made from options that may be anything. */
 const makers = {
   NodeSecureServer: (options: object) => Layer.build(NodeSecureServer.layer({ port: 0, authorize, ...options })),
   NodeSecureSocketServer: (options: object) =>
     Layer.build(NodeSecureSocketServer.layer({ port: 0, authorize, ...options })),
+  NodeSecureAgent: (options: object) => NodeSecureAgent.make({ peer, ...options }),
+  SecureSocket: (options: object) => NodeSecureSocket.makeFactory({ peer, host: "db.test", port: 5432, ...options }),
   NodeAuditLog: (options: object) => Layer.build(NodeAuditLog.layerFile({ path: "/nowhere/audit", ...options })),
   FederatedBundles: (options: object) => Layer.build(FederatedBundles.layer({ endpoints: [], ...options })),
   BundleEndpoint: (options: object) => Layer.build(FederatedBundles.layer({ endpoints: [{ ...web, ...options }] })),
@@ -49,6 +59,13 @@ const refusals: ReadonlyArray<readonly [of: keyof typeof makers, field: string, 
   ["NodeSecureSocketServer", "authorize", { authorize: { _tag: "Any" } }, "expected a PeerMatcher"],
   ["NodeSecureSocketServer", "tlsMaxVersion", { tlsMaxVersion: "TLSv1.2" }, "expected a version of at least"],
   ["NodeSecureSocketServer", "rejectUnauthorized", { rejectUnauthorized: false }, "expected no field of this name"],
+  ["NodeSecureAgent", "origin", { origin: "http://db.test" }, "expected an https: origin"],
+  ["NodeSecureAgent", "origin", { origin: "https://db.test/path" }, "expected an https: origin"],
+  ["NodeSecureAgent", "maxSockets", { maxSockets: 0 }, "expected an integer of at least 1"],
+  ["NodeSecureAgent", "maxFreeSockets", { maxFreeSockets: -1 }, "expected an integer of at least 0"],
+  ["NodeSecureAgent", "rejectUnauthorized", { rejectUnauthorized: false }, "expected no field of this name"],
+  ["SecureSocket", "port", { port: 70_000 }, "expected an integer of at least"],
+  ["SecureSocket", "ca", { ca: "" }, "expected no field of this name"],
   ["NodeAuditLog", "checkpointEvery", { checkpointEvery: Number.NaN }, "expected an integer of at least 1"],
   ["NodeAuditLog", "maxPending", { maxPending: -1 }, "expected an integer of at least 0"],
   ["NodeAuditLog", "flushWindow", { flushWindow: "-1 seconds" }, notNegative],
@@ -79,7 +96,7 @@ describe("options that break a rule are refused with the name of the field, befo
         const services = Layer.merge(
           IdentityProvider.layerStatic(yield* authority.context({ path: "/api" })),
           AuditLog.layerMemory([])
-        )
+        ).pipe((services) => Layer.provideMerge(NodeConnector.layer, services))
         const make: Maker = makers[of]
         const error = yield* Effect.flip(Effect.scoped(Effect.provide(make(options), services)))
         expect(error).toMatchObject({ _tag: "InvalidConfigError", config: of, field })

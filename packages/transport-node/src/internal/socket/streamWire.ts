@@ -1,9 +1,14 @@
 import type { TLSSocket } from "node:tls"
+import type { StreamConnection } from "@agentweave/transport/Connector"
 import type { TransportError } from "@agentweave/transport/TransportError"
 import type { ByteStream, GoneReason, StreamWire } from "@agentweave/transport/Wire"
 import { type Handshake, TlsWire } from "../tlsWire.js"
 
 type Done = (cause?: unknown) => void
+
+/** Node's socket under a connection that is used as a stream; `undefined` where it is on no socket, as in a test. */
+export const tlsSocketOf = ({ stream }: StreamConnection): TLSSocket | undefined =>
+  stream instanceof TlsStreamWire ? stream.socket : undefined
 
 /** A TLS socket whose bytes are used as they are. Each side ends its own direction. */
 export class TlsStreamWire extends TlsWire implements StreamWire, ByteStream {

@@ -2,7 +2,7 @@ import type { CloseReason } from "../../AuditEvent.js"
 import type { StreamConnection } from "../../Connector.js"
 import type { ConnectionError } from "../../TransportError.js"
 import type { ByteStream, StreamWire } from "../../Wire.js"
-import type { Moment } from "./lifetime.js"
+import { type Moment, timePassed } from "./lifetime.js"
 import { lossOf } from "./streamEnded.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
@@ -30,6 +30,14 @@ export class ClientStream extends Supervised implements StreamConnection {
     this.onClose = options.onClose
     this.protocol = options.wire.tls.protocol
     this.stream = options.wire.stream()
+  }
+
+  isUsable(): boolean {
+    if (!this.isOpen || !this.wire.isOpen) return false
+    if (this.admits) return true
+    // A certificate on it has ended before the sleeper woke: the wall clock was set.
+    this.move(timePassed)
+    return false
   }
 
   unsafeAbort(): void {

@@ -10,6 +10,7 @@ import { lossOf } from "./streamEnded.js"
 interface Carrying extends Pick<StreamConnection, "id" | "peer" | "ownId" | "address"> {
   readonly closedBy: CloseReason
   readonly isFinishing: boolean
+  readonly isOpen: boolean
   cut(reason: CloseReason): void
   whenGone(listener: () => void): void
   finish(stream: ByteStream): void
@@ -33,6 +34,10 @@ export class ServedStream implements StreamConnection {
     this.address = connection.address
     this.stream = stream
     this.protocol = protocol
+  }
+
+  isUsable(): boolean {
+    return this.connection.isOpen
   }
 
   unsafeAbort(): void {

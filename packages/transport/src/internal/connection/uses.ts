@@ -49,7 +49,8 @@ export const forBytes = (dialStream: Dial["dialStream"]): Use<StreamWire, Client
   establish: (owner, established, { onClose }) => new ClientStream(owner, { ...established, onClose }),
   close: (connection, onGone) => connection.finish(onGone),
   disagreement: ({ tls }, { protocols = [] }, address) =>
-    protocols.length === 0 || (tls.protocol !== undefined && protocols.includes(tls.protocol))
+    // What a server speaks that names no protocol.
+    protocols.length === 0 || protocols.includes(tls.protocol ?? "http/1.1")
       ? undefined
       : noProtocol(address, protocols, tls.protocol)
 })
