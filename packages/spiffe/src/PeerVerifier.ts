@@ -5,15 +5,18 @@
  */
 import type * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Schema from "effect/Schema"
 import * as Certificate from "./Certificate.js"
 import { type ExplainInput, type Explanation, explain as explainPeer } from "./Explanation.js"
 import type { IdentityError } from "./IdentityError.js"
+import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { makeReader } from "./internal/anchors.js"
 import { bundleOf, chainKey, issuerKey, judge, type Rejection, type Verdict } from "./internal/gate.js"
 import { describeRefusal } from "./internal/guard.js"
 import * as LruCache from "./internal/lruCache.js"
 import { makeCheck, type SignatureCheck } from "./internal/signature.js"
 import { sizeRefusal } from "./internal/sizeGuards.js"
+import * as OptionsDecoder from "./OptionsDecoder.js"
 import { describe, matches, type PeerMatcher } from "./PeerMatcher.js"
 import { PeerVerificationError } from "./PeerVerificationError.js"
 import type { SpiffeId } from "./SpiffeId.js"
@@ -51,6 +54,24 @@ export interface RecognizeInput extends Omit<VerifyInput, "chain"> {
   /** DER of the certificate whose key the peer has proven to hold. */
   readonly leaf: Uint8Array
 }
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /** How many chains, and how many leaves, are remembered. 0 remembers none. Default 1024. */
+  readonly cacheSize?: number | undefined
+}
+
+const defaultCacheSize = 1024
+
+const decode = OptionsDecoder.decoder(
+  "PeerVerifier",
+  Schema.Struct({
+    cacheSize: Schema.optionalWith(OptionsDecoder.NumberIn(0), { default: () => defaultCacheSize })
+  })
+)
 
 /**
  * A peer that passed the gate.
@@ -235,8 +256,10 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
  * top of the TLS stack's own verification, not in its place.
  *
  * Chains that passed, and their leaves, are remembered by their digest, tied to the authorities, the purpose and the
- * dates of the path; the matcher is asked every time, and no refusal is remembered. `cacheSize` bounds how many of each:
- * 1024 unless told, 0 for none. So are the CAs on the paths of the last 64 issuers, as candidates for other leaves.
+ * dates of the path; the matcher is asked every time, and no refusal is remembered. `cacheSize` bounds how many of each.
+ * So are the CAs on the paths of the last 64 issuers, as candidates for other leaves.
+ *
+ * With options the result is an `Either`: a `cacheSize` that is no whole number, or negative, is an `InvalidConfigError`.
  *
  * @since 0.1.0
  * @category constructors
@@ -256,8 +279,14 @@ export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVer
  * console.log(Either.isLeft(result)) // true: reason NoCertificate
  * ```
  */
-export const make = (options?: { readonly cacheSize?: number | undefined }): PeerVerifier =>
-  makeWith(options?.cacheSize ?? 1024, makeCheck())
+export function make(): PeerVerifier
+export function make(options: Options): Either.Either<PeerVerifier, InvalidConfigError>
+export function make(options?: Options): PeerVerifier | Either.Either<PeerVerifier, InvalidConfigError> {
+  const ofSize = (cacheSize: number) => makeWith(cacheSize, makeCheck())
+  return options === undefined
+    ? ofSize(defaultCacheSize)
+    : Either.map(decode(options), ({ cacheSize }) => ofSize(cacheSize))
+}
 
 /**
  * Every rule in order, what it expected and what it saw: see {@link Explanation}. For people and tools, not for the path

@@ -3,10 +3,13 @@
  *
  * @since 0.1.0
  */
+import { type InvalidConfigError, OptionsDecoder } from "@agentweave/spiffe"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import type { CertificateProfile } from "./CertificateProfile.js"
 import * as Credentials from "./Credentials.js"
 import { type Kind, type Minted, mint } from "./internal/mint.js"
+import { check } from "./internal/profileOptions.js"
 import * as KeyPair from "./KeyPair.js"
 import type { MintError } from "./MintError.js"
 
@@ -48,6 +51,7 @@ const named = Effect.fnUntraced(function* (
   name: string,
   keyAlgorithm: KeyPair.KeyAlgorithm
 ) {
+  yield* check(profile)
   const keyPair = profile.keyPair ?? (yield* KeyPair.make(profile.keyAlgorithm ?? keyAlgorithm))
   return { profile: { ...profile, keyPair }, kind: kind(`${name} ${keyPair.identifier.slice(0, 8)}`) }
 })
@@ -126,6 +130,14 @@ export const makeImpostor = (
     ...profile
   })
 
+const decodeLoop = OptionsDecoder.decoder(
+  "CertificateAuthority.makeLoop",
+  Schema.Struct({
+    trustDomain: OptionsDecoder.Text,
+    size: Schema.optionalWith(OptionsDecoder.NumberIn(2), { default: () => 2 })
+  })
+)
+
 /**
  * CAs that certify one another in a ring, with no root anywhere: each is signed by the next, the last by the first. The
  * result is the first of them, and its chain holds the ring's certificates.
@@ -135,10 +147,10 @@ export const makeImpostor = (
  */
 export const makeLoop = Effect.fnUntraced(function* (options: {
   readonly trustDomain: string
-  /** How many CAs. Default 2. */
+  /** How many CAs, at least 2. Default 2. */
   readonly size?: number | undefined
-}): Effect.fn.Return<CertificateAuthority, MintError> {
-  const { size = 2, trustDomain } = options
+}): Effect.fn.Return<CertificateAuthority, MintError | InvalidConfigError.InvalidConfigError> {
+  const { size, trustDomain } = yield* decodeLoop(options)
   const first = yield* makeRoot({ trustDomain })
   const others = yield* Effect.replicateEffect(makeRoot({ trustDomain }), size - 1)
   const ring = [first, ...others]

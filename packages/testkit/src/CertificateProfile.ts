@@ -71,8 +71,9 @@ export interface RawExtension {
 }
 
 /**
- * Every field is optional; what is left out is what a proper certificate of its kind has. Nothing is refused: a profile
- * is how a test says what is wrong with a certificate.
+ * Every field is optional; what is left out is what a proper certificate of its kind has. Nothing that can be written is
+ * refused: a profile is how a test says what is wrong with a certificate. A field that there is not, and a value that would
+ * be taken for another one, as a negative `ttl`, is a `MintError` that names the field.
  *
  * @since 0.1.0
  * @category models

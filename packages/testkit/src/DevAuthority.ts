@@ -25,6 +25,7 @@ import * as Schema from "effect/Schema"
 import * as CertificateAuthority from "./CertificateAuthority.js"
 import type { CertificateProfile } from "./CertificateProfile.js"
 import type { Credentials } from "./Credentials.js"
+import { KeyAlgorithms } from "./internal/profileOptions.js"
 import type { KeyAlgorithm } from "./KeyPair.js"
 import type { MintError } from "./MintError.js"
 
@@ -129,20 +130,7 @@ export type RotateOptions = Omit<MakeOptions, "trustDomain">
 
 type Roots = DevAuthority["roots"]
 
-const KeyAlgorithms = OptionsDecoder.OneOf(
-  "P-256",
-  "P-384",
-  "P-521",
-  "Ed25519",
-  "Ed448",
-  "secp256k1",
-  "RSA-1024",
-  "RSA-2048",
-  "RSA-3072",
-  "RSA-4096"
-)
-
-/** The profiles are not checked: they may make a certificate anything. */
+/** The profiles are checked where a certificate is made of them. */
 const decode = OptionsDecoder.decoder(
   "DevAuthority",
   Schema.Struct({

@@ -1,9 +1,10 @@
 /**
- * Faults that a {@link FaultProxy} brings into a connection, as values.
+ * Faults that a {@link FaultProxy} brings into a connection, as values. A proxy checks them: `setFault` refuses a fault that
+ * breaks a rule, as a negative delay, with `InvalidConfigError`.
  *
  * @since 0.1.0
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 
 /**
  * - `PassThrough`: bytes go both ways, undisturbed.
@@ -24,7 +25,7 @@ export type Fault =
   | { readonly _tag: "Reset"; readonly afterBytes: number; readonly direction: Direction }
   | { readonly _tag: "Finish"; readonly afterBytes: number; readonly direction: Direction }
   | { readonly _tag: "Silence" }
-  | { readonly _tag: "Delay"; readonly by: Duration.Duration }
+  | { readonly _tag: "Delay"; readonly by: Duration.DurationInput }
   | { readonly _tag: "Answer"; readonly bytes: Uint8Array }
 
 /**
@@ -38,7 +39,7 @@ export type Direction = "FromClient" | "ToClient"
  * @category models
  */
 export interface CutOptions {
-  /** How many bytes still pass. Default 0. */
+  /** How many bytes still pass: a whole number, not negative. Default 0. */
   readonly afterBytes?: number | undefined
   /** Which bytes are counted. Default `ToClient`. */
   readonly direction?: Direction | undefined
@@ -82,7 +83,7 @@ export const silence: Fault = { _tag: "Silence" }
  * @since 0.1.0
  * @category constructors
  */
-export const delay = (by: Duration.DurationInput): Fault => ({ _tag: "Delay", by: Duration.decode(by) })
+export const delay = (by: Duration.DurationInput): Fault => ({ _tag: "Delay", by })
 
 /**
  * @since 0.1.0

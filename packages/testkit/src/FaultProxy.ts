@@ -49,8 +49,11 @@ export interface FaultProxy {
   readonly host: string
   readonly port: number
   /** Sets the fault of connections made from now on; live ones keep the fault they began with. */
-  readonly setFault: (fault: Fault.Fault) => Effect.Effect<void>
-  /** Chooses the fault for each new connection by its index. `Refuse` is here a reset at once. */
+  readonly setFault: (fault: Fault.Fault) => Effect.Effect<void, InvalidConfigError.InvalidConfigError>
+  /**
+   * Chooses the fault for each new connection by its index. `Refuse` is here a reset at once, and so is a fault that breaks
+   * a rule: it is logged as an error.
+   */
   readonly setFaults: (choose: (index: number) => Fault.Fault) => Effect.Effect<void>
   /** Where connections made from now on lead. */
   readonly setTarget: (target: Target) => Effect.Effect<void, InvalidConfigError.InvalidConfigError>
@@ -82,6 +85,31 @@ const decode = OptionsDecoder.decoder(
   "FaultProxy",
   Schema.Struct({ host: Schema.optional(OptionsDecoder.Text), port: OptionsDecoder.NumberIn(1, 65_535) })
 )
+
+const Direction = OptionsDecoder.OneOf("FromClient", "ToClient")
+
+const Cut = { afterBytes: OptionsDecoder.NumberIn(0), direction: Direction }
+
+const decodeFault = OptionsDecoder.decoder(
+  "Fault",
+  Schema.Union(
+    Schema.TaggedStruct("PassThrough", {}),
+    Schema.TaggedStruct("Refuse", {}),
+    Schema.TaggedStruct("Reset", Cut),
+    Schema.TaggedStruct("Finish", Cut),
+    Schema.TaggedStruct("Silence", {}),
+    Schema.TaggedStruct("Delay", { by: OptionsDecoder.NonNegativeDuration }),
+    Schema.TaggedStruct("Answer", { bytes: Schema.Uint8ArrayFromSelf })
+  )
+)
+
+type CheckedFault = Effect.Effect.Success<ReturnType<typeof decodeFault>>
+
+/** A fault chosen for one connection has nobody to be refused to. */
+const checked = (fault: Fault.Fault): Effect.Effect<CheckedFault> =>
+  Effect.catchAll(decodeFault(fault), (error) =>
+    Effect.as(Effect.logError("the chosen fault breaks a rule", error), { _tag: "Refuse" } as const)
+  )
 
 const isOpen = (connection: ProxiedConnection): boolean => connection.closedAt === undefined
 
@@ -115,7 +143,7 @@ const pump = Effect.fnUntraced(function* (
   from: sockets.Inbox,
   to: Socket,
   direction: Fault.Direction,
-  fault: Fault.Fault,
+  fault: CheckedFault,
   count: Count
 ): Effect.fn.Return<boolean> {
   const cuts = (fault._tag === "Reset" || fault._tag === "Finish") && fault.direction === direction
@@ -139,7 +167,7 @@ const pump = Effect.fnUntraced(function* (
   return true
 })
 
-const relay = Effect.fnUntraced(function* (client: sockets.Inbox, target: Target, fault: Fault.Fault, count: Count) {
+const relay = Effect.fnUntraced(function* (client: sockets.Inbox, target: Target, fault: CheckedFault, count: Count) {
   const socket = yield* sockets.connect(target.host ?? "127.0.0.1", target.port)
   if (socket === undefined) return
   yield* Effect.addFinalizer((exit) => release(socket, exit))
@@ -162,7 +190,7 @@ const relay = Effect.fnUntraced(function* (client: sockets.Inbox, target: Target
 })
 
 /** Runs one connection to its end. */
-const handle = Effect.fnUntraced(function* (client: Socket, target: Target, fault: Fault.Fault, count: Count) {
+const handle = Effect.fnUntraced(function* (client: Socket, target: Target, fault: CheckedFault, count: Count) {
   if (fault._tag === "Refuse" || (fault._tag === "Reset" && fault.afterBytes === 0)) return reset(client)
   const inbox = yield* sockets.inbox(client)
   if (fault._tag === "Silence") return yield* drain(inbox, count)
@@ -248,7 +276,7 @@ export const make = Effect.fnUntraced(function* (
         const closed = Effect.flatMap(Clock.currentTimeMillis, (closedAt) =>
           update(index, (connection) => ({ ...connection, closedAt }))
         )
-        const run = handle(socket, yield* Ref.get(targetRef), fault, count(index))
+        const run = handle(socket, yield* Ref.get(targetRef), yield* checked(fault), count(index))
         yield* FiberSet.run(
           fibers,
           Effect.interruptible(run).pipe(Effect.onExit((exit) => Effect.zipRight(release(socket, exit), closed)))
@@ -271,7 +299,8 @@ export const make = Effect.fnUntraced(function* (
     host: "127.0.0.1",
     port,
     setFaults,
-    setFault: (fault) => (fault._tag === "Refuse" ? stopListening : setFaults(() => fault)),
+    setFault: (fault) =>
+      Effect.zipRight(decodeFault(fault), fault._tag === "Refuse" ? stopListening : setFaults(() => fault)),
     setTarget: (next) => Effect.flatMap(decode(next), (target) => Ref.set(targetRef, target)),
     cutAll: FiberSet.clear(fibers),
     connections: SubscriptionRef.get(records),

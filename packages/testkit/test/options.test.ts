@@ -1,6 +1,7 @@
-import { DevAuthority, FaultProxy } from "@agentweave/testkit"
+import { connect } from "node:net"
+import { CertificateAuthority, DevAuthority, Fault, FaultProxy } from "@agentweave/testkit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Logger, LogLevel } from "effect"
 
 const authority = (options: object) => DevAuthority.make({ trustDomain: "example.org", ...options })
 
@@ -10,6 +11,23 @@ const refusals: ReadonlyArray<readonly [options: object, field: string]> = [
   [{ rootTtl: "-1 days" }, "rootTtl"],
   [{ keyAlgorithm: "DSA" }, "keyAlgorithm"],
   [{ intermediate: {}, rootTTL: "1 day" }, "rootTTL"]
+]
+
+/** Profiles are read by JavaScript too, and from files. */
+const profiles: ReadonlyArray<readonly [profile: object, field: string]> = [
+  [{ ttl: "-1 hours" }, "ttl"],
+  [{ ttl: "soon" }, "ttl"],
+  [{ keyAlgorithm: "DSA" }, "keyAlgorithm"],
+  [{ signature: "Forged" }, "signature"],
+  [{ keyUsages: [] }, "keyUsages"]
+]
+
+const wrongFaults: ReadonlyArray<readonly [fault: Fault.Fault, field: string]> = [
+  [Fault.delay("-1 seconds"), "by"],
+  [Fault.delay(Number.NaN), "by"],
+  [Fault.reset({ afterBytes: -1 }), "afterBytes"],
+  [Fault.reset({ afterBytes: Number.NaN }), "afterBytes"],
+  [Fault.finish({ afterBytes: 0.5 }), "afterBytes"]
 ]
 
 describe("options that break a rule are refused with the field's name", () => {
@@ -22,6 +40,64 @@ describe("options that break a rule are refused with the field's name", () => {
       })
     )
   }
+
+  for (const [profile, field] of profiles) {
+    it.effect(`by every certificate made of a profile: ${field} of ${JSON.stringify(profile)}`, () =>
+      Effect.gen(function* () {
+        const good = yield* authority({})
+        const { issuer } = good
+        const makers: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+          good.issue(profile),
+          authority({ root: profile }),
+          authority({ intermediates: 1, intermediate: profile }),
+          CertificateAuthority.makeRoot({ trustDomain: "example.org", ...profile }),
+          CertificateAuthority.makeIntermediate(issuer, profile),
+          CertificateAuthority.makeImpostor(issuer, profile),
+          CertificateAuthority.crossSign(issuer, issuer, profile),
+          CertificateAuthority.issue(issuer, profile)
+        ]
+        for (const maker of makers) {
+          assert.deepInclude(yield* Effect.flip(maker), {
+            _tag: "MintError",
+            reason: "InvalidProfile"
+          })
+        }
+        const error = yield* Effect.flip(good.issue(profile))
+        assert.include(error.message, `CertificateProfile.${field}: `)
+      })
+    )
+  }
+
+  it.effect("by makeLoop: a ring has two CAs or more", () =>
+    Effect.gen(function* () {
+      for (const size of [-1, 0, 1, 2.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+        const error = yield* Effect.flip(CertificateAuthority.makeLoop({ trustDomain: "example.org", size }))
+        assert.deepInclude(error, { _tag: "InvalidConfigError", field: "size" })
+      }
+    })
+  )
+
+  for (const [fault, field] of wrongFaults) {
+    it.scopedLive(`by setFault: ${field} of ${JSON.stringify(fault)}`, () =>
+      Effect.gen(function* () {
+        const proxy = yield* FaultProxy.make({ port: 1 })
+        assert.deepInclude(yield* Effect.flip(proxy.setFault(fault)), { _tag: "InvalidConfigError", field })
+      })
+    )
+  }
+
+  it.scopedLive("a fault that is chosen for one connection and breaks a rule resets it", () =>
+    Effect.gen(function* () {
+      const proxy = yield* FaultProxy.make({ port: 1 })
+      yield* proxy.setFaults(() => Fault.delay("-1 seconds"))
+      const code = yield* Effect.async<string | undefined>((resume) => {
+        connect(proxy.port, proxy.host)
+          .once("error", (error: NodeJS.ErrnoException) => resume(Effect.succeed(error.code)))
+          .once("end", () => resume(Effect.succeed("end")))
+      })
+      assert.strictEqual(code, "ECONNRESET")
+    }).pipe(Logger.withMinimumLogLevel(LogLevel.None))
+  )
 
   it.scopedLive("by FaultProxy, also for a later target", () =>
     Effect.gen(function* () {

@@ -223,7 +223,7 @@ export const layer = <I, Peer extends AnyPeer>(
   Layer.scoped(tag, make(options))
 
 /**
- * {@link layer} with options from `Config`.
+ * {@link layer} with options from `Config`. A peer by policy is a `Config` of a matcher, as one made of a list of IDs.
  *
  * @since 0.1.0
  * @category layers
@@ -241,13 +241,13 @@ export const layer = <I, Peer extends AnyPeer>(
  * })
  * ```
  */
-export const layerConfig = <I>(
-  tag: Context.Tag<I, SecureChannel>,
-  options: Config.Config.Wrap<Options>
+export const layerConfig = <I, Peer extends AnyPeer = string>(
+  tag: Context.Tag<I, SecureChannel<PeerIdOf<Peer>>>,
+  options: Config.Config.Wrap<Options<Peer>>
 ): Layer.Layer<I, ConfigError | InvalidSpiffeIdError | InvalidConfigError, IdentityProvider | Connector> =>
   Layer.scoped(
     tag,
-    Effect.flatMap(Config.unwrap(options), (read: Options) => make(read))
+    Effect.flatMap(Config.unwrap(options), (read: Options<Peer>) => make(read))
   )
 
 /**

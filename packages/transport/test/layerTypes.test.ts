@@ -48,6 +48,11 @@ describe("the layers provide, refuse and need exactly what they say", () => {
       expectTypeOf(SecureChannel.layer(Anyone, { peer: matcher })).toEqualTypeOf<Of<Anyone>>()
       // @ts-expect-error a matcher may accept more than one, so that its channel may name none
       SecureChannel.layer(Billing, { peer: matcher })
+      expectTypeOf(SecureChannel.layerConfig(Anyone, { peer: Config.succeed(matcher) })).toEqualTypeOf<
+        Of<Anyone, FromConfig>
+      >()
+      // @ts-expect-error the same with options from Config
+      SecureChannel.layerConfig(Billing, { peer: Config.succeed(matcher) })
     }))
 
   it("ConnectionPool", () =>

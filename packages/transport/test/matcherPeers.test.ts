@@ -11,7 +11,7 @@ import {
 } from "@agentweave/transport"
 import { HttpServerResponse } from "@effect/platform"
 import { describe, expect, expectTypeOf, it } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Config, ConfigProvider, Context, Effect, Layer, Schema } from "effect"
 
 const a = SpiffeId.make("spiffe://example.org/a")
 const b = SpiffeId.make("spiffe://example.org/b")
@@ -157,6 +157,24 @@ describe("a peer by policy", () => {
     })
   )
 })
+
+it.scoped("a channel's matcher can be read from Config", () =>
+  Effect.gen(function* () {
+    class Api extends Context.Tag("test/Api")<Api, SecureChannel.SecureChannel<SpiffeId.SpiffeId | undefined>>() {}
+    const { context, network } = yield* setup
+    const peer = Config.map(Config.array(Schema.Config("ID", SpiffeId.SpiffeId)), oneOf)
+    const layer = SecureChannel.layerConfig(Api, {
+      peer,
+      baseUrl: Config.succeed("https://a.test")
+    })
+    yield* network.setOnConnect(TestConnector.impostor(b))
+    const text = yield* Effect.flatMap(Api, (api) => Effect.flatMap(api.get("/"), (response) => response.text)).pipe(
+      Effect.provide(Layer.provide(layer, Layer.succeedContext(context))),
+      Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["ID", `${a},${b}`]])))
+    )
+    expect(text).toBe(b)
+  })
+)
 
 it("the type of a channel says whether its peer is one ID", () => {
   const named = () => SecureChannel.make({ peer: a })

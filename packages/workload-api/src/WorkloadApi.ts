@@ -181,11 +181,15 @@ export const layerClient = (
 
 const ofClient = (
   settings: typeof ProviderSettings.Type
-): Layer.Layer<IdentityProvider.IdentityProvider | WorkloadApi, never, WorkloadApiClient.WorkloadApiClient> =>
+): Layer.Layer<
+  IdentityProvider.IdentityProvider | WorkloadApi,
+  InvalidConfigError.InvalidConfigError,
+  WorkloadApiClient.WorkloadApiClient
+> =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const client = yield* WorkloadApiClient.WorkloadApiClient
-      const verifier = PeerVerifier.make({ cacheSize: 16 })
+      const verifier = yield* PeerVerifier.make({ cacheSize: 16 })
       const { maxAuthorities, maxBundles, maxSvids } = settings
       const limits = { maxSvids, maxBundles, maxAuthorities }
       const made = yield* provider.make({

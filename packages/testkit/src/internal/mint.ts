@@ -11,6 +11,7 @@ import type { CertificateProfile, GeneralSubtrees, NameConstraints, Validity } f
 import * as KeyPair from "../KeyPair.js"
 import { MintError } from "../MintError.js"
 import { alterSerialNumber, sequence, tlv } from "./der.js"
+import { check } from "./profileOptions.js"
 import { loadX509, type X509 } from "./x509.js"
 
 /** A certificate with what its holder needs to use it. */
@@ -223,6 +224,7 @@ export const mint = Effect.fnUntraced(function* (
   kind: Kind,
   issuer: Signer | undefined
 ): Effect.fn.Return<Minted, MintError> {
+  yield* check(profile)
   const now = yield* Clock.currentTimeMillis
   const serialNumber = profile.serialNumber ?? (yield* randomSerial)
   const keyPair = profile.keyPair ?? (yield* KeyPair.make(profile.keyAlgorithm ?? kind.keyAlgorithm))

@@ -36,7 +36,7 @@ export const readOnce = Effect.fnUntraced(function* (
   sources: Sources
 ): Effect.fn.Return<X509Context, IdentityError> {
   const snapshot = yield* readSnapshot(files, pathsOf(sources))
-  const judges = { parser: makeParser(), verifier: PeerVerifier.make({ cacheSize: 0 }) }
+  const judges = { parser: makeParser(), verifier: PeerVerifier.make() }
   yield* prepareBundles({ sources, snapshot, last: undefined, parser: judges.parser })
   return yield* first(sources, snapshot, judges, yield* Clock.currentTimeMillis)
 })

@@ -177,7 +177,7 @@ it.scoped(
         [
           Effect.zipRight(
             proxy.setFault(Fault.reset({ afterBytes: 200 })),
-            Effect.ensuring(call(client, proxy.port, serverId), proxy.setFault(Fault.passThrough))
+            Effect.ensuring(call(client, proxy.port, serverId), Effect.orDie(proxy.setFault(Fault.passThrough)))
           ),
           refused("ConnectionError", "HandshakeReset")
         ],
