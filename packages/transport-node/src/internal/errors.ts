@@ -218,7 +218,7 @@ export const fromExchange = (
     readonly address: string
     readonly outcome: Outcome
     readonly alert: string | undefined
-    /** The rest of a response that the peer's end has cut. */
+    /** The peer has ended its side of the connection: a response that cannot be read is then one that is incomplete. */
     readonly peerEnded: boolean
     /** This side closed the connection, with the exchange still on it. */
     readonly closedHere: boolean

@@ -92,8 +92,8 @@ export class InboundRequests {
   }
 
   /**
-   * The request that Node has taken the connection away from HTTP for: its answer is the last one there, unless it is `101`. It waits
-   * for its turn behind the requests before it.
+   * Serves a request for whose sake Node has taken the connection away from HTTP: its answer is the last one there, unless
+   * it is `101`. It waits for its turn behind the requests before it.
    */
   private onLast(message: InboundMessage, serve: () => void, status?: number): void {
     const connection = this.of(message)
