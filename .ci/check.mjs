@@ -1,7 +1,8 @@
 // `npm run check`: every rule of the project that a machine can hold. Stops at the first step that fails.
 import { spawnSync } from "node:child_process"
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { undocumented } from "./documented.mjs"
 import { markdownFiles, markdownProblems } from "./markdown.mjs"
 
 const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli"]
@@ -90,6 +91,31 @@ const checkMarkdown = () => {
   console.log(`ok links of ${markdownFiles().length} Markdown files`)
 }
 
+const checkDocumented = () => {
+  const problems = undocumented(published)
+  if (problems.length > 0) fail(`doc comments\n  ${problems.join("\n  ")}`)
+  console.log("ok a sentence for every exported name")
+}
+
+const sourceFiles = () =>
+  readdirSync("packages").flatMap((name) =>
+    ["src", "test"].flatMap((part) =>
+      existsSync(`packages/${name}/${part}`)
+        ? readdirSync(`packages/${name}/${part}`, { recursive: true })
+            .filter((file) => /\.tsx?$/.test(file))
+            .map((file) => `packages/${name}/${part}/${file}`)
+        : []
+    )
+  )
+
+/** Not a rule: places to look at. */
+const listLongFiles = () => {
+  for (const file of sourceFiles()) {
+    const lines = readFileSync(file, "utf8").split("\n").length - 1
+    if (lines > 400) console.log(`   ${file} has ${lines} lines`)
+  }
+}
+
 /** Every TypeScript example in a doc comment or in Markdown, type-checked against the sources. */
 const checkExamples = () => {
   const files = markdownFiles()
@@ -125,6 +151,8 @@ const checkExamples = () => {
 run("types, tests and examples included", "npx", ["tsc", "-p", "tsconfig.json"])
 run("lint, format, imports between floors, import cycles", "npx", ["biome", "ci", "."])
 checkFloors()
+checkDocumented()
+listLongFiles()
 checkMarkdown()
 checkExamples()
 run("build", "npm", ["run", "--silent", "build"])

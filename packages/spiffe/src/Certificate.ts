@@ -17,6 +17,8 @@ import { IdentityError } from "./IdentityError.js"
 export type Library = typeof import("@peculiar/x509")
 
 /**
+ * A certificate as `@peculiar/x509` has it, for people and programs that look at its fields.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -30,6 +30,8 @@ export interface Step {
 }
 
 /**
+ * A judgement on a peer with every step that led to it.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -61,6 +63,8 @@ export interface Explanation {
 }
 
 /**
+ * The peer to explain, and what it is judged against.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -28,6 +28,8 @@ export const IdentityErrorReason = Schema.Literal(
 )
 
 /**
+ * The reasons of an `IdentityError`.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -25,6 +25,8 @@ import * as Stream from "effect/Stream"
 export const IdentityProblemKind = Schema.Literal("Discarded", "Withdrawn", "Expired", "Unavailable", "Exposed")
 
 /**
+ * The kinds of an `IdentityProblem`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -47,6 +49,8 @@ export const IdentityProblem = Schema.Struct({
 })
 
 /**
+ * A problem of this workload's own identity, with the instant it was met.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -26,6 +26,8 @@ export const SpiffeIdRule = Schema.Literal(
 )
 
 /**
+ * The rules of the SPIFFE-ID standard that a text can break.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -17,6 +17,8 @@ import { isTrustDomain, type TrustDomain } from "./TrustDomain.js"
 export type PeerMatcher = Exactly | OneOf | MemberOf | And | Or
 
 /**
+ * Accepts one SPIFFE ID.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -26,6 +28,8 @@ export interface Exactly {
 }
 
 /**
+ * Accepts each SPIFFE ID of a list.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -35,6 +39,8 @@ export interface OneOf {
 }
 
 /**
+ * Accepts every SPIFFE ID of a trust domain.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -44,6 +50,8 @@ export interface MemberOf {
 }
 
 /**
+ * Accepts a SPIFFE ID that all of its matchers accept.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -54,6 +62,8 @@ export interface And {
 }
 
 /**
+ * Accepts a SPIFFE ID that at least one of its matchers accepts.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -39,6 +39,8 @@ export const PeerVerificationReason = Schema.Literal(
 )
 
 /**
+ * The reasons of a `PeerVerificationError`.
+ *
  * @since 0.1.0
  * @category models
  */

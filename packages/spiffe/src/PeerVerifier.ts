@@ -31,6 +31,8 @@ import type { X509BundleSet } from "./X509BundleSet.js"
 export type Purpose = "ServerAuth" | "ClientAuth"
 
 /**
+ * The peer to judge, and what it is judged against.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -94,6 +96,8 @@ export interface VerifiedPeer {
 }
 
 /**
+ * The gate: judges the certificates of a peer by the rules of X.509 and SPIFFE.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -178,7 +182,11 @@ const leafKey = (leaf: Uint8Array, purpose: Purpose): string =>
 /** CAs whose paths are remembered: few of them issue many leaves. */
 const maxIssuers = 64
 
-/** @internal */
+/**
+ * A verifier with the sizes of its caches, for tests.
+ *
+ * @internal
+ */
 export const makeWith = (cacheSize: number, isSignedBy: SignatureCheck): PeerVerifier => {
   const anchorsOf = makeReader()
   const successes = LruCache.make<Verdict>(cacheSize)

@@ -21,6 +21,8 @@ import type { TrustDomain } from "./TrustDomain.js"
 export type SpiffeId = string & Brand.Brand<"@agentweave/spiffe/SpiffeId">
 
 /**
+ * Whether a value is a valid SPIFFE ID.
+ *
  * @since 0.1.0
  * @category refinements
  */
@@ -81,6 +83,8 @@ export const trustDomain = (id: SpiffeId): TrustDomain => id.slice(scheme.length
 export const path = (id: SpiffeId): string => id.slice(pathStart(id))
 
 /**
+ * A valid SPIFFE ID, as a string of its own type.
+ *
  * @since 0.1.0
  * @category schemas
  */

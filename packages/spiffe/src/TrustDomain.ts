@@ -19,6 +19,8 @@ import { trustDomainViolation } from "./internal/grammar.js"
 export type TrustDomain = string & Brand.Brand<"@agentweave/spiffe/TrustDomain">
 
 /**
+ * Whether a value is a valid trust domain name.
+ *
  * @since 0.1.0
  * @category refinements
  */
@@ -62,6 +64,8 @@ export const parse = (text: string): Either.Either<TrustDomain, InvalidSpiffeIdE
 export const make = (text: string): TrustDomain => Either.getOrThrowWith(parse(text), (error) => error)
 
 /**
+ * A valid trust domain name, without `spiffe://`, as a string of its own type.
+ *
  * @since 0.1.0
  * @category schemas
  */

@@ -12,6 +12,8 @@ import type { TrustDomain } from "./TrustDomain.js"
 import type { X509Bundle } from "./X509Bundle.js"
 
 /**
+ * The bundles a workload trusts, one a trust domain.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -21,6 +21,8 @@ export interface X509Context {
 }
 
 /**
+ * An identity: the SVID to present, others the source delivered (default none), and the bundles to trust.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -236,6 +236,8 @@ const ownReason = (reason: PeerVerificationReason): IdentityErrorReason =>
   reason === "Expired" || reason === "NotYetValid" ? reason : "InvalidSvid"
 
 /**
+ * The bundles, the instant and the roles an SVID is validated for.
+ *
  * @since 0.1.0
  * @category models
  */

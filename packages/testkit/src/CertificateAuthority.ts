@@ -14,6 +14,8 @@ import * as KeyPair from "./KeyPair.js"
 import type { MintError } from "./MintError.js"
 
 /**
+ * A CA whose key is at hand: it signs leaves and further CAs.
+ *
  * @since 0.1.0
  * @category models
  */

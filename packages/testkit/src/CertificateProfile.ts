@@ -45,6 +45,8 @@ export interface NameConstraints {
 }
 
 /**
+ * The names a name constraint permits or excludes (RFC 5280 section 4.2.1.10).
+ *
  * @since 0.1.0
  * @category models
  */

@@ -44,6 +44,8 @@ export const toPem = (certificate: Uint8Array): string => {
 }
 
 /**
+ * Credentials of certificates and the key of the first one, as they are: nothing is checked.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -30,12 +30,16 @@ import type { KeyAlgorithm } from "./KeyPair.js"
 import type { MintError } from "./MintError.js"
 
 /**
+ * Marks a `DevAuthority`.
+ *
  * @since 0.1.0
  * @category symbols
  */
 export const TypeId: unique symbol = Symbol.for("@agentweave/testkit/DevAuthority")
 
 /**
+ * Marks a `DevAuthority`.
+ *
  * @since 0.1.0
  * @category symbols
  */
@@ -82,6 +86,8 @@ export interface DevAuthority {
 }
 
 /**
+ * Errors of issuing an SVID.
+ *
  * @since 0.1.0
  * @category errors
  */
@@ -104,6 +110,8 @@ export interface IssueOptions extends CertificateProfile {
 }
 
 /**
+ * Options of {@link make}.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -123,6 +131,8 @@ export interface MakeOptions {
 }
 
 /**
+ * Options of the root that takes over; what is left out stays as it was.
+ *
  * @since 0.1.0
  * @category models
  */

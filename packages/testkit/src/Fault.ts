@@ -29,12 +29,16 @@ export type Fault =
   | { readonly _tag: "Answer"; readonly bytes: Uint8Array }
 
 /**
+ * The direction of the bytes that are counted.
+ *
  * @since 0.1.0
  * @category models
  */
 export type Direction = "FromClient" | "ToClient"
 
 /**
+ * The place at which a connection is cut.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -48,12 +52,16 @@ export interface CutOptions {
 const cut = ({ afterBytes = 0, direction = "ToClient" }: CutOptions) => ({ afterBytes, direction })
 
 /**
+ * No fault: every byte passes.
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const passThrough: Fault = { _tag: "PassThrough" }
 
 /**
+ * Refuses the connection.
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -68,24 +76,32 @@ export const refuse: Fault = { _tag: "Refuse" }
 export const reset = (options: CutOptions = {}): Fault => ({ _tag: "Reset", ...cut(options) })
 
 /**
+ * As {@link reset}, with an orderly end (FIN) to the client in place of the reset.
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const finish = (options: CutOptions = {}): Fault => ({ _tag: "Finish", ...cut(options) })
 
 /**
+ * Accepts the connection, reads what the client sends, and never answers.
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const silence: Fault = { _tag: "Silence" }
 
 /**
+ * Holds back every piece on its way to the client.
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const delay = (by: Duration.DurationInput): Fault => ({ _tag: "Delay", by })
 
 /**
+ * Answers the first bytes of the client with these, and ends the connection. The server is not involved.
+ *
  * @since 0.1.0
  * @category constructors
  */

@@ -41,6 +41,8 @@ export interface ProxiedConnection {
 }
 
 /**
+ * A TCP proxy on this machine that brings faults into the connections through it.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -72,6 +74,8 @@ export interface FaultProxy {
 }
 
 /**
+ * The address a proxy leads to.
+ *
  * @since 0.1.0
  * @category models
  */

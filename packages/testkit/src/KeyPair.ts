@@ -27,6 +27,8 @@ export type KeyAlgorithm =
   | "RSA-4096"
 
 /**
+ * A key pair; the private key is redacted.
+ *
  * @since 0.1.0
  * @category models
  */

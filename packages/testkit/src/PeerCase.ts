@@ -22,6 +22,8 @@ import { realAuthorityCases } from "./internal/realAuthorities.js"
 import type { MintError } from "./MintError.js"
 
 /**
+ * A peer, right or wrong in one thing, and the verdict the gate must have on it.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -36,6 +38,8 @@ export interface PeerCase {
 }
 
 /**
+ * The peer of a case, with what it is judged against.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -49,6 +53,8 @@ export interface Arranged {
 }
 
 /**
+ * Errors of making the peer of a case.
+ *
  * @since 0.1.0
  * @category errors
  */

@@ -76,6 +76,8 @@ export type Answerer = (
 }
 
 /**
+ * A connector over a network in memory, and the controls of what it meets there.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -40,6 +40,8 @@ export const Anchored = Schema.Struct({
 })
 
 /**
+ * A checkpoint as an anchor keeps it.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -30,6 +30,8 @@ export const BundleEndpointReason = Schema.Literal(
 )
 
 /**
+ * The reasons of a `BundleEndpointError`.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -55,6 +55,8 @@ export const BundleFetchFailed = Schema.TaggedStruct("BundleFetchFailed", {
 export const BundleEndpointEvent = Schema.Union(BundleFetched, BundleFetchFailed)
 
 /**
+ * An event of fetching a bundle from its endpoint.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -30,6 +30,8 @@ import type { Get } from "./internal/bundleFetch.js"
 import * as NodeConnector from "./NodeConnector.js"
 
 /**
+ * Options of the federated bundles: their endpoints and how often they are fetched.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -82,6 +82,8 @@ export const IdentityFileEvent = Schema.Union(
 )
 
 /**
+ * An event of an identity that is read from files.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -20,6 +20,8 @@ import { make } from "./internal/audit/writer.js"
 export type WhenFull = "FailClosed" | "DropAndCount"
 
 /**
+ * Options of the audit file, each with its default.
+ *
  * @since 0.1.0
  * @category models
  */

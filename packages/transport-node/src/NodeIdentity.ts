@@ -41,6 +41,8 @@ export interface Files {
 }
 
 /**
+ * The files of an identity, and how they are watched.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -34,6 +34,8 @@ import { type ServerContext, ServerContexts } from "./internal/serverContext.js"
 import { read, timeLimits } from "./internal/serverOptions.js"
 
 /**
+ * Options of the server. `authorize` is required; the rest have defaults.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -31,6 +31,8 @@ import { type InboundStream, InboundStreams } from "./internal/socket/inboundStr
 import { read } from "./internal/socket/serverOptions.js"
 
 /**
+ * Options of the server. `authorize` is required; the rest have defaults.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -23,6 +23,8 @@ import type { TransportError } from "./TransportError.js"
 import type { ByteStream, Incoming, RequestEnd, RequestLine, Shell, Wire } from "./Wire.js"
 
 /**
+ * Options of the acceptor's connections, for authors of servers.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -50,6 +52,8 @@ export interface Options<A> {
 }
 
 /**
+ * The supervision of a server's connections: each is judged, on record, and ended in time.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -136,6 +140,8 @@ export interface AcceptedStream extends StreamConnection {
 }
 
 /**
+ * A request on an accepted connection, from its start to its end on record.
+ *
  * @since 0.1.0
  * @category models
  */

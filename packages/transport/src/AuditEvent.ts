@@ -159,6 +159,8 @@ export const CloseReason = Schema.Literal(
 )
 
 /**
+ * The reasons for which a connection is closed.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -377,6 +379,8 @@ export const AuditEvent = Schema.Union(
 )
 
 /**
+ * An event of the audit log.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -29,12 +29,16 @@ import { withClock } from "./internal/monotonic.js"
 import { unsafeCircuitMade } from "./TransportMetrics.js"
 
 /**
+ * Marks a `CircuitBreaker`.
+ *
  * @since 0.1.0
  * @category type ids
  */
 export const TypeId: unique symbol = internal.TypeId
 
 /**
+ * Marks a `CircuitBreaker`.
+ *
  * @since 0.1.0
  * @category type ids
  */
@@ -80,6 +84,8 @@ export interface CircuitBreaker extends Pipeable.Pipeable {
 }
 
 /**
+ * Options of one protected effect.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -89,6 +95,8 @@ export interface ProtectOptions<in A> {
 }
 
 /**
+ * Whether a value is a `CircuitBreaker`.
+ *
  * @since 0.1.0
  * @category refinements
  */

@@ -50,6 +50,8 @@ export const CircuitBreakerMetrics = Schema.Struct({
 }).annotations({ identifier: "CircuitBreakerMetrics" })
 
 /**
+ * The counts and the state of a circuit breaker at one moment.
+ *
  * @since 0.1.0
  * @category models
  */

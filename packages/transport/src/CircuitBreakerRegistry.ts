@@ -105,6 +105,10 @@ export const make = ({
   })
 
 /**
+ * A layer of the registry: its breakers have these options, unless `forTarget` has others for a target.
+ *
+ * The registry, whose breakers all have these options.
+ *
  * @since 0.1.0
  * @category layers
  * @example

@@ -16,6 +16,8 @@ import * as Schema from "effect/Schema"
 export const CircuitState = Schema.Literal("Closed", "Open", "HalfOpen")
 
 /**
+ * The state of a circuit breaker.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -85,6 +85,8 @@ export interface Leak {
 }
 
 /**
+ * Options of the pool, each with its default.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -30,6 +30,8 @@ import type { ByteStream } from "./Wire.js"
 export type RequestFailure = TransportError | AuditError | HttpClientError
 
 /**
+ * The peer a connection is for, where it is, and the limits of opening it.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -133,6 +135,8 @@ export interface StreamConnection {
 }
 
 /**
+ * Opens verified connections.
+ *
  * @since 0.1.0
  * @category tags
  */

@@ -32,6 +32,8 @@ export interface Source {
 }
 
 /**
+ * The body of a response as its connector writes it.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -17,6 +17,8 @@ import type { TransportError } from "./TransportError.js"
 import type { DialOptions, HttpWire, StreamWire } from "./Wire.js"
 
 /**
+ * Opens TLS connections, for authors of transports; judging the peer is not its duty.
+ *
  * @since 0.1.0
  * @category models
  */

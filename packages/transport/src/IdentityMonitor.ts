@@ -36,6 +36,8 @@ import * as watch from "./internal/identityWatch.js"
 export type Freshness = "Fresh" | "Stale" | "Expired" | "None"
 
 /**
+ * Watches the identity of this workload and says how fresh it is.
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -63,6 +65,8 @@ export interface Readiness {
 }
 
 /**
+ * Options of the monitor, each with its default.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -22,6 +22,8 @@ import { parseBase } from "./internal/target.js"
 import type { ConnectionError } from "./TransportError.js"
 
 /**
+ * Finds the base URL of a peer by its SPIFFE ID.
+ *
  * @since 0.1.0
  * @category tags
  */

@@ -17,12 +17,16 @@ import * as internalConfig from "./internal/config.js"
 import * as internal from "./internal/retryBudget.js"
 
 /**
+ * Marks a `RetryBudget`.
+ *
  * @since 0.1.0
  * @category type ids
  */
 export const TypeId: unique symbol = internal.TypeId
 
 /**
+ * Marks a `RetryBudget`.
+ *
  * @since 0.1.0
  * @category type ids
  */
@@ -91,6 +95,8 @@ const options = Schema.Struct({
 })
 
 /**
+ * Options of a budget, each with its default.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -99,6 +105,10 @@ export type Options = typeof options.Encoded
 const decode = internalConfig.decoder("RetryBudget", options)
 
 /**
+ * Makes a budget.
+ *
+ * A budget.
+ *
  * @since 0.1.0
  * @category constructors
  * @example
@@ -161,6 +171,8 @@ export const layerConfig = <I>(
 ): Layer.Layer<I, ConfigError | InvalidConfigError> => Layer.effect(tag, Effect.flatMap(Config.unwrap(options), make))
 
 /**
+ * Whether a value is a `RetryBudget`.
+ *
  * @since 0.1.0
  * @category refinements
  */

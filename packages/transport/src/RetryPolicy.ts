@@ -23,12 +23,16 @@ import * as RetryConfig from "./RetryConfig.js"
 import type { TimeoutError } from "./TransportError.js"
 
 /**
+ * Marks a `RetryPolicy`.
+ *
  * @since 0.1.0
  * @category type ids
  */
 export const TypeId: unique symbol = internal.TypeId
 
 /**
+ * Marks a `RetryPolicy`.
+ *
  * @since 0.1.0
  * @category type ids
  */
@@ -383,6 +387,8 @@ export const retry: {
 )
 
 /**
+ * Whether a value is a `RetryPolicy`.
+ *
  * @since 0.1.0
  * @category refinements
  */

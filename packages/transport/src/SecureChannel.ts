@@ -36,12 +36,16 @@ import * as TransportConfig from "./TransportConfig.js"
 import { ScopeClosedError, TimeoutError } from "./TransportError.js"
 
 /**
+ * Marks a `SecureChannel`.
+ *
  * @since 0.1.0
  * @category type ids
  */
 export const TypeId: typeof internal.TypeId = internal.TypeId
 
 /**
+ * Marks a `SecureChannel`.
+ *
  * @since 0.1.0
  * @category type ids
  */
@@ -69,6 +73,8 @@ export interface SecureChannel<out Peer extends SpiffeId.SpiffeId | undefined = 
 }
 
 /**
+ * Options of a channel. `peer` is required; the rest have defaults.
+ *
  * @since 0.1.0
  * @category models
  */

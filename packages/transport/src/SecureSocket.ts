@@ -29,12 +29,16 @@ import * as TransportConfig from "./TransportConfig.js"
 import type { TransportError } from "./TransportError.js"
 
 /**
+ * Marks a `SecureSocket`.
+ *
  * @since 0.1.0
  * @category type ids
  */
 export const TypeId: unique symbol = Symbol.for("@agentweave/transport/SecureSocket")
 
 /**
+ * Marks a `SecureSocket`.
+ *
  * @since 0.1.0
  * @category type ids
  */
@@ -58,6 +62,8 @@ export interface SecureSocket extends Socket.Socket {
 }
 
 /**
+ * Options of a socket. `peer` is required; the rest have defaults.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -120,6 +126,8 @@ export const fromConnection = (connection: StreamConnection): Effect.Effect<Secu
   }))
 
 /**
+ * Whether a value is a `SecureSocket`.
+ *
  * @since 0.1.0
  * @category guards
  */

@@ -47,6 +47,8 @@ export type Failure =
   | RetryBudget.RetryBudgetExhaustedError<RequestFailure | ConnectionPoolError | CircuitOpenError>
 
 /**
+ * Options of the transport, each with its default.
+ *
  * @since 0.1.0
  * @category models
  */

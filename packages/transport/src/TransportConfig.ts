@@ -26,6 +26,8 @@ export const TlsVersion = Schema.Literal("TLSv1.2", "TLSv1.3").annotations({
 })
 
 /**
+ * The TLS versions that are allowed.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -43,6 +43,8 @@ export {
 export const Outcome = Schema.Literal("NotSent", "Unknown")
 
 /**
+ * Whether the peer can have acted on the request.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -82,6 +84,8 @@ export const ConnectionErrorReason = Schema.Literal(
 )
 
 /**
+ * The reasons of a `ConnectionError`.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -144,6 +148,8 @@ export const TimeoutPhase = Schema.Literal(
 )
 
 /**
+ * The phases of a request that have a limit.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -247,6 +253,8 @@ export class PoolClosedError extends Schema.TaggedError<PoolClosedError>()("Pool
 export const ScopeClosedErrorReason = Schema.Literal("Channel", "Lease", "Pool", "Connector", "Adapter")
 
 /**
+ * The scopes whose end a `ScopeClosedError` tells of.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -340,6 +348,8 @@ export type TransportError =
   | InvalidSpiffeIdError
 
 /**
+ * Whether a value is an error of the transport's family.
+ *
  * @since 0.1.0
  * @category refinements
  */

@@ -82,6 +82,8 @@ export const TripRule = Schema.Union(
 )
 
 /**
+ * The rule by which a closed circuit opens.
+ *
  * @since 0.1.0
  * @category models
  */

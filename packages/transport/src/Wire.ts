@@ -44,6 +44,8 @@ export interface TlsDetails {
 }
 
 /**
+ * A refusal of the peer's certificates by the TLS library itself.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -33,6 +33,8 @@ export const EndpointRule = Schema.Literal(
 )
 
 /**
+ * The rules that an endpoint address can break (SPIFFE_Workload_Endpoint section 4).
+ *
  * @since 0.1.0
  * @category models
  */

@@ -58,6 +58,8 @@ export class WorkloadApi extends Context.Tag("@agentweave/workload-api/WorkloadA
 export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
 
 /**
+ * Options of an identity provider over the Workload API.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -96,6 +98,8 @@ export interface ProviderOptions {
 }
 
 /**
+ * Options of the identity provider and of its connection to the agent.
+ *
  * @since 0.1.0
  * @category models
  */

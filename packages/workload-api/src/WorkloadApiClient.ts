@@ -36,6 +36,8 @@ export class WorkloadApiClient extends Context.Tag("@agentweave/workload-api/Wor
 >() {}
 
 /**
+ * Options of the client, each with its default.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -180,6 +182,8 @@ const decode = OptionsDecoder.decoder(
 )
 
 /**
+ * A client of the agent at this endpoint. It connects when it is called.
+ *
  * @since 0.1.0
  * @category layers
  */

@@ -30,6 +30,8 @@ export const WorkloadApiErrorReason = Schema.Literal(
 )
 
 /**
+ * The reasons of a `WorkloadApiError`.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -37,6 +37,8 @@ export const DiscardReason = Schema.Literal(
 )
 
 /**
+ * The reasons for which an update of the agent is discarded.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -179,6 +181,8 @@ export const WorkloadApiEvent = Schema.Union(
 )
 
 /**
+ * An event of the identity that comes from the agent.
+ *
  * @since 0.1.0
  * @category models
  */

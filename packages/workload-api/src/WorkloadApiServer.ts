@@ -37,6 +37,8 @@ export interface WorkloadApiServer {
 }
 
 /**
+ * The Unix socket a server listens on.
+ *
  * @since 0.1.0
  * @category models
  */

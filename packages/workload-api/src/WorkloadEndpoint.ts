@@ -10,12 +10,16 @@ import * as Either from "effect/Either"
 import { type EndpointRule, InvalidEndpointError } from "./InvalidEndpointError.js"
 
 /**
+ * The address of a Workload API: a Unix socket or a TCP address.
+ *
  * @since 0.1.0
  * @category models
  */
 export type WorkloadEndpoint = UnixEndpoint | TcpEndpoint
 
 /**
+ * A Unix domain socket.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -26,6 +30,8 @@ export interface UnixEndpoint {
 }
 
 /**
+ * A TCP address.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -73,7 +79,11 @@ const expectations: Record<EndpointRule, string> = {
   FragmentNotAllowed: "no fragment in the address"
 }
 
-/** @internal */
+/**
+ * The error of an address that breaks a rule.
+ *
+ * @internal
+ */
 export const refuse = (rule: EndpointRule, input: string): Either.Either<never, InvalidEndpointError> =>
   Either.left(new InvalidEndpointError({ rule, input: input.slice(0, 256), expected: expectations[rule] }))
 
