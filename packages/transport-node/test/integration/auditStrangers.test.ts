@@ -3,48 +3,10 @@ import type { AuditEvent } from "@agentweave/transport"
 import { expect, it } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
 import { problemsOf } from "../auditReports.js"
+import { attempted, established, turnedAway } from "./auditStrangerEvents.js"
 import { eventsOf, read, until, world } from "./auditWorld.js"
 
 type Tag = AuditEvent.AuditEvent["_tag"]
-
-const common = (n: number, time: number) => ({
-  time,
-  side: "Server" as const,
-  connectionId: `s${n}`,
-  address: `10.0.0.${n % 3}:${1_024 + n}`
-})
-
-const attempted = (n: number, time: number): AuditEvent.AuditEvent => ({
-  _tag: "ConnectionAttempted",
-  ...common(n, time),
-  expectedId: "spiffe://example.org/web"
-})
-
-const turnedAway = (n: number, time: number, reason = "HandshakeReset"): AuditEvent.AuditEvent => ({
-  _tag: "ConnectionRefused",
-  ...common(n, time),
-  expectedId: "spiffe://example.org/web",
-  actualId: reason === "UnexpectedPeer" ? "spiffe://example.org/other" : null,
-  error: reason === "HandshakeReset" ? "ConnectionError" : "PeerVerificationError",
-  reason,
-  description: "",
-  durationMillis: 1
-})
-
-const established = (n: number, time: number): AuditEvent.AuditEvent => ({
-  _tag: "ConnectionEstablished",
-  ...common(n, time),
-  peerId: "spiffe://example.org/web",
-  peerSerialNumber: "1",
-  peerFingerprint: "1",
-  ownId: "spiffe://example.org/api",
-  ownSerialNumber: "2",
-  ownFingerprint: "2",
-  bundleGeneration: "3",
-  tlsVersion: "TLSv1.3",
-  cipher: "TLS_AES_256_GCM_SHA384",
-  durationMillis: 1
-})
 
 const count = (text: string, tag: Tag) => text.split(`"_tag":"${tag}"`).length - 1
 

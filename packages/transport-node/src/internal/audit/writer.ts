@@ -34,15 +34,27 @@ const signTimeout = Duration.seconds(1)
 /** How often the lock and the space on the disk are looked at, at most, in milliseconds. */
 const lookEvery = 1_000
 
+/** The blocks of a volume: their size in bytes, how many there are, and how many are free for this user. */
+export interface Space {
+  readonly bsize: number
+  readonly blocks: number
+  readonly bavail: number
+}
+
+/** Tells the space of the volume that a folder is on. */
+export type SpaceOf = (folder: string) => Promise<Space>
+
 /** Where the log is written: whether that is still ours, and how much space is left. */
 class Place {
   isScarce = false
   private readonly settings: Settings
   private readonly heldLock: lock.HeldLock
   private readonly now: () => number
+  private readonly spaceOf: SpaceOf
   private lookedAt = Number.NEGATIVE_INFINITY
 
-  constructor(settings: Settings, heldLock: lock.HeldLock, now: () => number) {
+  constructor(settings: Settings, heldLock: lock.HeldLock, now: () => number, spaceOf: SpaceOf) {
+    this.spaceOf = spaceOf
     this.settings = settings
     this.heldLock = heldLock
     this.now = now
@@ -56,7 +68,7 @@ class Place {
       if (!(yield* Effect.promise(() => this.heldLock.isHeld()))) {
         return yield* failedAt(path)(new Error("another process took the lock beside it"))
       }
-      const space = yield* Effect.option(Effect.tryPromise(() => statfs(dirname(path))))
+      const space = yield* Effect.option(Effect.tryPromise(() => this.spaceOf(dirname(path))))
       // Where it cannot be told there is enough. Of a small volume no more than a twentieth is reserved.
       this.isScarce = Option.exists(
         space,
@@ -95,14 +107,15 @@ const newestSvid = (identity: Identity, svids: Svids): Effect.Effect<void> =>
 
 export const make = Effect.fnUntraced(function* (
   options: Options,
-  openFile: Open = open
+  openFile: Open = open,
+  spaceOf: SpaceOf = statfs
 ): Effect.fn.Return<AuditLog["Type"], AuditError | InvalidConfigError, IdentityProvider | Scope.Scope> {
   const settings = yield* decode(options)
   const { maxPending, path } = settings
   const clock = yield* Effect.clock
   const now = () => clock.unsafeCurrentTimeMillis()
   const identity = yield* IdentityProvider
-  const place = new Place(settings, yield* lock.acquire(path), now)
+  const place = new Place(settings, yield* lock.acquire(path), now, spaceOf)
   const anchor = yield* anchoring.make
   const from = anchoring.apply(yield* findOrigin(path), yield* anchor.latest)
   const log = from.predecessor?.log ?? randomBytes(16).toString("hex")
