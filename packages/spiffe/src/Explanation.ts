@@ -5,7 +5,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { explainAt } from "./internal/explain.js"
+import { explainAt } from "./internal/gate/explain.js"
 import type { PeerMatcher } from "./PeerMatcher.js"
 import type { PeerVerificationReason } from "./PeerVerificationError.js"
 import type { Purpose } from "./PeerVerifier.js"

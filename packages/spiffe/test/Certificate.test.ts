@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer"
 import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
 import { assert, describe } from "@effect/vitest"
 import { Effect, Either } from "effect"
-import { readCertificate, splitCertificates } from "../src/internal/certificate.js"
+import { readCertificate, splitCertificates } from "../src/internal/der/certificate.js"
 import { encode, hex, type Node, parse, replace, sequence, tlv } from "./support/der.js"
 import { itAtEpoch, makeShared } from "./support/gate.js"
 

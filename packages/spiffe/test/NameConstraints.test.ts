@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
-import type { NameForm } from "../src/internal/extensions.js"
-import { findViolation } from "../src/internal/nameConstraints.js"
+import type { NameForm } from "../src/internal/der/extensions.js"
+import { findViolation } from "../src/internal/gate/nameConstraints.js"
 
 const names = (form: NameForm, values: ReadonlyArray<string> = []) => values.map((value) => ({ form, value }))
 

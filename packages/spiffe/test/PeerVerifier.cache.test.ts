@@ -3,8 +3,8 @@ import { PeerMatcher, PeerVerifier, type X509Bundle, X509BundleSet } from "@agen
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
+import { makeCheck } from "../src/internal/gate/signature.js"
 import * as LruCache from "../src/internal/lruCache.js"
-import { makeCheck } from "../src/internal/signature.js"
 import { describeResult, inputOf, makeShared, verdict, verify } from "./support/gate.js"
 
 const shared = makeShared()

@@ -2,7 +2,7 @@ import { PeerMatcher, PeerVerifier, X509BundleSet } from "@agentweave/spiffe"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, TestClock } from "effect"
-import { makeCheck } from "../src/internal/signature.js"
+import { makeCheck } from "../src/internal/gate/signature.js"
 import { anyOfExample, describeResult, makeShared, type Peer, verdict, verify } from "./support/gate.js"
 
 const shared = makeShared({ intermediates: 1 })

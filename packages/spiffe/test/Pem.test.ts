@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer"
 import { assert, describe, it } from "@effect/vitest"
 import { Either } from "effect"
-import { encode, parse } from "../src/internal/pem.js"
+import { encode, parse } from "../src/internal/der/pem.js"
 
 const block = (body: string, label = "CERTIFICATE") => `-----BEGIN ${label}-----\n${body}\n-----END ${label}-----\n`
 

@@ -1,8 +1,8 @@
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either } from "effect"
-import { readCertificate } from "../src/internal/certificate.js"
-import { makeCheck } from "../src/internal/signature.js"
+import { readCertificate } from "../src/internal/der/certificate.js"
+import { makeCheck } from "../src/internal/gate/signature.js"
 
 const read = (der: Uint8Array) => Either.getOrThrow(readCertificate(der))
 

@@ -3,7 +3,7 @@ import { X509Certificate } from "node:crypto"
 import { type IdentityError, TrustDomain, X509Bundle, X509BundleSet } from "@agentweave/spiffe"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Option } from "effect"
-import { readCertificate } from "../src/internal/certificate.js"
+import { readCertificate } from "../src/internal/der/certificate.js"
 import { itAtEpoch, makeShared } from "./support/gate.js"
 
 const shared = makeShared({ intermediates: 1 })

@@ -7,7 +7,7 @@ import type * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as KeyPair from "@agentweave/testkit/KeyPair"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Inspectable, Redacted } from "effect"
-import { readCertificate } from "../src/internal/certificate.js"
+import { readCertificate } from "../src/internal/der/certificate.js"
 import { itAtEpoch, makeShared } from "./support/gate.js"
 
 const shared = makeShared({ intermediates: 1 })

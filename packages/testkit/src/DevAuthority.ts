@@ -25,7 +25,7 @@ import * as Schema from "effect/Schema"
 import * as CertificateAuthority from "./CertificateAuthority.js"
 import type { CertificateProfile } from "./CertificateProfile.js"
 import type { Credentials } from "./Credentials.js"
-import { KeyAlgorithms } from "./internal/profileOptions.js"
+import { KeyAlgorithms } from "./internal/mint/profileOptions.js"
 import type { KeyAlgorithm } from "./KeyPair.js"
 import type { MintError } from "./MintError.js"
 

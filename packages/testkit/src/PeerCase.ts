@@ -16,9 +16,9 @@ import type {
 import type * as Effect from "effect/Effect"
 import type { Credentials } from "./Credentials.js"
 import type { DevAuthority } from "./DevAuthority.js"
-import { chainCases } from "./internal/chainCases.js"
-import { leafCases } from "./internal/leafCases.js"
-import { realAuthorityCases } from "./internal/realAuthorities.js"
+import { chainCases } from "./internal/cases/chainCases.js"
+import { leafCases } from "./internal/cases/leafCases.js"
+import { realAuthorityCases } from "./internal/cases/realAuthorities.js"
 import type { MintError } from "./MintError.js"
 
 /**

@@ -13,7 +13,7 @@ import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { Credentials } from "./Credentials.js"
 import { makeRunFork } from "./internal/background.js"
-import { end, type Link, layer, type Network } from "./internal/testNetwork.js"
+import { end, type Link, layer, type Network } from "./internal/network/network.js"
 import type { Handler } from "./TestMessage.js"
 
 /**

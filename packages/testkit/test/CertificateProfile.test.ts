@@ -3,7 +3,7 @@ import * as CertificateAuthority from "@agentweave/testkit/CertificateAuthority"
 import type * as CertificateProfile from "@agentweave/testkit/CertificateProfile"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
-import { loadX509 } from "../src/internal/x509.js"
+import { loadX509 } from "../src/internal/mint/x509.js"
 
 const x509 = loadX509()
 

@@ -4,7 +4,7 @@ import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as PeerCase from "@agentweave/testkit/PeerCase"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either } from "effect"
-import { loadX509 } from "../src/internal/x509.js"
+import { loadX509 } from "../src/internal/mint/x509.js"
 
 const x509 = loadX509()
 

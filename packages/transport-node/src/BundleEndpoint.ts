@@ -10,8 +10,8 @@ import * as TrustDomain from "@agentweave/spiffe/TrustDomain"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
-import { parseBundle } from "./internal/bundleParse.js"
-import { endpointUrl } from "./internal/bundleUrl.js"
+import { parseBundle } from "./internal/federation/parse.js"
+import { endpointUrl } from "./internal/federation/url.js"
 
 interface Common {
   /** Whose bundle it is. */

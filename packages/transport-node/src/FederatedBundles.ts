@@ -24,9 +24,9 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as BundleEndpoint from "./BundleEndpoint.js"
 import type { BundleEndpointEvent } from "./BundleEndpointEvent.js"
-import { getSpiffe, getWeb } from "./internal/bundleClients.js"
-import * as federation from "./internal/bundleFederation.js"
-import type { Get } from "./internal/bundleFetch.js"
+import { getSpiffe, getWeb } from "./internal/federation/clients.js"
+import * as federation from "./internal/federation/federation.js"
+import type { Get } from "./internal/federation/fetch.js"
 import * as NodeConnector from "./NodeConnector.js"
 
 /**

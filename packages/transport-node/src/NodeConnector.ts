@@ -9,11 +9,11 @@ import type { Connector } from "@agentweave/transport/Connector"
 import * as Dialer from "@agentweave/transport/Dialer"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import { SocketWire } from "./internal/connection.js"
-import { dial } from "./internal/dial.js"
+import { SocketWire } from "./internal/client/connection.js"
+import { dial } from "./internal/client/dial.js"
 import { TlsStreamWire } from "./internal/socket/streamWire.js"
-import { SecureContexts } from "./internal/tls.js"
-import { clientHandshake } from "./internal/tlsWire.js"
+import { SecureContexts } from "./internal/tls/context.js"
+import { clientHandshake } from "./internal/tls/wire.js"
 
 /** One TLS context an identity, a set of trust domains and a range of versions. */
 const dialer = (

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either } from "effect"
-import { readSnapshot, type Snapshot } from "../src/internal/identitySnapshot.js"
+import { readSnapshot, type Snapshot } from "../src/internal/files/snapshot.js"
 import { MemoryFiles } from "./identityMemoryFiles.js"
 
 const contentOf = (snapshot: Snapshot, path: string): string => {

@@ -17,7 +17,7 @@ import * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
 import type { CircuitBreakerMetrics } from "./CircuitBreakerMetrics.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { forkScoped } from "./internal/background.js"
-import * as internal from "./internal/breakerRegistry.js"
+import * as internal from "./internal/breaker/registry.js"
 import * as internalConfig from "./internal/config.js"
 import { unsafeCircuitMade } from "./TransportMetrics.js"
 

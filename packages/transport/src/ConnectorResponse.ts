@@ -9,8 +9,8 @@ import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { BodyResponse } from "./internal/response.js"
-import { Body } from "./internal/responseBody.js"
+import { BodyResponse } from "./internal/http/response.js"
+import { Body } from "./internal/http/responseBody.js"
 import type { TransportError } from "./TransportError.js"
 
 /**

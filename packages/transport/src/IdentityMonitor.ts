@@ -19,8 +19,8 @@ import type * as Stream from "effect/Stream"
 import * as AuditLog from "./AuditLog.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { decoder, PositiveDuration } from "./internal/config.js"
-import * as state from "./internal/identityFreshness.js"
-import * as watch from "./internal/identityWatch.js"
+import * as state from "./internal/identity/freshness.js"
+import * as watch from "./internal/identity/watch.js"
 
 /**
  * The one state of our identity.

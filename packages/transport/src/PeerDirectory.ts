@@ -16,9 +16,9 @@ import { isIterable } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { InvalidConfigError } from "./InvalidConfigError.js"
 import { decoder, Text, ValueOf } from "./internal/config.js"
+import * as internal from "./internal/directory/peerTemplate.js"
+import { parseBase } from "./internal/http/target.js"
 import { noAddress } from "./internal/peer.js"
-import * as internal from "./internal/peerTemplate.js"
-import { parseBase } from "./internal/target.js"
 import type { ConnectionError } from "./TransportError.js"
 
 /**

@@ -10,7 +10,7 @@ import * as Metric from "effect/Metric"
 import type { MetricPair } from "effect/MetricPair"
 import * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
-import { updateGauges } from "./internal/poolTelemetry.js"
+import { updateGauges } from "./internal/pool/telemetry.js"
 
 type Labels = ReadonlyArray<readonly [name: string, value: string]>
 

@@ -14,7 +14,7 @@ import { hasProperty } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internalConfig from "./internal/config.js"
-import * as internal from "./internal/retryBudget.js"
+import * as internal from "./internal/retry/budget.js"
 
 /**
  * Marks a `RetryBudget`.

@@ -7,8 +7,8 @@
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import type { AuditEvent } from "./AuditEvent.js"
-import { Labelled } from "./internal/labelled.js"
-import { RotationLag } from "./internal/rotationLag.js"
+import { RotationLag } from "./internal/identity/rotationLag.js"
+import { Labelled } from "./internal/metrics/labelled.js"
 
 const seconds = MetricBoundaries.fromIterable([
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { PoolState, type Slot, type Waiter } from "../src/internal/poolState.js"
+import { PoolState, type Slot, type Waiter } from "../src/internal/pool/state.js"
 
 const make = (maxPerTarget: number, maxTotal: number) => {
   const closed: Array<string> = []

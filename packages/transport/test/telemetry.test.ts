@@ -4,7 +4,7 @@ import { type AuditEvent, AuditLog, IdentityMonitor, TransportMetrics } from "@a
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Metric, MetricLabel, TestClock } from "effect"
 import { quicken } from "../../workload-api/test/support/quickTestClock.js"
-import { Labelled } from "../src/internal/labelled.js"
+import { Labelled } from "../src/internal/metrics/labelled.js"
 
 const count = (metric: Metric.Metric.Counter<number>, labels: Record<string, string>) =>
   Effect.map(

@@ -41,7 +41,7 @@ import {
   TestContext,
   type TestServices
 } from "effect"
-import { SocketWire } from "../../src/internal/connection.js"
+import { SocketWire } from "../../src/internal/client/connection.js"
 
 export const host = "127.0.0.1"
 

@@ -19,7 +19,7 @@ import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Either, Fiber, Layer, TestClock } from "effect"
 import { verifyWire } from "../../../transport/src/internal/connection/gate.js"
-import { contextOptions } from "../../src/internal/tls.js"
+import { contextOptions } from "../../src/internal/tls/context.js"
 import {
   execute,
   failure,

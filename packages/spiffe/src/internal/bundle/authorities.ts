@@ -3,7 +3,7 @@ import { X509Certificate } from "node:crypto"
 import * as Either from "effect/Either"
 import type { TrustDomain } from "../../TrustDomain.js"
 import type { LeftOut, X509Bundle } from "../../X509Bundle.js"
-import { readCertificate } from "../certificate.js"
+import { readCertificate } from "../der/certificate.js"
 import { sha256, sha256OfSet } from "../digest.js"
 
 /** How many certificates are read before others may run: some milliseconds' worth of the slowest. */

@@ -1,7 +1,7 @@
 /** Distinguished names, made comparable (RFC 5280 section 7.1). */
 import * as Either from "effect/Either"
-import type { Element } from "../der.js"
-import * as der from "../der.js"
+import type { Element } from "../der/der.js"
+import * as der from "../der/der.js"
 
 interface Attribute {
   /** Hex of the OBJECT IDENTIFIER's content. */

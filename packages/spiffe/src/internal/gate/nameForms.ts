@@ -2,7 +2,7 @@
  * The forms of names whose constraints are processed (RFC 5280 section 4.2.1.10): URIs, DNS names, IP addresses, email
  * addresses and directory names.
  */
-import type { NameForm } from "../extensions.js"
+import type { NameForm } from "../der/extensions.js"
 import { canonicalName } from "./distinguishedName.js"
 
 /** A subtree, ready to be compared with names of its form. */

@@ -1,5 +1,5 @@
 /** Whether a certificate's key is one, and not only of an acceptable kind. */
-import type { Certificate } from "../certificate.js"
+import type { Certificate } from "../der/certificate.js"
 
 /** y² = x³ - 3x + b over a prime field (FIPS 186-5, SP 800-186 section 3.2.1). */
 interface Curve {

@@ -9,7 +9,7 @@ import { connect, createSecureContext, type SecureContextOptions, TLSSocket } fr
 import type { Purpose } from "@agentweave/spiffe/PeerVerifier"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import { ciphers, secureOptions } from "../tls.js"
+import { ciphers, secureOptions } from "./context.js"
 import { clientChain, clientHello, serverFlight } from "./handshakeBytes.js"
 
 export interface VerdictInput {

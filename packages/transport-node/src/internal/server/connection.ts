@@ -1,0 +1,149 @@
+import type { IncomingMessage, ServerResponse } from "node:http"
+import type { TLSSocket } from "node:tls"
+import type { AcceptedConnection } from "@agentweave/transport/Acceptor"
+import type { Shell } from "@agentweave/transport/Wire"
+import { type Answer, InboundRequest, type Spans } from "./request.js"
+
+/**
+ * How long, in milliseconds, what a client still sends of a body is read and discarded after the answer. A connection that
+ * is closed with bytes unread is reset, and the answer may be lost with it (RFC 9112 section 9.6).
+ */
+const lingerMillis = 2000
+
+/**
+ * How many requests of one connection are in flight at most. A client that pipelines more is told with the last of them
+ * that the connection ends, and may ask again for what was not answered (RFC 9112 section 9.3.2).
+ */
+const mostInFlight = 100
+
+const ignore = (): void => {}
+
+/** One accepted connection as HTTP: the responses in flight, and what ends them. Its life is decided by the acceptor. */
+export class InboundConnection implements Shell {
+  readonly socket: TLSSocket
+  /** Set when the peer is verified, before HTTP hears of the connection. */
+  accepted: AcceptedConnection | undefined = undefined
+  /** The response to the request that came last; a handshake of a WebSocket has no such object. */
+  private response: ServerResponse | undefined = undefined
+  /** Requests that have begun and not ended, and what answers them. */
+  private readonly inFlight = new Map<InboundRequest, ServerResponse | undefined>()
+  /** Callbacks that wait for all requests in flight to end. */
+  private onIdle: (() => void) | undefined = undefined
+  /** The response in flight is the last one. */
+  private isEnding = false
+  private isLingering = false
+
+  constructor(socket: TLSSocket) {
+    this.socket = socket
+    socket.once("close", () => this.lose())
+  }
+
+  canAnnounce(): boolean {
+    return this.response !== undefined && !this.response.headersSent && !this.response.destroyed
+  }
+
+  announce(): void {
+    this.response?.setHeader("connection", "close")
+  }
+
+  close(inOrder: boolean): void {
+    if (inOrder) this.socket.end(() => this.socket.destroy())
+    else this.socket.destroy()
+  }
+
+  /** A request has arrived: it is on record and may be served, or gets no answer. */
+  begin(message: IncomingMessage, answer: Answer, spans: Spans, response?: ServerResponse): InboundRequest | undefined {
+    const { accepted } = this
+    if (this.inFlight.size >= mostInFlight) this.endInOrder()
+    if (accepted === undefined || this.isEnding) return this.pass()
+    const before = this.response
+    this.response = response
+    const begun = InboundRequest.begin(accepted, message, answer, spans)
+    if (begun !== undefined) {
+      this.inFlight.set(begun, response)
+      return begun
+    }
+    this.response = before
+    return this.pass()
+  }
+
+  /** A request behind the last response gets no answer, and what is still to come is not read. */
+  private pass(): undefined {
+    if (this.inFlight.size === 0) this.socket.destroy()
+    else this.socket.pause()
+  }
+
+  /** The request in flight is answered before its body has come: the connection ends with the answer. */
+  onBodyGivenUp(): void {
+    const { accepted, response, socket } = this
+    if (response === undefined) return
+    this.endWith(response)
+    // Node calls this when the last response is out.
+    socket.destroySoon = () => {
+      socket.end()
+      accepted?.closeWithin(lingerMillis)
+    }
+  }
+
+  /** Ends the connection when every request in flight has been answered. */
+  private endInOrder(): void {
+    const { isEnding, response, socket } = this
+    if (isEnding || response === undefined) return
+    this.endWith(response)
+    socket.destroySoon = () => this.linger()
+    response.once("close", () => this.linger())
+  }
+
+  /** The last response is out. Bytes that still come are read and discarded for a while, and reach no parser. */
+  private linger(): void {
+    const { accepted, socket } = this
+    if (this.isLingering || socket.destroyed) return
+    this.isLingering = true
+    socket.end()
+    socket.removeAllListeners("data")
+    socket.on("data", ignore)
+    socket.resume()
+    accepted?.closeWithin(lingerMillis)
+  }
+
+  /** Ends the connection, in order, with a response: what comes behind its request is not served. */
+  endWith(response: ServerResponse): void {
+    this.isEnding = true
+    if (!response.headersSent) response.shouldKeepAlive = false
+  }
+
+  /** The answer to the handshake of a WebSocket: what the connection did not become ends with it. */
+  onUpgradeAnswer(request: InboundRequest, status: number): void {
+    if (status === 101) request.upgraded()
+    else this.socket.once("finish", () => this.socket.destroy())
+  }
+
+  end(request: InboundRequest): void {
+    this.inFlight.delete(request)
+    request.end()
+    if (this.inFlight.size > 0) return
+    const { onIdle } = this
+    this.onIdle = undefined
+    onIdle?.()
+  }
+
+  /** Runs the task when every request in flight has ended; at once where there is none. */
+  whenIdle(task: () => void): void {
+    if (this.inFlight.size === 0) task()
+    else this.onIdle = task
+  }
+
+  /**
+   * The connection is gone, and with it every request in flight. Node tells only the response whose turn it was to be sent;
+   * the others are told here, so that nobody goes on to make them.
+   */
+  private lose(): void {
+    this.onIdle = undefined
+    for (const [request, response] of Array.from(this.inFlight)) {
+      this.end(request)
+      if (response === undefined || response.socket !== null || response.writableFinished) continue
+      response.destroy()
+      response.emit("close")
+    }
+  }
+}

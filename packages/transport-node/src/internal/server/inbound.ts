@@ -1,0 +1,113 @@
+import type { IncomingMessage, Server } from "node:http"
+import type { Socket } from "node:net"
+import type { TLSSocket } from "node:tls"
+import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
+import type { Attempt } from "@agentweave/transport/Acceptor"
+import { type GoneReason, refusalHeader } from "@agentweave/transport/Wire"
+import { TlsWire } from "../tls/wire.js"
+import { type AcceptPeer, acceptPeer, serverHandshake } from "./acceptPeer.js"
+import { InboundConnection } from "./connection.js"
+import type { ServerContext } from "./context.js"
+import type { RequestSpan } from "./request.js"
+import { InboundRequests } from "./requests.js"
+
+/** A client's connection that is used for HTTP. */
+class InboundWire extends TlsWire {
+  private idled = false
+
+  constructor(socket: TLSSocket, authorize: PeerMatcher) {
+    super(socket, serverHandshake(socket, authorize))
+    if (socket.errored !== null) this.onError(socket.errored)
+    // Node ends a connection so that has been idle since its last response.
+    socket.on("timeout", () => {
+      this.idled = true
+    })
+  }
+
+  protected override get goneReason(): GoneReason {
+    return this.idled ? "Idle" : super.goneReason
+  }
+}
+
+const refusal = "This server does not authorise the SPIFFE ID of your certificate.\n"
+
+const forbidden =
+  `HTTP/1.1 403 Forbidden\r\nconnection: close\r\n${refusalHeader}: UnexpectedPeer\r\n` +
+  `content-type: text/plain\r\ncontent-length: ${refusal.length}\r\n\r\n${refusal}`
+
+/** The most bytes of a refused client that are read, so that no reset swallows its answer. */
+const maxDiscarded = 64 * 1024
+
+/**
+ * Answers the first bytes of a client that is not authorised, which nobody parses, with why it is not served, and ends the
+ * connection in order. The acceptor cuts it after a second.
+ */
+const tell = (socket: TLSSocket): void => {
+  let discarded = 0
+  socket.on("data", (chunk: Buffer) => {
+    if (discarded === 0) socket.end(forbidden)
+    discarded += chunk.length
+    if (discarded > maxDiscarded) socket.destroy()
+  })
+}
+
+/**
+ * Carries out what the acceptor decides about the connections of one server. No HTTP parser sees a byte of a connection that
+ * is not served; a request whose connection is not in `connections` belongs to none and is destroyed.
+ */
+export class Inbound {
+  readonly connections = new Map<Socket, InboundConnection>()
+  /** The spans of requests in flight, once an app is served that is traced. */
+  spans: WeakMap<IncomingMessage, RequestSpan> | undefined = undefined
+  private readonly options: AcceptPeer
+  private readonly requests: InboundRequests
+
+  constructor(options: AcceptPeer) {
+    this.options = options
+    this.requests = new InboundRequests(
+      (message) => this.of(message),
+      () => this.spans
+    )
+  }
+
+  /**
+   * Takes the server's TCP connections, and gives it those that are verified TLS connections instead: its own listeners
+   * begin to parse HTTP.
+   */
+  attach(server: Server): void {
+    const listeners = server.listeners("connection")
+    server.removeAllListeners("connection")
+    server.on("connection", (tcp: Socket) =>
+      acceptPeer(tcp, this.options, (attempt, socket) =>
+        this.onSecure(attempt, socket, (socket) => {
+          for (const listener of listeners) listener.call(server, socket)
+        })
+      )
+    )
+    this.requests.attach(server)
+  }
+
+  private of(request: IncomingMessage): InboundConnection | undefined {
+    const connection = this.connections.get(request.socket)
+    if (connection === undefined) request.socket.destroy()
+    return connection
+  }
+
+  private onSecure(attempt: Attempt<ServerContext>, socket: TLSSocket, toHttp: (socket: TLSSocket) => void): void {
+    // Before the wire: what is in flight is told first that the connection is lost.
+    const connection = new InboundConnection(socket)
+    const verdict = attempt.secured(new InboundWire(socket, this.options.authorize), connection)
+    if (verdict._tag === "Tell") {
+      tell(socket)
+      return
+    }
+    if (verdict._tag === "Close") {
+      socket.destroy()
+      return
+    }
+    connection.accepted = verdict.connection
+    this.connections.set(socket, connection)
+    socket.once("close", () => this.connections.delete(socket))
+    toHttp(socket)
+  }
+}

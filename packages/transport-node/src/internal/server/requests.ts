@@ -1,0 +1,121 @@
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from "node:http"
+import type { InboundConnection } from "./connection.js"
+import { InboundMessage } from "./message.js"
+import type { Spans } from "./request.js"
+import { InboundResponse } from "./response.js"
+import { refusalOf } from "./syntax.js"
+import { UpgradeAnswer } from "./upgrade.js"
+
+type Emit = (event: string, ...args: ReadonlyArray<unknown>) => boolean
+
+/** How a server makes requests and responses, so that all of them come by here. */
+export const httpOptions = {
+  IncomingMessage: InboundMessage,
+  ServerResponse: InboundResponse,
+  // Node would refuse a request without one by itself, off the record.
+  requireHostHeader: false
+} satisfies ServerOptions<typeof InboundMessage, typeof InboundResponse>
+
+/** Answers in place of a handler. */
+const refuse = (response: ServerResponse, status: number): void => {
+  response.writeHead(status, { "content-length": 0 })
+  response.end()
+}
+
+const ignore = (): void => {}
+
+/**
+ * Every request of a server, whatever Node calls it: a request, an upgrade, one with an expectation, a `CONNECT`. Each is
+ * on record before anything is done with it, and its end too. Node calls every listener of an event, whatever one before
+ * it did. So what may not be served is not refused in a listener: the event itself is withheld.
+ */
+export class InboundRequests {
+  private readonly of: (message: IncomingMessage) => InboundConnection | undefined
+  private readonly spans: Spans
+
+  constructor(of: (message: IncomingMessage) => InboundConnection | undefined, spans: Spans) {
+    this.of = of
+    this.spans = spans
+  }
+
+  attach(server: Server): void {
+    // Node has answers of its own for these, off the record, unless somebody listens.
+    for (const event of ["checkContinue", "checkExpectation", "connect"]) server.on(event, ignore)
+    const emit: Emit = server.emit.bind(server)
+    server.emit = (event: string, ...args: ReadonlyArray<unknown>) =>
+      this.passes(event, args, emit) && emit(event, ...args)
+  }
+
+  /** Whether an event goes on to its listeners; `emit` makes another of it. */
+  private passes(event: string, args: ReadonlyArray<unknown>, emit: Emit): boolean {
+    switch (event) {
+      case "request":
+        return this.onRequest(args[0] as InboundMessage, args[1] as InboundResponse)
+      case "checkContinue":
+        this.onContinue(args[0] as InboundMessage, args[1] as InboundResponse, emit)
+        return false
+      case "checkExpectation":
+        this.onRequest(args[0] as InboundMessage, args[1] as InboundResponse, 417)
+        return false
+      case "connect":
+        // There is no tunnel here (RFC 9110 section 9.3.6).
+        this.onLast(args[0] as InboundMessage, ignore, 501)
+        return false
+      case "upgrade":
+        this.onLast(args[0] as InboundMessage, () => emit("upgrade", ...args))
+        return false
+      default:
+        return true
+    }
+  }
+
+  /** Puts a request on record. Whether it goes on to a handler, which no request does that is to be answered with `status`. */
+  private onRequest(message: InboundMessage, response: InboundResponse, status?: number): boolean {
+    const connection = this.of(message)
+    if (connection === undefined) return false
+    message.carrier = connection
+    const refusal = refusalOf(message)
+    const request = connection.begin(message, response, this.spans, response)
+    if (request === undefined) return false
+    response.once("close", () => connection.end(request))
+    // Node (20 to 26) loses what comes in the same packet behind an `Upgrade` that is not used.
+    if (refusal !== undefined || message.upgradeAsked === true) connection.endWith(response)
+    const answer = status ?? refusal
+    if (answer !== undefined) refuse(response, answer)
+    return answer === undefined
+  }
+
+  private onContinue(message: InboundMessage, response: InboundResponse, emit: Emit): void {
+    if (!this.onRequest(message, response)) return
+    response.writeContinue()
+    emit("request", message, response)
+  }
+
+  /**
+   * Serves a request for whose sake Node has taken the connection away from HTTP: its answer is the last one there, unless
+   * it is `101`. It waits for its turn behind the requests before it.
+   */
+  private onLast(message: InboundMessage, serve: () => void, status?: number): void {
+    const connection = this.of(message)
+    connection?.whenIdle(() => {
+      const { socket } = connection
+      // A connection that must end cannot go on as another protocol.
+      if (connection.accepted?.isOpen !== true) {
+        socket.destroy()
+        return
+      }
+      const refusal = status ?? refusalOf(message)
+      const answer = new UpgradeAnswer(socket, (status) => {
+        if (request !== undefined) connection.onUpgradeAnswer(request, status)
+      })
+      const request = connection.begin(message, answer, this.spans)
+      if (request === undefined) return
+      if (refusal === undefined) return serve()
+      const response = new InboundResponse(message)
+      response.assignSocket(socket)
+      response.once("finish", () => socket.end())
+      connection.endWith(response)
+      refuse(response, refusal)
+    })
+  }
+}

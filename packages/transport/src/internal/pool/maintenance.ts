@@ -1,0 +1,109 @@
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import type { Leak, Stats } from "../../ConnectionPool.js"
+import type { SecureChannel } from "../../SecureChannel.js"
+import { forkScoped } from "../background.js"
+import { Lease } from "./lease.js"
+import type { Loan, PoolSlot } from "./link.js"
+import type { Pool } from "./pool.js"
+
+export const stats = (pool: Pool<unknown>): Stats => {
+  const { state } = pool
+  const opening = pool.openers.size
+  return {
+    totalConnections: state.total,
+    totalAcquisitions: pool.acquisitions,
+    totalCreations: pool.creations,
+    totalCleanups: pool.cleanups,
+    poolSizes: Object.fromEntries(Array.from(state.targets.values(), (target) => [target.key, target.slots.size])),
+    targetCount: state.targets.size,
+    inUse: state.total - state.idle - opening,
+    idle: state.idle,
+    opening,
+    waiting: state.tickets.size
+  }
+}
+
+/** Repeats a task for the life of the scope; what it throws is logged and does not end it. */
+const every = (interval: Duration.Duration, task: Effect.Effect<unknown>): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(
+    forkScoped(
+      Effect.forever(
+        Effect.delay(
+          Effect.catchAllCause(task, (cause) => Effect.logWarning("the care of the connection pool failed", cause)),
+          interval
+        )
+      )
+    )
+  )
+
+const report = (pool: Pool<unknown>, loan: Loan, onLeak: ((leak: Leak) => Effect.Effect<void>) | undefined) => {
+  const leak: Leak = {
+    peer: loan.peer,
+    heldFor: Duration.millis(pool.now() - loan.since),
+    span: loan.span?._tag === "Span" ? loan.span.name : undefined,
+    stack: loan.stack
+  }
+  const warning = Effect.annotateLogs(
+    Effect.logWarning(`a connection to ${leak.peer} is leased for ${Duration.format(leak.heldFor)} already`),
+    { peer: leak.peer, span: leak.span, stack: leak.stack }
+  )
+  return onLeak === undefined ? warning : Effect.zipRight(warning, onLeak(leak))
+}
+
+/** Closes connections that were idle or lived for too long, and reports leases that were held for too long. */
+export const cleanup = (
+  pool: Pool<unknown>,
+  interval: Duration.Duration,
+  onLeak: ((leak: Leak) => Effect.Effect<void>) | undefined
+): Effect.Effect<void, never, Scope.Scope> =>
+  every(
+    interval,
+    Effect.suspend(() => {
+      pool.clean()
+      return Effect.forEach(pool.leaks(), (loan) => report(pool, loan, onLeak), { discard: true })
+    })
+  )
+
+/**
+ * Checks idle connections. The connections of one peer are probed one after the other, so that a probe takes at most one
+ * of them away; its use of the connection does not count as one.
+ */
+export const healthChecks = (
+  pool: Pool<unknown>,
+  interval: Duration.Duration,
+  channelOf: (lease: Lease) => SecureChannel,
+  probe: ((channel: SecureChannel) => Effect.Effect<unknown, unknown>) | undefined
+): Effect.Effect<void, never, Scope.Scope> => {
+  const check = (slot: PoolSlot): Effect.Effect<void> =>
+    Effect.uninterruptibleMask((restore) => {
+      if (slot.status !== "Idle") return Effect.void
+      if (slot.link === undefined || !slot.link.connection.isUsable()) {
+        pool.state.retire(slot, "Unhealthy")
+        return Effect.void
+      }
+      if (probe === undefined) return Effect.void
+      pool.state.lease(slot)
+      const lease = new Lease(pool, slot, true)
+      const attempt = Effect.timeout(
+        Effect.suspend(() => probe(channelOf(lease))),
+        interval
+      )
+      return Effect.map(Effect.exit(restore(attempt)), (exit) => {
+        if (Exit.isFailure(exit)) pool.state.retire(slot, "Unhealthy")
+        lease.end()
+      })
+    })
+  return every(
+    interval,
+    Effect.suspend(() =>
+      Effect.forEach(
+        Array.from(pool.state.targets.values(), (target) => Array.from(target.slots)),
+        (slots) => Effect.forEach(slots, check, { discard: true }),
+        { concurrency: "unbounded", discard: true }
+      )
+    )
+  )
+}
