@@ -2,119 +2,29 @@
  * Ways to change, cut, replay, reorder, forge, sign anew or launder an audit file, each with its verdict. The files are
  * honest ones, written by the log itself.
  */
-import { readdirSync, readFileSync } from "node:fs"
-import { basename, dirname, join } from "node:path"
-import { IdentityProvider, type X509Svid } from "@agentweave/spiffe"
-import { DevAuthority } from "@agentweave/testkit"
-import { AuditLog } from "@agentweave/transport"
-import { type AuditAnchor, AuditFile, NodeAuditLog } from "@agentweave/transport-node"
+import { type AuditAnchor, AuditFile } from "@agentweave/transport-node"
 import { expect } from "@effect/vitest"
-import { Context, Effect, Exit, Layer, Scope, TestClock } from "effect"
+import { Effect } from "effect"
 import * as Forge from "../auditForge.js"
-import { kindOf, type TextFile, trustIn } from "../auditReports.js"
-import { folder, refused } from "./auditEvents.js"
+import { kindOf, type TextFile } from "../auditReports.js"
+import {
+  anew,
+  appendedTo,
+  edit,
+  editLine,
+  isCheckpoint,
+  linesOf,
+  movedCheckpoint,
+  redated,
+  renumbered,
+  swapEvents,
+  textOf,
+  untilCheckpoint,
+  withChange,
+  withoutCheckpoints
+} from "./auditEdits.js"
+import { day, type Stolen, seqOf, World, WorldLive } from "./auditStolen.js"
 import { sharing } from "./fixture.js"
-
-/** The files and SVIDs that an attacker has to work with. */
-interface Stolen {
-  /** The files of the log, oldest first; the last one is closed. */
-  readonly files: ReadonlyArray<TextFile>
-  /** Another honest log of the same workload. */
-  readonly other: TextFile
-  /**
-   * The SVID that signed, one of the right ID by another authority, one of another workload, and one that was issued after
-   * the fact.
-   */
-  readonly svids: { readonly [name in "own" | "foreign" | "colleague" | "later"]: X509Svid.X509Svid }
-}
-
-const day = 24 * 60 * 60 * 1000
-
-const filesAt = (path: string): ReadonlyArray<TextFile> =>
-  readdirSync(dirname(path))
-    .filter((name) => name.startsWith(basename(path)) && !name.endsWith(".lock"))
-    .map((name) => ({ name, text: readFileSync(join(dirname(path), name), "utf8") }))
-    .toSorted((a, b) => seqOf(a.text) - seqOf(b.text))
-
-/** Lets flush windows pass until so many events are in the files. */
-const written = (path: string, events: number) =>
-  Effect.repeat(
-    Effect.zipRight(
-      TestClock.adjust("100 millis"),
-      Effect.promise(() => new Promise<void>(setImmediate))
-    ),
-    { until: () => filesAt(path).flatMap(({ text }) => text.match(/"event":/g) ?? []).length >= events }
-  )
-
-/** An honest log of so many sessions with eight events each, of which each wrote two checkpoints. */
-const writeLog = (path: string, sessions: number, identity: Layer.Layer<IdentityProvider.IdentityProvider>) =>
-  Effect.gen(function* () {
-    for (let session = 0; session < sessions; session++) {
-      const scope = yield* Scope.make()
-      const built = yield* Layer.build(
-        Layer.provide(NodeAuditLog.layerFile({ path, checkpointEvery: 5 }), identity)
-      ).pipe(Scope.extend(scope))
-      for (let n = 0; n < 8; n++) {
-        Context.get(built, AuditLog.AuditLog).unsafeRecord(refused(n))
-        if (n === 4) yield* written(path, session * 8 + 5)
-      }
-      yield* Scope.close(scope, Exit.void)
-      yield* TestClock.adjust("1 second")
-    }
-    return filesAt(path)
-  })
-
-/** Files of a world that is a day old; what is stolen of it is stolen a day later. */
-class World extends Context.Tag("World")<World, { readonly stolen: Stolen; readonly trust: AuditFile.Trust }>() {}
-
-const WorldLive = Layer.scoped(
-  World,
-  Effect.gen(function* () {
-    const dir = yield* folder
-    const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-    const foreign = yield* DevAuthority.make({ trustDomain: "example.org" })
-    yield* TestClock.adjust("1 day")
-    const context = yield* authority.context({ path: "/web" })
-    const identity = IdentityProvider.layerStatic(context)
-    const files = yield* writeLog(join(dir, "audit.ndjson"), 3, identity)
-    const [other = { name: "", text: "" }] = yield* writeLog(join(dir, "other.ndjson"), 1, identity)
-    yield* TestClock.adjust("1 day")
-    const svids = {
-      own: context.svid,
-      foreign: yield* foreign.issue({ path: "/web", validity: { notBefore: 0, notAfter: 10 * day } }),
-      colleague: yield* authority.issue({ path: "/api", validity: { notBefore: 0, notAfter: 10 * day } }),
-      later: yield* authority.issue({ path: "/web" })
-    }
-    return { stolen: { files, other, svids }, trust: trustIn(authority, "/web") }
-  })
-)
-
-const seqOf = (text: string): number => Number(/^\{"seq":(\d+)/.exec(text)?.[1])
-
-const linesOf = (text: string): ReadonlyArray<string> => text.split("\n").slice(0, -1)
-const textOf = (lines: ReadonlyArray<string>): string => lines.map((line) => `${line}\n`).join("")
-
-/** Another text for one of the files. */
-const edit = (files: ReadonlyArray<TextFile>, at: number, change: (lines: ReadonlyArray<string>) => string) =>
-  files.map((file, n) => (n === at ? { ...file, text: change(linesOf(file.text)) } : file))
-
-const editLine = (files: ReadonlyArray<TextFile>, at: number, line: number, change: (line: string) => string) =>
-  edit(files, at, (lines) => textOf(lines.with(line, change(lines.at(line) ?? ""))))
-
-/** The whole log as one file that is chained anew. */
-const anew = (
-  { files }: Stolen,
-  change: (records: ReadonlyArray<Forged>) => ReadonlyArray<Forged>,
-  svid?: X509Svid.X509Svid
-) => [{ name: "audit.ndjson", text: Forge.chain(change(Forge.parse(files[0]?.text ?? "")), svid) }]
-
-type Forged = Forge.Forged
-
-const withChange = (records: ReadonlyArray<Forged>) =>
-  records.map((record) => ({ ...record, content: record.content.replace('"maxConnections":3', '"maxConnections":4') }))
-
-const withoutCheckpoints = (records: ReadonlyArray<Forged>) =>
-  records.filter(({ content }) => !content.startsWith('"checkpoint"'))
 
 type Attack = readonly [
   how: string,
@@ -363,36 +273,6 @@ const table: Record<string, ReadonlyArray<Attack>> = {
     ]
   ]
 }
-
-const isCheckpoint = (line: string): boolean => line.includes('"checkpoint":')
-
-const untilCheckpoint = (lines: ReadonlyArray<string>): string =>
-  textOf(lines.slice(0, lines.findIndex(isCheckpoint) + 1))
-
-/** A file whose numbers begin with 0; its hashes are as they were. */
-const renumbered = (text: string): string => {
-  let seq = 0
-  return text.replace(/^\{"seq":\d+/gm, () => `{"seq":${seq++}`)
-}
-
-const swapEvents = (lines: ReadonlyArray<string>): string => {
-  const [from = "", to = ""] = [lines[2], lines[3]]
-  const eventOf = (line: string) => line.slice(line.indexOf('"event"'))
-  return textOf(lines.with(2, from.replace(eventOf(from), eventOf(to))).with(3, to.replace(eventOf(to), eventOf(from))))
-}
-
-const movedCheckpoint = (place: string, checkpoint: string): string =>
-  place.slice(0, place.indexOf('"checkpoint"')) + checkpoint.slice(checkpoint.indexOf('"checkpoint"'))
-
-/** A record that follows the last one of a file, in its row. */
-const appendedTo = (lines: ReadonlyArray<string>): string =>
-  `{"seq":${seqOf(lines.at(-1) ?? "") + 1},"event":{"_tag":"LeaseLeaked","time":0}}`
-
-/** The end of a log, and with it its last signature, dated two days later than it was. */
-const redated = (records: ReadonlyArray<Forged>): ReadonlyArray<Forged> =>
-  records.map((record, n) =>
-    n < records.length - 2 || record.time === undefined ? record : { ...record, time: record.time + day + 1000 }
-  )
 
 const placeOf = (text: string) => ({ seq: seqOf(text), hash: /"prev":"(\w+)"/.exec(text)?.[1] ?? "" })
 
