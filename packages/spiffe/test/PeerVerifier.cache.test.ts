@@ -1,9 +1,10 @@
 import { Buffer } from "node:buffer"
-import { PeerMatcher, PeerVerifier, type X509Bundle, X509BundleSet } from "@agentweave/spiffe"
+import { PeerMatcher, type X509Bundle, X509BundleSet } from "@agentweave/spiffe"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
 import { makeCheck } from "../src/internal/gate/signature.js"
+import { makeVerifier } from "../src/internal/gate/verifier.js"
 import * as LruCache from "../src/internal/lruCache.js"
 import { describeResult, inputOf, makeShared, verdict, verify } from "./support/gate.js"
 
@@ -13,7 +14,7 @@ const shared = makeShared()
 const counting = (cacheSize = 16) => {
   const isSignedBy = makeCheck()
   const counted = { checks: 0 }
-  const verifier = PeerVerifier.makeWith(cacheSize, (certificate, issuer) => {
+  const verifier = makeVerifier(cacheSize, (certificate, issuer) => {
     counted.checks += 1
     return isSignedBy(certificate, issuer)
   })

@@ -30,7 +30,10 @@ export const makeShared = (options: Omit<DevAuthority.MakeOptions, "trustDomain"
 /** Accepts whatever the workload of the tests is called. */
 export const anyOfExample = PeerMatcher.memberOf(SpiffeId.trustDomain(SpiffeId.make("spiffe://example.org/x")))
 
-export const inputOf = (peer: Peer, now: number): PeerVerifier.VerifyInput => ({
+export const inputOf = (
+  peer: Peer,
+  now: number
+): PeerVerifier.VerifyInput & { readonly chain: ReadonlyArray<Uint8Array> } => ({
   chain: peer.certificates,
   bundles: peer.bundles ?? (peer.bundle === undefined ? X509BundleSet.empty : X509BundleSet.of(peer.bundle)),
   matcher: peer.matcher ?? anyOfExample,

@@ -140,7 +140,7 @@ describe("no session is ever resumed", () => {
         const { authority, client, raw } = yield* setup
         const a = yield* hostileServer(yield* raw("/a"), rawOnly(version))
         const b = yield* hostileServer(yield* raw("/b"), rawOnly(version))
-        const proxy = yield* FaultProxy.make(a)
+        const proxy = yield* FaultProxy.make({ port: a.port })
         const channel = (peer: SpiffeId.SpiffeId) => client.channel({ port: proxy.port, peer, config: only(version) })
         const toA = yield* channel(authority.id("/a"))
         const toB = yield* channel(authority.id("/b"))
@@ -152,7 +152,7 @@ describe("no session is ever resumed", () => {
         expect(yield* failure(toB.get("/"))).toMatchObject(refused)
         expect(a.bytes()).toBe(spoken)
 
-        yield* proxy.setTarget(b)
+        yield* proxy.setTarget({ port: b.port })
         expect((yield* toB.get("/")).status).toBe(200)
         // The connection to A lives on and is A's alone; a new one would lead to B, and is refused.
         expect((yield* toA.get("/")).status).toBe(200)

@@ -2,7 +2,7 @@ import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { PeerVerificationError } from "@agentweave/spiffe/PeerVerificationError"
-import type { PeerVerifier, VerifiedPeer, VerifyInput } from "@agentweave/spiffe/PeerVerifier"
+import { certificates, type PeerVerifier, type VerifiedPeer, type VerifyInput } from "@agentweave/spiffe/PeerVerifier"
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import type { HttpClientResponse } from "@effect/platform"
@@ -66,7 +66,8 @@ export const context = (own: Certificate, ...authorities: ReadonlyArray<string>)
 /** Knows the made-up certificates, and refuses as the gate does. */
 export const verifier: PeerVerifier = {
   verify: (input: VerifyInput): Either.Either<VerifiedPeer, PeerVerificationError> => {
-    const [leaf] = input.chain
+    const chain = certificates(input)
+    const [leaf] = chain
     const made = leaf === undefined ? undefined : decode(leaf)
     const refuse = (reason: PeerVerificationError["reason"]) =>
       Either.left(
@@ -89,10 +90,9 @@ export const verifier: PeerVerifier = {
       fingerprint: `${made.id} ${made.ca}`,
       bundleGeneration: bundle.generation,
       notAfter: made.notAfter,
-      chain: input.chain
+      chain
     })
-  },
-  recognize: () => undefined
+  }
 }
 
 /** An identity that a test rotates, takes away and gives back. */

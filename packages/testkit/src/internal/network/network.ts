@@ -80,7 +80,9 @@ const chainOf = (answerer: Answerer, { bundles }: X509Context.X509Context): Read
 }
 
 /** Judges made-up certificates, and refuses for the reasons for which the gate refuses. */
-const verifyMadeUp: PeerVerifier.PeerVerifier["verify"] = ({ bundles, chain, matcher, now }) => {
+const verifyMadeUp: PeerVerifier.PeerVerifier["verify"] = (input) => {
+  const { bundles, matcher, now } = input
+  const chain = PeerVerifier.certificates(input)
   const [leaf] = chain
   const made: MadeUp | undefined = leaf === undefined ? undefined : JSON.parse(new TextDecoder().decode(leaf))
   const refuse = (reason: PeerVerificationError.PeerVerificationReason, description: string) =>
@@ -120,8 +122,8 @@ const verifyMadeUp: PeerVerifier.PeerVerifier["verify"] = ({ bundles, chain, mat
 const makeVerifier = (): PeerVerifier.PeerVerifier => {
   const gate = PeerVerifier.make()
   return {
-    verify: (input) => (isMadeUp(input.chain[0]) ? verifyMadeUp(input) : gate.verify(input)),
-    recognize: (input) => (isMadeUp(input.leaf) ? undefined : gate.recognize(input))
+    verify: (input) =>
+      isMadeUp("leaf" in input.chain ? input.chain.leaf : input.chain[0]) ? verifyMadeUp(input) : gate.verify(input)
   }
 }
 

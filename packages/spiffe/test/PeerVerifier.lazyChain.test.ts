@@ -3,7 +3,8 @@ import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, TestClock } from "effect"
 import { makeCheck } from "../src/internal/gate/signature.js"
-import { anyOfExample, describeResult, makeShared, type Peer, verdict, verify } from "./support/gate.js"
+import { makeVerifier } from "../src/internal/gate/verifier.js"
+import { describeResult, inputOf, makeShared, type Peer, verdict, verify } from "./support/gate.js"
 
 const shared = makeShared({ intermediates: 1 })
 
@@ -13,41 +14,42 @@ const arrange = (options: DevAuthority.IssueOptions = {}, cacheSize = 16) =>
     const { certificates } = yield* authority.issueRaw(options)
     const counted = { checks: 0 }
     const isSignedBy = makeCheck()
-    const verifier = PeerVerifier.makeWith(cacheSize, (certificate, issuer) => {
+    const verifier = makeVerifier(cacheSize, (certificate, issuer) => {
       counted.checks += 1
       return isSignedBy(certificate, issuer)
     })
     return { authority, certificates, bundle: authority.bundle, verifier, counted }
   })
 
-/** What the verifier says of the peer's leaf alone. */
-const recognize = (peer: Peer & { readonly verifier: PeerVerifier.PeerVerifier }) =>
-  Effect.map(Clock.currentTimeMillis, (now) =>
-    peer.verifier.recognize({
-      leaf: Uint8Array.from(peer.certificates[0] ?? []),
-      bundles: peer.bundles ?? (peer.bundle === undefined ? X509BundleSet.empty : X509BundleSet.of(peer.bundle)),
-      matcher: peer.matcher ?? anyOfExample,
-      purpose: peer.purpose ?? "ServerAuth",
-      now
-    })
-  )
+/** The verdict where the leaf alone settles it; `undefined` where the rest of the chain is read. */
+const verifyLeaf = (peer: Peer & { readonly verifier: PeerVerifier.PeerVerifier }) =>
+  Effect.map(Clock.currentTimeMillis, (now) => {
+    let isRead = false
+    const leaf = Uint8Array.from(peer.certificates[0] ?? [])
+    const certificates = () => {
+      isRead = true
+      return [leaf, ...peer.certificates.slice(1)]
+    }
+    const result = peer.verifier.verify({ ...inputOf(peer, now), chain: { leaf, certificates } })
+    return isRead ? undefined : result
+  })
 
-const answer = (peer: Parameters<typeof recognize>[0]) =>
-  Effect.map(recognize(peer), (result) => (result === undefined ? "Unknown" : describeResult(result)))
+const answer = (peer: Parameters<typeof verifyLeaf>[0]) =>
+  Effect.map(verifyLeaf(peer), (result) => (result === undefined ? "Read" : describeResult(result)))
 
 describe("a leaf that passed", () => {
-  it.effect("is recognized without its chain and without a signature check, as the peer it was", () =>
+  it.effect("passes without its chain and without a signature check, as the peer it was", () =>
     Effect.gen(function* () {
       const peer = yield* arrange()
       const first = yield* Effect.flatten(verify(peer))
       const { checks } = peer.counted
-      const again = yield* recognize(peer)
+      const again = yield* verifyLeaf(peer)
       assert.deepStrictEqual(again && (yield* again), first)
       assert.strictEqual(peer.counted.checks, checks)
     })
   )
 
-  it.effect("is recognized until the earliest notAfter of its path, to the millisecond", () =>
+  it.effect("passes without its chain until the earliest notAfter of its path, to the millisecond", () =>
     Effect.gen(function* () {
       const authority = yield* DevAuthority.make({ trustDomain: "example.org", rootTtl: "5 minutes" })
       const { certificates } = yield* authority.issueRaw({ ttl: "1 hour" })
@@ -56,38 +58,40 @@ describe("a leaf that passed", () => {
       yield* TestClock.setTime(300_000)
       assert.strictEqual(yield* answer(peer), "Accepted")
       yield* TestClock.setTime(300_001)
-      assert.strictEqual(yield* answer(peer), "Unknown")
+      assert.strictEqual(yield* answer(peer), "Read")
     })
   )
 
-  it.effect("is not recognized before the latest notBefore, should the clock go back", () =>
+  it.effect("does not pass without its chain before the latest notBefore, should the clock go back", () =>
     Effect.gen(function* () {
       const peer = yield* arrange({ validity: { notBefore: 0, notAfter: 1_000_000 } })
       yield* Effect.flatten(verify(peer))
       yield* TestClock.setTime(-1)
-      assert.strictEqual(yield* answer(peer), "Unknown")
+      assert.strictEqual(yield* answer(peer), "Read")
     })
   )
 
-  it.effect("is recognized under the authorities it passed under, and no others", () =>
+  it.effect("passes without its chain under the authorities it passed under, and no others", () =>
     Effect.gen(function* () {
       const peer = yield* arrange()
       yield* Effect.flatten(verify(peer))
       const rotated = yield* peer.authority.rotateRoot()
       const retired = yield* rotated.retireOldRoots
-      assert.strictEqual(yield* answer({ ...peer, bundle: rotated.bundle }), "Unknown")
-      assert.strictEqual(yield* answer({ ...peer, bundle: retired.bundle }), "Unknown")
-      assert.strictEqual(yield* answer({ ...peer, bundles: X509BundleSet.empty }), "Unknown")
       assert.strictEqual(yield* answer(peer), "Accepted")
+      assert.strictEqual(yield* answer({ ...peer, bundle: retired.bundle }), "Read")
+      assert.strictEqual(yield* answer({ ...peer, bundles: X509BundleSet.empty }), "Read")
+      assert.strictEqual(yield* answer(peer), "Accepted")
+      assert.strictEqual(yield* answer({ ...peer, bundle: rotated.bundle }), "Read")
+      assert.strictEqual(yield* answer({ ...peer, bundle: rotated.bundle }), "Accepted")
     })
   )
 
-  it.effect("is recognized in the role it had, and not in the other", () =>
+  it.effect("passes without its chain in the role it had, and not in the other", () =>
     Effect.gen(function* () {
       const peer = yield* arrange({ extendedKeyUsage: ["serverAuth"] })
       yield* Effect.flatten(verify(peer))
       assert.strictEqual(yield* answer({ ...peer, purpose: "ServerAuth" }), "Accepted")
-      assert.strictEqual(yield* answer({ ...peer, purpose: "ClientAuth" }), "Unknown")
+      assert.strictEqual(yield* answer({ ...peer, purpose: "ClientAuth" }), "Read")
     })
   )
 
@@ -110,7 +114,7 @@ describe("a leaf that passed", () => {
       for (const at of [leaf.length - 1, leaf.length - 40, 100]) {
         const altered = Uint8Array.from(leaf)
         altered[at] = (altered[at] ?? 0) ^ 1
-        assert.strictEqual(yield* answer({ ...peer, certificates: [altered] }), "Unknown")
+        assert.strictEqual(yield* answer({ ...peer, certificates: [altered] }), "Read")
       }
     })
   )
@@ -128,7 +132,7 @@ describe("another leaf of a CA below which one passed", () => {
       const peer = yield* seen
       const { certificates } = yield* peer.authority.issueRaw({ path: "/b" })
       const { checks } = peer.counted
-      const result = yield* recognize({ ...peer, certificates })
+      const result = yield* verifyLeaf({ ...peer, certificates })
       assert.isAbove(peer.counted.checks, checks)
       assert.deepStrictEqual(result, yield* verify({ ...peer, certificates }))
     })
@@ -143,7 +147,7 @@ describe("another leaf of a CA below which one passed", () => {
     })
   )
 
-  it.effect("that breaks a rule is not recognized: its chain is asked for, and what is wrong with it is told", () =>
+  it.effect("that breaks a rule does not pass without its chain, which tells the fault", () =>
     Effect.gen(function* () {
       const peer = yield* seen
       const faults: ReadonlyArray<DevAuthority.IssueOptions> = [
@@ -155,21 +159,21 @@ describe("another leaf of a CA below which one passed", () => {
       ]
       for (const fault of faults) {
         const { certificates } = yield* peer.authority.issueRaw(fault)
-        assert.strictEqual(yield* answer({ ...peer, certificates }), "Unknown")
+        assert.strictEqual(yield* answer({ ...peer, certificates }), "Read")
         assert.notStrictEqual(yield* verdict({ ...peer, certificates }), "Accepted")
       }
     })
   )
 
-  it.effect("is not recognized under other authorities, nor in another trust domain", () =>
+  it.effect("does not pass without its chain under other authorities, nor in another trust domain", () =>
     Effect.gen(function* () {
       const peer = yield* seen
       const { certificates } = yield* peer.authority.issueRaw({ path: "/b" })
       const other = yield* DevAuthority.make({ trustDomain: "example.org", intermediates: 1 })
-      assert.strictEqual(yield* answer({ ...peer, certificates, bundle: other.bundle }), "Unknown")
-      assert.strictEqual(yield* answer({ ...peer, certificates, bundles: X509BundleSet.empty }), "Unknown")
+      assert.strictEqual(yield* answer({ ...peer, certificates, bundle: other.bundle }), "Read")
+      assert.strictEqual(yield* answer({ ...peer, certificates, bundles: X509BundleSet.empty }), "Read")
       const foreign = yield* other.issueRaw({ path: "/b" })
-      assert.strictEqual(yield* answer({ ...peer, certificates: foreign.certificates }), "Unknown")
+      assert.strictEqual(yield* answer({ ...peer, certificates: foreign.certificates }), "Read")
     })
   )
 
@@ -181,7 +185,7 @@ describe("another leaf of a CA below which one passed", () => {
       const peer = yield* arrange({ path: "/a" })
       yield* Effect.flatten(verify({ ...peer, certificates: [...peer.certificates, ...junk.certificates] }))
       const { certificates } = yield* authority.issueRaw({ path: "/b" })
-      const result = yield* recognize({ ...peer, certificates })
+      const result = yield* verifyLeaf({ ...peer, certificates })
       assert.deepStrictEqual(
         result && (yield* result).chain.map((der) => Buffer.from(der).toString("hex")),
         certificates.map((der) => Buffer.from(der).toString("hex"))
@@ -190,13 +194,13 @@ describe("another leaf of a CA below which one passed", () => {
   )
 })
 
-describe("nothing is recognized", () => {
+describe("a chain is read", () => {
   it.effect("of a peer that was refused", () =>
     Effect.gen(function* () {
       const peer = yield* arrange({ validity: { notBefore: 60_000, notAfter: 120_000 } })
       assert.strictEqual(yield* verdict(peer), "NotYetValid not-before")
       yield* TestClock.setTime(60_000)
-      assert.strictEqual(yield* answer(peer), "Unknown")
+      assert.strictEqual(yield* answer(peer), "Read")
     })
   )
 
@@ -204,9 +208,9 @@ describe("nothing is recognized", () => {
     Effect.gen(function* () {
       const peer = yield* arrange({}, 0)
       yield* Effect.flatten(verify(peer))
-      assert.strictEqual(yield* answer(peer), "Unknown")
+      assert.strictEqual(yield* answer(peer), "Read")
       const { certificates } = yield* peer.authority.issueRaw()
-      assert.strictEqual(yield* answer({ ...peer, certificates }), "Unknown")
+      assert.strictEqual(yield* answer({ ...peer, certificates }), "Read")
     })
   )
 
@@ -228,15 +232,51 @@ describe("nothing is recognized", () => {
         assert.isAbove(yield* checksOf(peer.certificates), 0)
       })
   )
+})
 
-  it("at a time that is no time: a refusal, not a defect", () => {
-    const result = PeerVerifier.make().recognize({
-      leaf: Uint8Array.of(0),
-      bundles: X509BundleSet.empty,
-      matcher: anyOfExample,
-      purpose: "ServerAuth",
-      now: Number.NaN
+describe("a chain that is read", () => {
+  it.effect("has the verdict that it has when it is given at once", () =>
+    Effect.gen(function* () {
+      const { bundle, certificates } = yield* arrange()
+      const input = inputOf({ bundle, certificates }, 0)
+      const [leaf, ...above] = certificates
+      for (const chain of [certificates, [leaf], [leaf, leaf, ...above]]) {
+        const lazy = { leaf, certificates: () => chain }
+        assert.deepStrictEqual(
+          PeerVerifier.make().verify({ ...input, chain: lazy }),
+          PeerVerifier.make().verify({ ...input, chain })
+        )
+      }
+      assert.strictEqual(
+        describeResult(PeerVerifier.make().verify({ ...input, chain: { leaf, certificates: () => [] } })),
+        "NoCertificate certificate-present"
+      )
     })
-    assert.strictEqual(result && describeResult(result), "VerifierFault")
-  })
+  )
+
+  it.effect("of another leaf, or that cannot be read, is refused", () =>
+    Effect.gen(function* () {
+      const { authority, bundle, certificates } = yield* arrange()
+      const other = yield* authority.issueRaw()
+      const [leaf] = other.certificates
+      const verdictOf = (read: () => ReadonlyArray<Uint8Array>) =>
+        describeResult(
+          PeerVerifier.make().verify({ ...inputOf({ bundle, certificates }, 0), chain: { leaf, certificates: read } })
+        )
+      assert.strictEqual(
+        verdictOf(() => certificates),
+        "VerifierFault"
+      )
+      assert.strictEqual(
+        verdictOf(() => {
+          throw new Error("as the test has it")
+        }),
+        "VerifierFault"
+      )
+      assert.strictEqual(
+        verdictOf(() => other.certificates),
+        "Accepted"
+      )
+    })
+  )
 })
