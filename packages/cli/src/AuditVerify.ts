@@ -4,10 +4,11 @@
  * @since 0.1.0
  */
 import { parseArgs } from "node:util"
-import { PeerMatcher, SpiffeBundle, SpiffeId, type TrustDomain, X509Bundle, X509BundleSet } from "@agentweave/spiffe"
+import { PeerMatcher, SpiffeId, X509Bundle, X509BundleSet } from "@agentweave/spiffe"
 import { AuditAnchor, AuditFile } from "@agentweave/transport-node"
 import { FileSystem, Path } from "@effect/platform"
 import { Effect } from "effect"
+import { readBundle } from "./internal/files.js"
 import { asciiJson, printable } from "./internal/printable.js"
 import { UsageError } from "./UsageError.js"
 
@@ -50,12 +51,6 @@ const parse = (args: ReadonlyArray<string>) =>
       }),
     catch: (cause) => new UsageError({ message: `${cause instanceof Error ? cause.message : cause}\n${usage}` })
   })
-
-/** The authorities of a bundle file for a trust domain: PEM, or a SPIFFE bundle document. */
-const readBundle = (trustDomain: TrustDomain.TrustDomain, text: string) =>
-  text.trimStart().startsWith("{")
-    ? Effect.map(SpiffeBundle.parse(trustDomain, text), ({ x509Bundle }) => x509Bundle)
-    : X509Bundle.fromPem(trustDomain, text)
 
 /**
  * The signers that are believed: the expected IDs, under all authorities that were given for their trust domain, old and new.

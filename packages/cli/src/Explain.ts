@@ -7,18 +7,13 @@ import type { X509Certificate } from "node:crypto"
 import { isIP } from "node:net"
 import { connect, type TLSSocket } from "node:tls"
 import { parseArgs } from "node:util"
-import {
-  Explanation,
-  PeerMatcher,
-  type PeerVerifier,
-  SpiffeBundle,
-  SpiffeId,
-  X509Bundle,
-  X509BundleSet
-} from "@agentweave/spiffe"
+import { Explanation, PeerMatcher, type PeerVerifier, SpiffeId, TrustDomain, X509BundleSet } from "@agentweave/spiffe"
 import { ConnectionExplanation } from "@agentweave/transport-node"
 import { FileSystem } from "@effect/platform"
 import { Effect } from "effect"
+import { parseAddress } from "./internal/address.js"
+import { readBundle, readChain } from "./internal/files.js"
+import { asciiJson, printable } from "./internal/printable.js"
 import { UsageError } from "./UsageError.js"
 
 const usage = `usage: agentweave-explain (--cert FILE | --connect HOST:PORT) --bundle FILE --expect SPIFFE-ID
@@ -48,21 +43,6 @@ const parse = (args: ReadonlyArray<string>) =>
     catch: (cause) => new UsageError({ message: `${cause instanceof Error ? cause.message : cause}\n${usage}` })
   })
 
-/** The certificates of a PEM text, in their order, as they are: the explanation judges them. */
-const certificatesOf = (pem: string): ReadonlyArray<Uint8Array> =>
-  Array.from(pem.matchAll(/-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----/g), ([, body]) =>
-    Buffer.from(body ?? "", "base64")
-  )
-
-/** The chain in a file; a file without a certificate is not what was asked for. */
-const readChain = (path: string, pem: string): Effect.Effect<ReadonlyArray<Uint8Array>, UsageError> => {
-  const chain = certificatesOf(pem)
-  if (chain.length > 0) return Effect.succeed(chain)
-  const [, label] = /-----BEGIN ([A-Z0-9 ]+)-----/.exec(pem) ?? []
-  const got = label === undefined ? "none" : label.endsWith("PRIVATE KEY") ? "a private key" : `a block ${label}`
-  return Effect.fail(new UsageError({ message: `expected PEM certificates in ${path}, got ${got}` }))
-}
-
 /** All that the server sent, in its order. */
 const chainOf = (socket: TLSSocket): ReadonlyArray<Uint8Array> => {
   const chain: Array<Uint8Array> = []
@@ -78,15 +58,8 @@ const chainOf = (socket: TLSSocket): ReadonlyArray<Uint8Array> => {
  * The certificates that a server presents. The handshake is not a channel: whatever comes is accepted in order to be explained, not a byte
  * is sent over it, and it ends at once.
  */
-const fetchChain = (address: string): Effect.Effect<ReadonlyArray<Uint8Array>, UsageError> => {
-  const colon = address.lastIndexOf(":")
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, "")
-  const port = Number(address.slice(colon + 1))
-  if (colon < 1 || !Number.isInteger(port) || port < 1 || port > 65_535) {
-    return Effect.fail(
-      new UsageError({ message: `expected --connect HOST:PORT, got ${JSON.stringify(address)}\n${usage}` })
-    )
-  }
+const fetchChain = (host: string, port: number): Effect.Effect<ReadonlyArray<Uint8Array>, UsageError> => {
+  const address = `${host}:${port}`
   return Effect.async<ReadonlyArray<Uint8Array>, UsageError>((resume) => {
     const socket = connect({ host, port, servername: isIP(host) === 0 ? host : "", rejectUnauthorized: false })
     const fail = (why: string) =>
@@ -106,11 +79,6 @@ const fetchChain = (address: string): Effect.Effect<ReadonlyArray<Uint8Array>, U
     })
   )
 }
-
-const readBundle = (text: string, domain: ReturnType<typeof SpiffeId.trustDomain>) =>
-  text.trimStart().startsWith("{")
-    ? Effect.map(SpiffeBundle.parse(domain, text), ({ x509Bundle }) => x509Bundle)
-    : X509Bundle.fromPem(domain, text)
 
 /**
  * Explains what `args` name. `accepted` is what a connection would say, by the gate and by Node's TLS; `output` all of it, for people or with `--json` for programs.
@@ -133,12 +101,14 @@ export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
   }
   const fs = yield* FileSystem.FileSystem
   const id = yield* SpiffeId.parse(expect)
-  const domain =
-    values["trust-domain"] === undefined ? id : yield* SpiffeId.parse(`spiffe://${values["trust-domain"]}/x`)
-  const anchors = yield* readBundle(yield* fs.readFileString(bundle), SpiffeId.trustDomain(domain))
+  const name = values["trust-domain"]
+  const domain = name === undefined ? SpiffeId.trustDomain(id) : yield* TrustDomain.parse(name)
+  const anchors = yield* readBundle(domain, yield* fs.readFileString(bundle))
   const bundles = yield* X509BundleSet.make([anchors])
   const chain =
-    cert === undefined ? yield* fetchChain(address ?? "") : yield* readChain(cert, yield* fs.readFileString(cert))
+    cert === undefined
+      ? yield* Effect.flatMap(parseAddress(address ?? ""), ({ host, port }) => fetchChain(host, port))
+      : yield* readChain(cert, yield* fs.readFileString(cert))
   const explanation = yield* ConnectionExplanation.explain({
     chain,
     bundles,
@@ -147,6 +117,6 @@ export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
   })
   return {
     accepted: explanation.accepted,
-    output: values.json ? JSON.stringify(explanation) : Explanation.render(explanation)
+    output: values.json ? asciiJson(explanation) : Explanation.render(explanation).split("\n").map(printable).join("\n")
   }
 })

@@ -9,7 +9,12 @@ import { expect, it } from "@effect/vitest"
 import { Deferred, Effect, Stream } from "effect"
 
 const loader = createRequire(import.meta.url).resolve("tsx")
-const program = (name: string) => fileURLToPath(new URL(`../../src/first-call/${name}.ts`, import.meta.url))
+const example = (name: string) => [fileURLToPath(new URL(`../../src/first-call/${name}.ts`, import.meta.url))]
+const agent = [
+  fileURLToPath(new URL("../../../cli/src/main.ts", import.meta.url)),
+  ...["dev-agent", "--trust-domain", "example.org"],
+  ...["--socket", "api.sock", "--workload", "/api", "--socket", "web.sock", "--workload", "/web"]
+]
 
 const directory = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "first-call-"))),
@@ -17,23 +22,28 @@ const directory = Effect.acquireRelease(
 )
 
 /** A program of the guide in a process of its own, which ends with the scope, and all that it prints. */
-const run = (name: string, folder: string, env: Readonly<Record<string, string>> = {}) =>
+const run = (program: ReadonlyArray<string>, folder: string, env: Readonly<Record<string, string>> = {}) =>
   Effect.gen(function* () {
     const process_ = yield* Command.make(
       process.execPath,
       "--conditions=@agentweave/source",
       "--import",
       loader,
-      program(name)
+      ...program
     ).pipe(Command.workingDirectory(folder), Command.env(env), Command.start)
     const output = Stream.merge(process_.stdout, process_.stderr).pipe(Stream.decodeText(), Stream.splitLines)
     return { output, exitCode: process_.exitCode }
   })
 
 /** Starts a program that goes on, and waits until it has said a sentence. */
-const started = (name: string, sentence: RegExp, folder: string, env: Readonly<Record<string, string>> = {}) =>
+const started = (
+  program: ReadonlyArray<string>,
+  sentence: RegExp,
+  folder: string,
+  env: Readonly<Record<string, string>> = {}
+) =>
   Effect.gen(function* () {
-    const { output } = yield* run(name, folder, env)
+    const { output } = yield* run(program, folder, env)
     const said = yield* Deferred.make<string, string>()
     const lines: Array<string> = []
     yield* output.pipe(
@@ -41,16 +51,18 @@ const started = (name: string, sentence: RegExp, folder: string, env: Readonly<R
         lines.push(line)
         return sentence.test(line) ? Deferred.succeed(said, line) : Effect.void
       }),
-      Effect.zipRight(Effect.suspend(() => Deferred.fail(said, `${name} has ended:\n${lines.join("\n")}`))),
+      Effect.zipRight(
+        Effect.suspend(() => Deferred.fail(said, `${program.join(" ")} has ended:\n${lines.join("\n")}`))
+      ),
       Effect.forkScoped
     )
     return yield* Deferred.await(said)
   })
 
 /** Runs a program to its end. */
-const ended = (name: string, folder: string, env: Readonly<Record<string, string>>) =>
+const ended = (program: ReadonlyArray<string>, folder: string, env: Readonly<Record<string, string>>) =>
   Effect.gen(function* () {
-    const { exitCode, output } = yield* run(name, folder, env)
+    const { exitCode, output } = yield* run(program, folder, env)
     return { output: Array.from(yield* Stream.runCollect(output)).join("\n"), exitCode: yield* exitCode }
   })
 
@@ -58,15 +70,15 @@ it.scopedLive("the programs of the first call do what the guide says: a verified
   Effect.gen(function* () {
     const folder = yield* directory
     const asWorkload = (name: string) => ({ SPIFFE_ENDPOINT_SOCKET: `unix://${join(folder, `${name}.sock`)}` })
-    yield* started("agent", /\/web is served at /, folder)
-    const listens = yield* started("api", /^listens at /, folder, { PORT: "0", ...asWorkload("api") })
+    yield* started(agent, /# spiffe:\/\/example\.org\/web$/, folder)
+    const listens = yield* started(example("api"), /^listens at /, folder, { PORT: "0", ...asWorkload("api") })
     const env = { API_URL: listens.replace("listens at ", ""), ...asWorkload("web") }
 
     const [call, other, stranger] = yield* Effect.all(
       [
-        ended("web", folder, env),
-        ended("web", folder, { ...env, API_ID: "spiffe://example.org/billing" }),
-        ended("web", folder, { ...env, ...asWorkload("api") })
+        ended(example("web"), folder, env),
+        ended(example("web"), folder, { ...env, API_ID: "spiffe://example.org/billing" }),
+        ended(example("web"), folder, { ...env, ...asWorkload("api") })
       ],
       { concurrency: "unbounded" }
     )

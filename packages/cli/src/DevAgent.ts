@@ -1,11 +1,39 @@
-/** A development authority behind Workload APIs: short-lived SVIDs that rotate. */
+/**
+ * A development authority behind Workload APIs: short-lived SVIDs that rotate. The program behind `agentweave dev-agent`.
+ *
+ * @since 0.1.0
+ */
 import { mkdir } from "node:fs/promises"
 import { dirname, resolve } from "node:path"
 import { type IdentityProvider, X509Context } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { WorkloadApiServer } from "@agentweave/workload-api"
 import { type Context, Data, Duration, Effect, Schedule, SubscriptionRef } from "effect"
-import type { Options, Socket } from "./options.js"
+import { type Options, parse, type Socket } from "./internal/devAgentOptions.js"
+
+export {
+  /**
+   * What the command line asks for.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  type Options,
+  /**
+   * Reads the arguments of the command line, or says what is wrong with them.
+   *
+   * @since 0.1.0
+   * @category constructors
+   */
+  parse,
+  /**
+   * What one socket serves.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  type Socket
+}
 
 /** The last segment of a path: how a program with several SVIDs tells them apart. */
 const hintOf = (workload: string): string => workload.slice(workload.lastIndexOf("/") + 1)
@@ -37,7 +65,12 @@ const rotating = (authority: DevAuthority.DevAuthority, socket: Socket, ttl: Dur
     >
   })
 
-/** A directory that cannot be made. */
+/**
+ * A directory that cannot be made.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
 export class DirectoryError extends Data.TaggedError("DirectoryError")<{ readonly message: string }> {}
 
 const makeDirectory = (path: string) =>
@@ -52,6 +85,9 @@ const makeDirectory = (path: string) =>
 /**
  * Serves until the scope closes; the result says which workloads are where. The authority is new each time: what it
  * vouched for before, nobody verifies any more.
+ *
+ * @since 0.1.0
+ * @category programs
  */
 export const serve = ({ sockets, trustDomain, ttl }: Options) =>
   Effect.gen(function* () {

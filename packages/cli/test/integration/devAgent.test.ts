@@ -1,12 +1,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { parse, serve } from "@agentweave/cli/DevAgent"
 import { IdentityProvider } from "@agentweave/spiffe"
 import { WorkloadApi } from "@agentweave/workload-api"
 import { expect, it } from "@effect/vitest"
 import { Clock, Context, Effect, Layer, Option, Stream, TestClock } from "effect"
-import { serve } from "../../src/dev-agent/agent.js"
-import { parse } from "../../src/dev-agent/options.js"
 
 const directory = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "dev-agent-"))),

@@ -1,6 +1,6 @@
+import { parse } from "@agentweave/cli/DevAgent"
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Either } from "effect"
-import { parse } from "../src/dev-agent/options.js"
 
 const problem = (...args: ReadonlyArray<string>) => Either.getOrElse(Either.flip(parse(args)), () => "none")
 

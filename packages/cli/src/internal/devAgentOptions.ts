@@ -15,21 +15,6 @@ export interface Options {
   readonly ttl: Duration.Duration
 }
 
-export const usage = `usage: npm run dev-agent -- [--trust-domain NAME] [--ttl DURATION] --socket PATH --workload /PATH ...
-
-  --trust-domain NAME   of all SVIDs; default dev.local
-  --ttl DURATION        life of an SVID, renewed at its half; default "1 minutes"
-  --socket PATH         a Workload API on this Unix socket ...
-  --workload /PATH      ... for the workload spiffe://NAME/PATH
-
-A socket is a workload's: whoever may open it is that workload. --socket and --workload may be repeated, and a workload
-belongs to the socket before it:
-
-  npm run dev-agent -- --socket /tmp/web.sock --workload /web --socket /tmp/api.sock --workload /api
-
-Several workloads after one socket are one workload with several SVIDs: the first is the default, and each has the last
-segment of its path as its hint.`
-
 const flags = {
   "trust-domain": { type: "string" },
   ttl: { type: "string" },
