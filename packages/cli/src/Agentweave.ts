@@ -15,6 +15,8 @@ import { Output, printError } from "./internal/report.js"
 import { UsageError } from "./UsageError.js"
 
 /**
+ * How the command may show what it says.
+ *
  * @since 0.1.0
  * @category models
  */

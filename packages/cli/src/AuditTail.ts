@@ -9,6 +9,8 @@ import { hasProperty } from "effect/Predicate"
 import { asciiJson, printable } from "./internal/printable.js"
 
 /**
+ * Which file is shown, and how much of it.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -13,6 +13,8 @@ import { printable } from "./internal/printable.js"
 import { errorJson, type Report } from "./internal/report.js"
 
 /**
+ * Where the request goes, and as whom.
+ *
  * @since 0.1.0
  * @category models
  */

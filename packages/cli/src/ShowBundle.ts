@@ -13,6 +13,8 @@ import type { Report } from "./internal/report.js"
 import { UsageError } from "./UsageError.js"
 
 /**
+ * Where the bundles come from.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -24,6 +24,8 @@ import { printable } from "./internal/printable.js"
 import type { Report } from "./internal/report.js"
 
 /**
+ * Where the SVIDs come from.
+ *
  * @since 0.1.0
  * @category models
  */
