@@ -7,6 +7,8 @@
 import { hash } from "node:crypto"
 import { open } from "node:fs/promises"
 import { join } from "node:path"
+import type { InvalidConfigError } from "@agentweave/spiffe/InvalidConfigError"
+import { decoder, Text } from "@agentweave/spiffe/OptionsDecoder"
 import { caller, type PeerIdentity } from "@agentweave/transport/PeerIdentity"
 import type { SecureChannel } from "@agentweave/transport/SecureChannel"
 import type * as HttpApp from "@effect/platform/HttpApp"
@@ -125,6 +127,8 @@ const fileAt = (path: string): Context.Tag.Service<AuditAnchor> => ({
   })
 })
 
+const decodeFile = decoder("AuditAnchor.layerFile", Schema.Struct({ path: Text }))
+
 /**
  * Keeps checkpoints in a file (mode 0600, appended to): put it on another volume, or where those who may write to the audit
  * file may not.
@@ -132,11 +136,22 @@ const fileAt = (path: string): Context.Tag.Service<AuditAnchor> => ({
  * @since 0.1.0
  * @category layers
  */
-export const layerFile = (options: { readonly path: string }): Layer.Layer<AuditAnchor> =>
-  Layer.succeed(AuditAnchor, fileAt(options.path))
+export const layerFile = (options: { readonly path: string }): Layer.Layer<AuditAnchor, InvalidConfigError> =>
+  Layer.effect(
+    AuditAnchor,
+    Effect.map(decodeFile(options), ({ path }) => fileAt(path))
+  )
 
 /** Where an anchor is served, unless told otherwise. */
 const defaultUrl = "/audit-anchor"
+
+const decodeChannel = decoder(
+  "AuditAnchor.layerChannel",
+  Schema.Struct({
+    url: Schema.optionalWith(Text, { default: () => defaultUrl }),
+    name: Schema.optionalWith(Text, { default: () => "audit" })
+  })
+)
 
 /** No checkpoint is longer: ten certificates of 64 KiB in all, in base64. */
 const maxBody = 128 * 1024
@@ -168,11 +183,17 @@ const maxBody = 128 * 1024
 export const layerChannel = (
   channel: SecureChannel,
   options: { readonly url?: string | undefined; readonly name?: string | undefined } = {}
-): Layer.Layer<AuditAnchor> => {
-  const { name = "audit", url = defaultUrl } = options
+): Layer.Layer<AuditAnchor, InvalidConfigError> =>
+  Layer.effect(
+    AuditAnchor,
+    Effect.map(decodeChannel(options), ({ name, url }) => channelAt(channel, url, name))
+  )
+
+/** The anchor that another workload serves for one log of ours. */
+const channelAt = (channel: SecureChannel, url: string, name: string): Context.Tag.Service<AuditAnchor> => {
   const target = `${url}?name=${encodeURIComponent(name)}`
   const failedThere = failed(`the peer to keep the checkpoints of ${name}`)
-  return Layer.succeed(AuditAnchor, {
+  return {
     store: (anchored) =>
       HttpClientRequest.post(target).pipe(
         HttpClientRequest.bodyUnsafeJson(anchored),
@@ -191,7 +212,7 @@ export const layerChannel = (
       }),
       Effect.mapError(failedThere)
     )
-  })
+  }
 }
 
 /** A file name for the log of a caller, which no caller can make another's. */

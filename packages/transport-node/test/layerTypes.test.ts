@@ -1,16 +1,19 @@
 import type { IdentityError, IdentityProvider } from "@agentweave/spiffe"
 import type { AuditLog, Connector, InvalidConfigError, PeerIdentity } from "@agentweave/transport"
 import {
+  AuditAnchor,
   FederatedBundles,
   NodeAuditLog,
   NodeConnector,
+  NodeDispatcher,
   NodeIdentity,
   NodeSecureServer,
   NodeSecureSocketServer
 } from "@agentweave/transport-node"
-import type { Etag, HttpPlatform, HttpServer, HttpServerError, SocketServer } from "@effect/platform"
+import type { Etag, HttpClient, HttpPlatform, HttpServer, HttpServerError, SocketServer } from "@effect/platform"
+import type { Fetch } from "@effect/platform/FetchHttpClient"
 import type { NodeContext } from "@effect/platform-node"
-import type { Layer } from "effect"
+import type { ConfigError, Layer } from "effect"
 import { expectTypeOf, it } from "vitest"
 
 type Refused = InvalidConfigError.InvalidConfigError
@@ -50,6 +53,12 @@ it("the layers of sockets, identities and files provide, refuse and need exactly
     expectTypeOf(NodeIdentity.layerFiles).returns.toEqualTypeOf<
       Layer.Layer<Identity, IdentityError.IdentityError | Refused>
     >()
+    expectTypeOf(NodeIdentity.layerFilesConfig).returns.toEqualTypeOf<
+      Layer.Layer<Identity, IdentityError.IdentityError | Refused | ConfigError.ConfigError>
+    >()
+    expectTypeOf(AuditAnchor.layerFile).returns.toEqualTypeOf<Layer.Layer<AuditAnchor.AuditAnchor, Refused>>()
+    expectTypeOf(AuditAnchor.layerChannel).returns.toEqualTypeOf<Layer.Layer<AuditAnchor.AuditAnchor, Refused>>()
+    expectTypeOf(NodeDispatcher.layerFetch).toEqualTypeOf<Layer.Layer<Fetch, never, HttpClient.HttpClient>>()
     expectTypeOf(FederatedBundles.layer).returns.toEqualTypeOf<
       Layer.Layer<Identity, IdentityError.IdentityError | Refused, Identity | AuditLog.AuditLog>
     >()

@@ -42,7 +42,7 @@ const breakerOutside: Composition = (attempt, breaker, policy) =>
 const tagOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : String(error)
 
-/** Runs the calls of a program one after the other, by the composition and by what the README says of it. */
+/** Runs the calls of a program one after the other, by the composition and by what the guide says of it. */
 const run = (program: Program, compose: Composition) =>
   Effect.gen(function* () {
     const breaker = yield* CircuitBreaker.make({ target: "peer", failureThreshold: program.threshold })
@@ -110,7 +110,7 @@ const everyCall = ({ attempts, calls, maxRetries, threshold }: Program) => {
 const forAll = (check: (program: Program) => Effect.Effect<void, unknown>) =>
   Effect.forEach(fc.sample(programs, { numRuns: 300, seed: 12 }), check, { discard: true })
 
-describe("retry and breaker, in either order, are what the README says", () => {
+describe("retry and breaker, in either order, are what the guide says", () => {
   it.effect("withRetry(withBreaker(x)): every attempt counts, and a breaker that opens ends the retries", () =>
     forAll((program) => Effect.map(run(program, breakerInside), (seen) => expect(seen).toEqual(everyAttempt(program))))
   )

@@ -1,22 +1,21 @@
-import type {
-  AuditLog,
-  Connector,
-  IdentityProvider,
-  InvalidConfigError,
-  InvalidSpiffeIdError
-} from "@agentweave/transport"
+import type { Connector, InvalidConfigError, InvalidSpiffeIdError } from "@agentweave/transport"
 import {
+  AuditLog,
   CircuitBreakerRegistry,
   ConnectionPool,
+  Dialer,
   IdentityMonitor,
+  IdentityProvider,
   PeerDirectory,
   PeerMatcher,
+  RetryBudget,
   SecureChannel,
+  SecureSocket,
   SpiffeId,
   Transport
 } from "@agentweave/transport"
-import type { HttpClient } from "@effect/platform"
-import type { ConfigError } from "effect"
+import type { HttpClient, Socket } from "@effect/platform"
+import type { ConfigError, Scope } from "effect"
 import { Config, Context, type Layer } from "effect"
 import { describe, expectTypeOf, it } from "vitest"
 
@@ -31,6 +30,8 @@ const peer = "spiffe://example.org/billing"
 
 class Billing extends Context.Tag("test/Billing")<Billing, SecureChannel.SecureChannel>() {}
 class Anyone extends Context.Tag("test/Anyone")<Anyone, SecureChannel.SecureChannel<SpiffeId.SpiffeId | undefined>>() {}
+class Budget extends Context.Tag("test/Budget")<Budget, RetryBudget.RetryBudget>() {}
+class Bytes extends Context.Tag("test/Bytes")<Bytes, Socket.Socket>() {}
 
 // Only their types are looked at: `tsc` is what fails here.
 const types = (_: () => unknown) => {}
@@ -102,6 +103,46 @@ describe("the layers provide, refuse and need exactly what they say", () => {
       expectTypeOf(PeerDirectory.layerTemplate("https://{path}.test")).toEqualTypeOf<
         Layer.Layer<PeerDirectory.PeerDirectory, Refused>
       >()
+    }))
+
+  it("AuditLog", () =>
+    types(() => {
+      expectTypeOf(AuditLog.layerLogger).toEqualTypeOf<Layer.Layer<AuditLog.AuditLog>>()
+      expectTypeOf(AuditLog.layerMemory([])).toEqualTypeOf<Layer.Layer<AuditLog.AuditLog>>()
+      expectTypeOf(AuditLog.layerFromLogger<"bad", Scope.Scope | Billing>).returns.toEqualTypeOf<
+        Layer.Layer<AuditLog.AuditLog, "bad", Billing>
+      >()
+      expectTypeOf(AuditLog.layerTee<"left", Billing, "right", Anyone>).returns.toEqualTypeOf<
+        Layer.Layer<AuditLog.AuditLog, "left" | "right", Billing | Anyone>
+      >()
+    }))
+
+  it("Dialer", () =>
+    types(() => {
+      expectTypeOf(Dialer.layer<"bad", Scope.Scope | Billing>).returns.toEqualTypeOf<
+        Layer.Layer<Connector.Connector, "bad", IdentityProvider.IdentityProvider | AuditLog.AuditLog | Billing>
+      >()
+    }))
+
+  it("RetryBudget", () =>
+    types(() => {
+      expectTypeOf(RetryBudget.layerConfig(Budget, { ratio: Config.number("RATIO") })).toEqualTypeOf<
+        Layer.Layer<Budget, FromConfig | Refused>
+      >()
+    }))
+
+  it("SecureSocket", () =>
+    types(() => {
+      type Of<I, E = never> = Layer.Layer<I, E | BadId | Refused, Connector.Connector>
+      const options = { peer, host: "billing.internal", port: 8443 }
+      expectTypeOf(SecureSocket.layer(Bytes, options)).toEqualTypeOf<Of<Bytes>>()
+      expectTypeOf(SecureSocket.layerSocket(options)).toEqualTypeOf<Of<Socket.Socket>>()
+      expectTypeOf(SecureSocket.layerConfig(Bytes, Config.succeed(options))).toEqualTypeOf<Of<Bytes, FromConfig>>()
+    }))
+
+  it("IdentityProvider", () =>
+    types(() => {
+      expectTypeOf(IdentityProvider.layerStatic).returns.toEqualTypeOf<Layer.Layer<IdentityProvider.IdentityProvider>>()
     }))
 
   it("IdentityMonitor", () =>

@@ -1,12 +1,12 @@
 /** An anchor outside a file shows losses that the file cannot show of itself. */
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { IdentityProvider } from "@agentweave/spiffe"
+import { IdentityProvider, SpiffeId } from "@agentweave/spiffe"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { DevAuthority } from "@agentweave/testkit"
 import { AuditLog, SecureChannel } from "@agentweave/transport"
 import { AuditAnchor, AuditFile, NodeAuditLog, NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
-import { HttpRouter, HttpServer } from "@effect/platform"
+import { HttpClient, HttpRouter, HttpServer } from "@effect/platform"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Logger, LogLevel, Option, Scope } from "effect"
 import { kindOf, problemsOf, trustIn } from "../auditReports.js"
@@ -184,5 +184,32 @@ it.scoped("two workloads keep each other's checkpoints over a secure channel, an
     writeFileSync(path, `${readFileSync(path, "utf8").split("\n").slice(0, 2).join("\n")}\n`)
     yield* run("/web", 1)
     expect(readFileSync(path, "utf8")).toContain('"begins":"PredecessorCut"')
+  })
+)
+
+it.effect("options that break a rule are refused with the field's name", () =>
+  Effect.gen(function* () {
+    const members: Pick<SecureChannel.SecureChannel, SecureChannel.TypeId | "peerSpiffeId" | "mySpiffeId" | "request"> =
+      {
+        [SecureChannel.TypeId]: SecureChannel.TypeId,
+        peerSpiffeId: SpiffeId.make("spiffe://example.org/keeper"),
+        mySpiffeId: Effect.never,
+        request: () => Effect.never
+      }
+    const channel = Object.assign(
+      HttpClient.make(() => Effect.never),
+      members
+    )
+    const misspelled: object = { nam: "web" }
+    const rows = [
+      [AuditAnchor.layerFile({ path: "" }), "path"],
+      [AuditAnchor.layerChannel(channel, { name: "" }), "name"],
+      [AuditAnchor.layerChannel(channel, { url: "" }), "url"],
+      [AuditAnchor.layerChannel(channel, misspelled), "nam"]
+    ] as const
+    for (const [layer, field] of rows) {
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
+      expect(error).toMatchObject({ _tag: "InvalidConfigError", field })
+    }
   })
 )

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { IdentityProvider } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
-import { AuditEvent, AuditLog } from "@agentweave/transport"
+import { AuditEvent, AuditLog, type InvalidConfigError } from "@agentweave/transport"
 import { type AuditAnchor, NodeAuditLog } from "@agentweave/transport-node"
 import { Context, Effect, Exit, Layer, Schema, Scope, TestClock } from "effect"
 import type { TextFile } from "../auditReports.js"
@@ -13,7 +13,7 @@ import { realTime } from "./fixture.js"
 /** Options that a log is opened with. */
 export interface OpenOptions extends Partial<NodeAuditLog.Options> {
   readonly identity?: Layer.Layer<IdentityProvider.IdentityProvider> | undefined
-  readonly anchor?: Layer.Layer<AuditAnchor.AuditAnchor> | undefined
+  readonly anchor?: Layer.Layer<AuditAnchor.AuditAnchor, InvalidConfigError.InvalidConfigError> | undefined
 }
 
 export const world = Effect.gen(function* () {
