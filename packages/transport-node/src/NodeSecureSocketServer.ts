@@ -29,6 +29,7 @@ import { drain } from "./internal/server/acceptPeer.js"
 import { type ServerContext, ServerContexts } from "./internal/server/context.js"
 import { type InboundStream, InboundStreams } from "./internal/socket/inboundStreams.js"
 import { read } from "./internal/socket/serverOptions.js"
+import { handOver } from "./internal/socket/streamWire.js"
 
 /**
  * Options of the server. `authorize` is required; the rest have defaults.
@@ -239,10 +240,11 @@ export const layer = (
 /**
  * Node's own socket under one that a handler was given, for libraries that take one, such as an HTTP/2 server
  * (`server.emit("connection", socket)`). It is verified, stays under supervision, and ends with the handler; where it ends
- * otherwise its error is the `ConnectionError` that says why. `None` for a socket of another server.
+ * otherwise its error is the `ConnectionError` that says why. From here on it ends when its client does, as Node's sockets do
+ * by default. `None` for a socket of another server.
  *
  * @since 0.1.0
  * @category conversions
  */
 export const toNetSocket = (socket: Socket.Socket): Option.Option<TLSSocket> =>
-  isServed(socket) ? Option.some(socket[netSocket]) : Option.none()
+  isServed(socket) ? Option.some(handOver(socket[netSocket])) : Option.none()

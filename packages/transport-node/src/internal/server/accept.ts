@@ -35,6 +35,8 @@ export const acceptTls = (tcp: Socket, { onFailure, onSecure, protocols, secureC
   socket.once("secure", () => {
     if (settled) return
     settled = true
+    // As Node's own servers say of their sockets (Node 20 to 26): an HTTP/2 session waits for it.
+    Object.assign(socket, { secureConnecting: false })
     onSecure(socket)
   })
   // The listener of `error` stays for the socket's life: an error without one would end the process.

@@ -20,7 +20,7 @@ export class LazySocket extends Duplex {
   private giveUp: () => void = () => {}
 
   constructor(open: Open) {
-    super({ allowHalfOpen: true, autoDestroy: true })
+    super({ allowHalfOpen: false, autoDestroy: true })
     this.giveUp = open(
       (socket) => this.onOpen(socket),
       (cause) => this.destroy(cause)

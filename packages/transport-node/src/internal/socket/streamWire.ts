@@ -6,9 +6,16 @@ import { type Handshake, TlsWire } from "../tls/wire.js"
 
 type Done = (cause?: unknown) => void
 
+/** Gives Node's socket to a library, which expects that it ends when its peer does, as Node's sockets do by default. */
+export const handOver = (socket: TLSSocket): TLSSocket => {
+  socket.allowHalfOpen = false
+  if (socket.readableEnded) socket.end()
+  return socket
+}
+
 /** Node's socket under a connection that is used as a stream; `undefined` where it is on no socket, as in a test. */
 export const tlsSocketOf = ({ stream }: StreamConnection): TLSSocket | undefined =>
-  stream instanceof TlsStreamWire ? stream.socket : undefined
+  stream instanceof TlsStreamWire ? handOver(stream.socket) : undefined
 
 /** A TLS socket whose bytes are used as they are. Each side ends its own direction. */
 export class TlsStreamWire extends TlsWire implements StreamWire, ByteStream {
