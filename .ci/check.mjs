@@ -5,7 +5,7 @@ import { join } from "node:path"
 import { undocumented } from "./documented.mjs"
 import { markdownFiles, markdownProblems } from "./markdown.mjs"
 
-const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli"]
+const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli", "inspector"]
 /** An arrow may only point down. */
 const floors = {
   spiffe: 0,
@@ -14,6 +14,7 @@ const floors = {
   "workload-api": 2,
   testkit: 3,
   cli: 4,
+  inspector: 4,
   interop: 4,
   examples: 4,
   benchmarks: 4,

@@ -44,6 +44,21 @@ import { type ConnectionPoolError, PoolClosedError, PoolExhaustedError, type Tra
 export type AcquireError = ConnectionPoolError | TransportError | AuditError
 
 /**
+ * The share of one peer in the pool at one moment.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PeerStats {
+  readonly inUse: number
+  readonly idle: number
+  /** Leased, and no connection was made for them yet. */
+  readonly opening: number
+  /** Fibers waiting for a connection to this peer. */
+  readonly waiting: number
+}
+
+/**
  * The pool at one moment.
  *
  * @since 0.1.0
@@ -60,6 +75,8 @@ export interface Stats {
   readonly totalCleanups: number
   /** Of `totalConnections`, how many belong to which peer. */
   readonly poolSizes: Readonly<Record<string, number>>
+  /** The same connections and the fibers that wait for one, by peer. */
+  readonly peers: Readonly<Record<string, PeerStats>>
   /** Peers with a connection, or somebody waiting for one. */
   readonly targetCount: number
   readonly inUse: number

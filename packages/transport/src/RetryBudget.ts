@@ -124,10 +124,8 @@ const decode = internalConfig.decoder("RetryBudget", options)
  * ```
  */
 export const make = (options: Options = {}): Effect.Effect<RetryBudget, InvalidConfigError> =>
-  Effect.map(
-    decode(options),
-    ({ minRetriesPerSecond, ratio, target, ttl }) =>
-      new internal.Budget(ratio, minRetriesPerSecond, Duration.toMillis(ttl), target)
+  Effect.flatMap(decode(options), ({ minRetriesPerSecond, ratio, target, ttl }) =>
+    internal.make(ratio, minRetriesPerSecond, Duration.toMillis(ttl), target)
   )
 
 /**

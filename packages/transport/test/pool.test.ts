@@ -251,7 +251,9 @@ describe("ConnectionPool", () => {
           Effect.fork(pool.withChannel(a, () => Effect.sync(() => order.push(n))))
         )
         yield* settle
-        assert.strictEqual((yield* pool.stats).waiting, 3)
+        const { peers, waiting } = yield* pool.stats
+        assert.strictEqual(waiting, 3)
+        assert.deepStrictEqual(peers, { [a]: { inUse: 1, idle: 0, opening: 0, waiting: 3 } })
         yield* first.end
         yield* Fiber.joinAll(fibers)
         assert.deepStrictEqual(order, [1, 2, 3])

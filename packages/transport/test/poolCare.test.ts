@@ -35,6 +35,7 @@ describe("cleanup", () => {
         inUse: 1,
         totalCleanups: 1,
         poolSizes: { [b]: 1 },
+        peers: { [b]: { inUse: 1, idle: 0, opening: 0, waiting: 0 } },
         targetCount: 1
       })
       yield* second.end

@@ -20,7 +20,7 @@ it.effect("a retry budget shows what it has left, with time and requests, and co
   Effect.gen(function* () {
     const target = "spiffe://metrics.test/budget"
     const budget = yield* RetryBudget.make({ ratio: 0.5, minRetriesPerSecond: 0.2, ttl: "10 seconds", target })
-    expect(yield* lines(target)).toEqual([])
+    expect(yield* lines(target)).toEqual([`transport_retry_budget_available_retries{peer="${target}"} 2`])
     yield* budget.withdraw
     expect(yield* lines(target)).toEqual([`transport_retry_budget_available_retries{peer="${target}"} 1`])
     yield* budget.withdraw

@@ -2,12 +2,19 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import type { Leak, Stats } from "../../ConnectionPool.js"
+import type { Leak, PeerStats, Stats } from "../../ConnectionPool.js"
 import type { SecureChannel } from "../../SecureChannel.js"
 import { forkScoped } from "../background.js"
 import { Lease } from "./lease.js"
-import type { Loan, PoolSlot } from "./link.js"
+import type { Loan, PoolLink, PoolSlot } from "./link.js"
 import type { Pool } from "./pool.js"
+import type { Target } from "./state.js"
+
+const peerStats = ({ idle, slots, tickets }: Target<PoolLink>): PeerStats => {
+  let opening = 0
+  for (const { link } of slots) if (link === undefined) opening++
+  return { inUse: slots.size - idle.length - opening, idle: idle.length, opening, waiting: tickets.size }
+}
 
 export const stats = (pool: Pool<unknown>): Stats => {
   const { state } = pool
@@ -18,6 +25,7 @@ export const stats = (pool: Pool<unknown>): Stats => {
     totalCreations: pool.creations,
     totalCleanups: pool.cleanups,
     poolSizes: Object.fromEntries(Array.from(state.targets.values(), (target) => [target.key, target.slots.size])),
+    peers: Object.fromEntries(Array.from(state.targets.values(), (target) => [target.key, peerStats(target)])),
     targetCount: state.targets.size,
     inUse: state.total - state.idle - opening,
     idle: state.idle,

@@ -85,3 +85,16 @@ export class Budget implements Api.RetryBudget {
     return Math.round(tokens * 1_000_000) / 1_000_000
   }
 }
+
+/** A budget, which is in the gauge from now on where it has a target. */
+export const make = (
+  ratio: number,
+  minRetriesPerSecond: number,
+  ttl: number,
+  target: string | undefined
+): Effect.Effect<Budget> =>
+  withClock((clock) => {
+    const budget = new Budget(ratio, minRetriesPerSecond, ttl, target)
+    if (target !== undefined) show(budget, target, millis(clock))
+    return budget
+  })

@@ -1,0 +1,94 @@
+/** Plain HTTP requests with headers of the test's choice, which neither `fetch` nor a browser would send. */
+import { type IncomingHttpHeaders, type IncomingMessage, request } from "node:http"
+import { Deferred, Effect, Queue } from "effect"
+
+export interface Call {
+  readonly port: number
+  readonly path: string
+  readonly method?: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string
+}
+
+export interface Answer {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly body: string
+}
+
+const send = (
+  { body, headers = {}, method = "GET", path, port }: Call,
+  onResponse: (from: IncomingMessage) => void
+) => {
+  const sent = request({ host: "127.0.0.1", port, path, method, headers, agent: false }, onResponse)
+  sent.on("error", () => {})
+  sent.end(body)
+  return sent
+}
+
+export const call = (options: Call): Effect.Effect<Answer, Error> =>
+  Effect.async((resume) => {
+    const sent = send(options, (response) => {
+      const chunks: Array<Buffer> = []
+      response.on("data", (chunk: Buffer) => chunks.push(chunk))
+      response.on("end", () =>
+        resume(
+          Effect.succeed({
+            status: response.statusCode ?? 0,
+            headers: response.headers,
+            body: Buffer.concat(chunks).toString("utf8")
+          })
+        )
+      )
+    })
+    sent.on("error", (error) => resume(Effect.fail(error)))
+    return Effect.sync(() => sent.destroy())
+  })
+
+export interface EventStream {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  /** The data of the next event. */
+  readonly next: Effect.Effect<string>
+  /** Done when the server has ended it. */
+  readonly ended: Effect.Effect<void>
+  /** Gives it up. */
+  readonly close: Effect.Effect<void>
+}
+
+/** Opens a stream of server-sent events, for the scope at most. */
+export const openStream = (options: Omit<Call, "path"> & { readonly path?: string }) =>
+  Effect.gen(function* () {
+    const events = yield* Queue.unbounded<string>()
+    const ended = yield* Deferred.make<void>()
+    const opened = yield* Deferred.make<IncomingMessage>()
+    let text = ""
+    const sent = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        send({ path: "/api/events", ...options }, (response) => {
+          Deferred.unsafeDone(opened, Effect.succeed(response))
+          response.setEncoding("utf8")
+          response.on("data", (chunk: string) => {
+            text += chunk
+            for (let end = text.indexOf("\n\n"); end !== -1; end = text.indexOf("\n\n")) {
+              const block = text.slice(0, end)
+              text = text.slice(end + 2)
+              if (block.startsWith("data: ")) events.unsafeOffer(block.slice("data: ".length))
+            }
+          })
+          response.on("error", () => {})
+          response.on("close", () => Deferred.unsafeDone(ended, Effect.void))
+        })
+      ),
+      (sent) => Effect.sync(() => sent.destroy())
+    )
+    const response = yield* Deferred.await(opened)
+    const stream: EventStream = {
+      status: response.statusCode ?? 0,
+      headers: response.headers,
+      next: Queue.take(events),
+      ended: Deferred.await(ended),
+      close: Effect.sync(() => sent.destroy())
+    }
+    return stream
+  })
