@@ -109,6 +109,20 @@ const sourceFiles = () =>
     )
   )
 
+const internals = /\b(?:unsafeMap|getFiberRef|RuntimeFlags|withFiberRuntime|currentDefaultServices)\b/
+
+/** One file a package knows the inside of Effect's fiber. */
+const checkInternals = () => {
+  const found = sourceFiles().filter(
+    (file) =>
+      published.some((name) => file.startsWith(`packages/${name}/src/`)) &&
+      !file.endsWith("/internal/fiber.ts") &&
+      internals.test(readFileSync(file, "utf8"))
+  )
+  if (found.length > 0) fail(`expected Effect's internals in fiber.ts alone, found them in\n  ${found.join("\n  ")}`)
+  console.log("ok Effect's internals in fiber.ts alone")
+}
+
 /** Not a rule: places to look at. */
 const listLongFiles = () => {
   for (const file of sourceFiles()) {
@@ -153,6 +167,7 @@ run("types, tests and examples included", "npx", ["tsc", "-p", "tsconfig.json"])
 run("lint, format, imports between floors, import cycles", "npx", ["biome", "ci", "."])
 checkFloors()
 checkDocumented()
+checkInternals()
 listLongFiles()
 checkMarkdown()
 checkExamples()

@@ -24,8 +24,8 @@ import type { CircuitState } from "./CircuitState.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/breaker/breaker.js"
 import { onTransition } from "./internal/breaker/changes.js"
+import { withClock } from "./internal/clock.js"
 import { decoder, Text } from "./internal/config.js"
-import { withClock } from "./internal/monotonic.js"
 import { unsafeCircuitMade } from "./TransportMetrics.js"
 
 /**

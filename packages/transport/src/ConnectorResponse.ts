@@ -9,6 +9,7 @@ import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import { serviceOf, withFiber } from "./internal/fiber.js"
 import { BodyResponse } from "./internal/http/response.js"
 import { Body } from "./internal/http/responseBody.js"
 import type { TransportError } from "./TransportError.js"
@@ -108,12 +109,11 @@ export const makeResponse = (sink: ResponseSink, options: ResponseOptions): Http
  * @category constructors
  */
 export const respond = (sink: ResponseSink, options: ResponseOptions): Effect.Effect<HttpClientResponse> =>
-  Effect.withFiberRuntime((fiber) => {
+  withFiber((fiber) => {
     const response = makeResponse(sink, options)
     const body = sink as Body
     const scope = body.isOpen ? scopeOf(fiber) : undefined
     return scope === undefined ? Effect.succeed(response) : Effect.as(body.tieTo(scope), response)
   })
 
-const scopeOf = (fiber: RuntimeFiber<unknown, unknown>): Scope.Scope | undefined =>
-  fiber.currentContext.unsafeMap.get(Scope.Scope.key) as Scope.Scope | undefined
+const scopeOf = (fiber: RuntimeFiber<unknown, unknown>): Scope.Scope | undefined => serviceOf(fiber, Scope.Scope)

@@ -4,6 +4,7 @@ import type { RuntimeFiber } from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import { hasProperty } from "effect/Predicate"
 import * as Tracer from "effect/Tracer"
+import { fiberRefOf } from "./fiber.js"
 
 /** Effect's own tracer: it is always there and keeps its spans to itself, so it counts as none. */
 const nativeTracer = Context.get(liveServices, Tracer.Tracer)
@@ -11,7 +12,7 @@ const nativeTracer = Context.get(liveServices, Tracer.Tracer)
 /** The tracer a fiber's requests are to be traced with, if somebody has put one there. */
 export const tracerOf = (fiber: RuntimeFiber<unknown, unknown>): Tracer.Tracer | undefined => {
   const tracer = fiber.currentTracer
-  return tracer === nativeTracer || !fiber.getFiberRef(FiberRef.currentTracerEnabled) ? undefined : tracer
+  return tracer === nativeTracer || !fiberRefOf(fiber, FiberRef.currentTracerEnabled) ? undefined : tracer
 }
 
 /** Headers that are secrets by their nature. */

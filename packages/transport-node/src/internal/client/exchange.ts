@@ -16,6 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Dispatcher } from "undici"
 import { codeOf, fromExchange, UnaskedBytes } from "../errors.js"
+import { serviceOf } from "../fiber.js"
 
 /** The connection, as an exchange needs it. */
 export interface Carrier {
@@ -67,8 +68,7 @@ const setCookies = (raw: ReadonlyArray<Buffer | string>): ReadonlyArray<string> 
 }
 
 /** The body's limit that the request has of its own, if it has one. */
-const bodyTimeout = (fiber: Exchange["fiber"]): Duration.Duration | undefined =>
-  fiber.currentContext.unsafeMap.get(BodyTimeout.key) as Duration.Duration | undefined
+const bodyTimeout = (fiber: Exchange["fiber"]): Duration.Duration | undefined => serviceOf(fiber, BodyTimeout)
 
 /** A reader that has begun may pause this many times as long as a body waits for its first reader. */
 const readerPauses = 10

@@ -19,6 +19,7 @@ import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
+import { fiberRefOf, serviceIn, withFiber } from "../fiber.js"
 import { InboundMessage } from "./message.js"
 
 /** A body failed with something that is no `Error`; the name is that of what it failed with. */
@@ -127,11 +128,11 @@ const tooLarge = HttpServerResponse.empty({ status: 413 })
 export const guardApp = <E, R>(app: HttpApp.Default<E, R>): HttpApp.Default<E, R> => {
   const guard = HttpApp.appendPreResponseHandler(guarded)
   const guardLast = Effect.zipRight(HttpApp.appendPreResponseHandler(last), guard)
-  return Effect.withFiberRuntime((fiber) => {
+  return withFiber((fiber) => {
     const needed = isLast(fiber) ? guardLast : guard
     return Effect.matchCauseEffect(app, {
       onSuccess: (response) =>
-        isBytes(response) && needed === guard && Option.isNone(fiber.getFiberRef(HttpApp.currentPreResponseHandlers))
+        isBytes(response) && needed === guard && Option.isNone(fiberRefOf(fiber, HttpApp.currentPreResponseHandlers))
           ? Effect.succeed(response)
           : Effect.as(needed, response),
       // The response that the failure is made into may have any body.
@@ -159,7 +160,7 @@ export const withMaxBodySize =
   (bytes: number) =>
   <A, E, R>(serve: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.mapInputContext(serve, (context: Context.Context<R>) =>
-      context.unsafeMap.has(MaxBodySize.key)
+      serviceIn(context, MaxBodySize) !== undefined
         ? context
         : Context.add(context, MaxBodySize, Option.some(FileSystem.Size(bytes)))
     )

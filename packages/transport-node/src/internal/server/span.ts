@@ -12,7 +12,7 @@ import * as TraceContext from "@effect/platform/HttpTraceContext"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -22,6 +22,7 @@ import * as HashSet from "effect/HashSet"
 import * as Option from "effect/Option"
 import type * as Predicate from "effect/Predicate"
 import * as Tracer from "effect/Tracer"
+import { clockOf, fiberRefOf, serviceOf, withFiber } from "../fiber.js"
 import type { Inbound } from "./inbound.js"
 import type { Answer, RequestSpan } from "./request.js"
 
@@ -60,7 +61,7 @@ class InboundSpan implements RequestSpan {
     { id, ownId, peer }: AcceptedConnection,
     socket: TLSSocket
   ) {
-    this.clock = Context.get(fiber.currentDefaultServices, Clock.Clock)
+    this.clock = clockOf(fiber)
     const { method } = request
     const span = tracer.span(method, parentOf(request), fiber.currentContext, [], this.nanos(), "server")
     this.span = span
@@ -76,7 +77,7 @@ class InboundSpan implements RequestSpan {
     span.attribute("spiffe.peer.id", peer.spiffeId)
     span.attribute("spiffe.self.id", ownId)
     span.attribute("transport.connection.id", id)
-    const captured = fiber.currentContext.unsafeMap.get(CapturedHeaders.key) as ReadonlyArray<string> | undefined
+    const captured = serviceOf(fiber, CapturedHeaders)
     RequestTelemetry.captureHeaders(span, captured, message.headers)
   }
 
@@ -138,7 +139,7 @@ const traced =
     isDisabled: Predicate.Predicate<HttpServerRequest>
   ) =>
   <E, R>(app: Default<E, R>): Default<E, R | HttpServerRequest> =>
-    Effect.withFiberRuntime((fiber) => {
+    withFiber((fiber) => {
       const request = Context.unsafeGet(fiber.currentContext, HttpServerRequest)
       const message = NodeHttpServerRequest.toIncomingMessage(request)
       const connection = inbound.connections.get(message.socket)
@@ -159,9 +160,9 @@ export const serveTraced = <A, E, R>(
   middleware: HttpMiddleware | undefined,
   serve: (middleware: HttpMiddleware | undefined) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
-  Effect.withFiberRuntime((fiber) => {
+  withFiber((fiber) => {
     const tracer = RequestTelemetry.tracerOf(fiber)
-    const isDisabled = fiber.getFiberRef(currentTracerDisabledWhen)
+    const isDisabled = fiberRefOf(fiber, currentTracerDisabledWhen)
     let outermost = middleware
     if (tracer !== undefined) {
       inbound.spans ??= new WeakMap()

@@ -12,7 +12,8 @@ import type * as Api from "../../CircuitBreaker.js"
 import type { CircuitBreakerConfig } from "../../CircuitBreakerConfig.js"
 import type { CircuitBreakerMetrics, CircuitState } from "../../CircuitBreakerMetrics.js"
 import { CircuitOpenError } from "../../CircuitOpenError.js"
-import { clockOf, currentClock, millis, withClock } from "../monotonic.js"
+import { currentClock, millis, withClock } from "../clock.js"
+import { clockOf, withFiber } from "../fiber.js"
 import { changes } from "./changes.js"
 import { BreakerMachine, type Ticket } from "./machine.js"
 
@@ -78,7 +79,7 @@ export class Breaker implements Api.CircuitBreaker {
     isFailure: ((value: A) => boolean) | undefined
   ): Effect.Effect<A, E | CircuitOpenError, R> {
     const { machine } = this
-    return Effect.withFiberRuntime((fiber): Effect.Effect<A, E | CircuitOpenError, R> => {
+    return withFiber((fiber): Effect.Effect<A, E | CircuitOpenError, R> => {
       const clock = clockOf(fiber)
       if (!machine.admits(clock)) {
         return this.reject(clock)

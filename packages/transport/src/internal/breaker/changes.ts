@@ -2,7 +2,8 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { CircuitState } from "../../CircuitState.js"
-import { clockOf, millis } from "../monotonic.js"
+import { millis } from "../clock.js"
+import { clockOf, withFiber } from "../fiber.js"
 import type { BreakerMachine } from "./machine.js"
 
 /** How many states a reader that falls behind keeps: the latest states, the present one always among them. */
@@ -38,7 +39,7 @@ interface Reader {
 const idle = () => {}
 
 const subscribe = (machine: BreakerMachine): Effect.Effect<Reader> =>
-  Effect.withFiberRuntime((fiber) => {
+  withFiber((fiber) => {
     machine.advance(clockOf(fiber))
     const reader: Reader = {
       states: [machine.state],
@@ -58,7 +59,7 @@ const unsubscribe = (machine: BreakerMachine) => (reader: Reader) =>
   Effect.sync(() => machine.listeners.delete(reader.listener))
 
 const next = (machine: BreakerMachine, reader: Reader): Effect.Effect<Chunk.Chunk<CircuitState>> =>
-  Effect.withFiberRuntime((fiber) => {
+  withFiber((fiber) => {
     const clock = clockOf(fiber)
     machine.advance(clock)
     if (reader.states.length > 0) {

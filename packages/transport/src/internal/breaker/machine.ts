@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import type { CircuitBreakerConfig } from "../../CircuitBreakerConfig.js"
 import type { CircuitBreakerMetrics, CircuitState } from "../../CircuitBreakerMetrics.js"
-import { millis } from "../monotonic.js"
+import { millis } from "../clock.js"
 import { fromRule, type Trip, type Window } from "./window.js"
 
 /**

@@ -17,6 +17,7 @@ import type { AuditError, AuditLog } from "../../AuditLog.js"
 import type { ConnectOptions, Connector } from "../../Connector.js"
 import { ScopeClosedError, TimeoutError, type TransportError } from "../../TransportError.js"
 import type { Wire } from "../../Wire.js"
+import { withFiber } from "../fiber.js"
 import type { Timed } from "./deadlines.js"
 import { verifyWire } from "./gate.js"
 import { agree, type Rules } from "./lifetime.js"
@@ -332,7 +333,7 @@ class Attempts {
     const connection = attempt.use.establish(supervisor, established, options)
     supervisor.adopt(connection)
     const closed = Effect.async<void>((resume) => attempt.use.close(connection, () => resume(Effect.void)))
-    return Effect.withFiberRuntime((fiber) => {
+    return withFiber((fiber) => {
       // Asked for like this, no tracer costs nothing; `annotateCurrentSpan` makes an error of its absence.
       const span = fiber.currentSpan
       if (span?._tag === "Span") {

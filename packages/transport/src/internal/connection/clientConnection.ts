@@ -12,6 +12,7 @@ import { CurrentAttempt } from "../../CurrentAttempt.js"
 import type { TransportConfig } from "../../TransportConfig.js"
 import { ConnectionError } from "../../TransportError.js"
 import { type HttpCarrier, type HttpWire, refusalHeader, type Supervision } from "../../Wire.js"
+import { serviceOf } from "../fiber.js"
 import { pathOf } from "../tracing.js"
 import { newRequestId } from "./ids.js"
 import { requestEnded, timePassed } from "./lifetime.js"
@@ -22,11 +23,10 @@ type Resume = (result: Effect.Effect<HttpClientResponse, RequestFailure>) => voi
 type RequestStarted = Extract<AuditEvent, { _tag: "RequestStarted" }>
 type RequestEnded = Extract<AuditEvent, { _tag: "RequestEnded" }>
 
-const attemptOf = (fiber: RuntimeFiber<unknown, unknown>): number =>
-  (fiber.currentContext.unsafeMap.get(CurrentAttempt.key) as number | undefined) ?? 1
+const attemptOf = (fiber: RuntimeFiber<unknown, unknown>): number => serviceOf(fiber, CurrentAttempt) ?? 1
 
 const traceOf = (fiber: RuntimeFiber<unknown, unknown>): string | undefined =>
-  (fiber.currentContext.unsafeMap.get(Tracer.ParentSpan.key) as Tracer.AnySpan | undefined)?.traceId
+  serviceOf(fiber, Tracer.ParentSpan)?.traceId
 
 /** One exchange on its connection: it leaves its two events, and frees the connection when it settles. */
 class SupervisedExchange implements Exchange {

@@ -4,7 +4,7 @@ import type { RuntimeFiber } from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import { millis } from "../monotonic.js"
+import { millis } from "../clock.js"
 import type { Moment } from "./lifetime.js"
 
 /** Something with at most one deadline and one date at a time. Both are read when the queue looks, so they move freely. */

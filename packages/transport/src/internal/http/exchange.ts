@@ -7,10 +7,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Option from "effect/Option"
-import * as RuntimeFlags from "effect/RuntimeFlags"
 import type * as Tracer from "effect/Tracer"
 import type { Connection, Exchange, RequestFailure } from "../../Connector.js"
 import { ConnectionError } from "../../TransportError.js"
+import { isInterruptible, withFiber } from "../fiber.js"
 import { RequestSpan } from "./requestSpan.js"
 import { absolute, type Base, resolve } from "./target.js"
 
@@ -199,17 +199,17 @@ class Run<L extends Link, E> implements Exchange, Requester {
  * @param path The request target when it is known already, or `""` to resolve it against the connection's base.
  */
 export const execute = <L extends Link, E>(source: Source<L, E>, request: HttpClientRequest, path: string): Result<E> =>
-  Effect.withFiberRuntime<HttpClientResponse, E | RequestFailure>((fiber, status) => {
+  withFiber<HttpClientResponse, E | RequestFailure>((fiber, status) => {
     const run = new Run(source, request, path, fiber)
     const exchange = Effect.async(run.begin)
-    const isInterruptible = RuntimeFlags.interruption(status.runtimeFlags)
+    const canBeInterrupted = isInterruptible(status)
     const onFailure = (cause: Cause.Cause<E | RequestFailure>): Result<E> => {
       const failed = run.onFailure(cause)
       if (!run.canRestart(cause)) return failed
       const again = execute(source, request, path)
-      return isInterruptible ? Effect.interruptible(again) : again
+      return canBeInterrupted ? Effect.interruptible(again) : again
     }
-    return isInterruptible
+    return canBeInterrupted
       ? Effect.uninterruptible(Effect.catchAllCause(Effect.interruptible(exchange), onFailure))
       : Effect.catchAllCause(exchange, onFailure)
   })

@@ -3,8 +3,6 @@ import { isHttpClientError } from "@effect/platform/HttpClientError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Exit from "effect/Exit"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -12,13 +10,14 @@ import type * as Tracer from "effect/Tracer"
 import { CapturedHeaders } from "../../CapturedHeaders.js"
 import type { Connection } from "../../Connector.js"
 import { CurrentAttempt } from "../../CurrentAttempt.js"
+import { clockOf, fiberRefOf, serviceOf } from "../fiber.js"
 import { captureHeaders, nameOf, pathOf, tracerOf } from "../tracing.js"
 import type { Base } from "./target.js"
 
 /** The tracer a request is to be traced with, if somebody has put one there. */
 const tracer = (fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequest): Tracer.Tracer | undefined => {
   const found = tracerOf(fiber)
-  return found === undefined || fiber.getFiberRef(HttpClient.currentTracerDisabledWhen)(request) ? undefined : found
+  return found === undefined || fiberRefOf(fiber, HttpClient.currentTracerDisabledWhen)(request) ? undefined : found
 }
 
 /**
@@ -56,7 +55,7 @@ export class RequestSpan {
       "client"
     )
     this.span.attribute("http.request.method", request.method)
-    const attempt = fiber.currentContext.unsafeMap.get(CurrentAttempt.key) as number | undefined
+    const attempt = serviceOf(fiber, CurrentAttempt)
     if (attempt !== undefined && attempt > 1) this.span.attribute("http.request.resend_count", attempt - 1)
   }
 
@@ -67,7 +66,7 @@ export class RequestSpan {
   }
 
   private nanos(): bigint {
-    return Context.get(this.fiber.currentDefaultServices, Clock.Clock).unsafeCurrentTimeNanos()
+    return clockOf(this.fiber).unsafeCurrentTimeNanos()
   }
 
   /** The span of the wait for a connection, in which a handshake may happen: it ends with {@link sent} or the request. */
@@ -101,9 +100,9 @@ export class RequestSpan {
     span.attribute("spiffe.peer.id", connection.peer.spiffeId)
     span.attribute("spiffe.self.id", connection.ownId)
     span.attribute("transport.connection.id", connection.id)
-    const captured = this.fiber.currentContext.unsafeMap.get(CapturedHeaders.key) as ReadonlyArray<string> | undefined
+    const captured = serviceOf(this.fiber, CapturedHeaders)
     captureHeaders(span, captured, request.headers)
-    if (!this.fiber.getFiberRef(HttpClient.currentTracerPropagation)) return request
+    if (!fiberRefOf(this.fiber, HttpClient.currentTracerPropagation)) return request
     const traceparent = `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
     return ClientRequest.setHeader(request, "traceparent", traceparent)
   }

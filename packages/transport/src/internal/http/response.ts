@@ -10,6 +10,7 @@ import type { RuntimeFiber } from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { serviceOf, withFiber } from "../fiber.js"
 import type { Body, Reader } from "./responseBody.js"
 
 /** A response dropped before its body was whole: the rest of the body is aborted, so that its connection comes back. */
@@ -24,7 +25,7 @@ const parseJson = (body: Body): unknown => {
 
 /** What `HttpIncomingMessage.withMaxBodySize` has set, if anything. */
 const maxBodySize = (fiber: RuntimeFiber<unknown, unknown>): Option.Option<bigint> | undefined =>
-  fiber.currentContext.unsafeMap.get(IncomingMessage.MaxBodySize.key) as Option.Option<bigint> | undefined
+  serviceOf(fiber, IncomingMessage.MaxBodySize)
 
 const aLength = /^\d{1,15}$/
 
@@ -104,7 +105,7 @@ export class BodyResponse extends Inspectable.Class implements HttpClientRespons
    * the reader has set for itself takes the place of the channel's.
    */
   private read<A>(read: (body: Body) => A): Effect.Effect<A, HttpClientError.ResponseError> {
-    return Effect.withFiberRuntime((fiber) => {
+    return withFiber((fiber) => {
       const own = maxBodySize(fiber)
       const limit = own === undefined || Option.isNone(own) ? this.maxSize : Number(own.value)
       if (this.body.isCollected(limit)) return this.decode(read)

@@ -8,9 +8,10 @@ import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import type { CloseReason } from "../../AuditEvent.js"
 import { ConnectionError, TimeoutError } from "../../TransportError.js"
+import { millis } from "../clock.js"
+import { withFiber } from "../fiber.js"
 import type { Claim, Granted } from "../http/exchange.js"
 import type { Base } from "../http/target.js"
-import { millis } from "../monotonic.js"
 import {
   type Claimant,
   type Loan,
@@ -177,7 +178,7 @@ export class Pool<E> {
   }
 
   private dial<ER>(slot: PoolSlot, claimant: Claimant<ER>): Effect.Effect<PoolLink, OpenError | ER> {
-    return Effect.withFiberRuntime<PoolLink, OpenError | ER>((fiber) => {
+    return withFiber<PoolLink, OpenError | ER>((fiber) => {
       if (this.isClosed) return Effect.interrupt
       this.openers.add(fiber)
       return Effect.interruptible(

@@ -1,9 +1,9 @@
 import type * as Effect from "effect/Effect"
 import type * as Api from "../../RetryBudget.js"
 import { retryBudget, retryBudgetExhausted } from "../../TransportMetrics.js"
+import { millis, withClock } from "../clock.js"
 import { Labelled } from "../metrics/labelled.js"
 import { SlidingCounts } from "../metrics/slidingCounts.js"
-import { millis, withClock } from "../monotonic.js"
 
 export const TypeId: Api.TypeId = Symbol.for("@agentweave/transport/RetryBudget") as Api.TypeId
 

@@ -11,7 +11,8 @@ import { type RetryBudget, RetryBudgetExhaustedError } from "../../RetryBudget.j
 import type { RetryConfig } from "../../RetryConfig.js"
 import { TimeoutError } from "../../TransportError.js"
 import { isFinal } from "../blame.js"
-import { clockOf, currentClock, millis } from "../monotonic.js"
+import { currentClock, millis } from "../clock.js"
+import { clockOf, withFiber } from "../fiber.js"
 import { Budget } from "./budget.js"
 
 /** Decides which outcomes of an attempt are retried. `A` and `E` are what an attempt ends with. */
@@ -121,7 +122,7 @@ const limited = <A, E, R>(
   rules: Rules<A, E>
 ): Effect.Effect<A, Raised<E>, R> => {
   const { totalTimeout } = shared.config
-  return Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
+  return withFiber<A, Raised<E>, R>((fiber) => {
     const deadline =
       totalTimeout === undefined ? Number.POSITIVE_INFINITY : millis(clockOf(fiber)) + Duration.toMillis(totalTimeout)
     return new Call(shared, effect, rules, deadline).attempt()
@@ -204,7 +205,7 @@ class Call<A, E, R> {
             Effect.sync(() => counters.exhausted++),
             Effect.suspend(() => this.end(giveUp))
           )
-        : Effect.withFiberRuntime<A, Raised<E>, R>((fiber) => {
+        : withFiber<A, Raised<E>, R>((fiber) => {
             const clock = clockOf(fiber)
             const asked = Math.min(
               this.rules.notBefore(outcome, clock.unsafeCurrentTimeMillis()),
@@ -228,7 +229,7 @@ class Call<A, E, R> {
     if (schedule === undefined) {
       return this.attempts > config.maxRetries ? Effect.succeed(undefined) : delay(config, this.attempts - 1)
     }
-    return Effect.withFiberRuntime((fiber) =>
+    return withFiber((fiber) =>
       Effect.map(
         scheduled(schedule, outcome, this.state, clockOf(fiber).unsafeCurrentTimeMillis()),
         ([state, delay]) => {
@@ -270,7 +271,7 @@ class Call<A, E, R> {
     if (attemptTimeout === undefined && totalTimeout === undefined) {
       return attempt
     }
-    return Effect.withFiberRuntime<A, E | TimeoutError, R>((fiber) => {
+    return withFiber<A, E | TimeoutError, R>((fiber) => {
       const left = this.deadline - millis(clockOf(fiber))
       const own = attemptTimeout === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(attemptTimeout)
       const phase = own < left ? "Attempt" : "Total"
@@ -300,7 +301,7 @@ const withinBudget = (budget: RetryBudget, wait: Effect.Effect<boolean>, isFirst
     return Effect.flatMap(withdraw, (granted) => (granted ? wait : Effect.succeed(false)))
   }
   return Effect.uninterruptibleMask((restore) =>
-    Effect.withFiberRuntime((fiber) => {
+    withFiber((fiber) => {
       const now = millis(clockOf(fiber))
       if (isFirst) budget.noteRequest(now)
       if (!budget.take(now)) return Effect.succeed(false)
@@ -315,7 +316,7 @@ const withinBudget = (budget: RetryBudget, wait: Effect.Effect<boolean>, isFirst
 }
 
 const sleepUntil = (time: number): Effect.Effect<void> =>
-  Effect.withFiberRuntime((fiber) => {
+  withFiber((fiber) => {
     const left = time - millis(clockOf(fiber))
     return left > 0 ? Effect.sleep(left) : Effect.void
   })

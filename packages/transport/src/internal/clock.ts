@@ -1,12 +1,8 @@
-import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-
-/** The clock a fiber runs on: the live one, or a test's. */
-export const clockOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>): Clock.Clock =>
-  Context.get(fiber.currentDefaultServices, Clock.Clock)
+import { clockOf, withFiber } from "./fiber.js"
 
 /** The clock of the fiber that runs now, for a step that may not be put off: between two steps a fiber can be interrupted. */
 export const currentClock = (): Clock.Clock => clockOf(Option.getOrThrow(Fiber.getCurrentFiber()))
@@ -20,4 +16,4 @@ export const millis = (clock: Clock.Clock): number => Math.round(Number(clock.un
 
 /** A step that needs to know the time. */
 export const withClock = <A>(f: (clock: Clock.Clock) => A): Effect.Effect<A> =>
-  Effect.withFiberRuntime((fiber) => Effect.succeed(f(clockOf(fiber))))
+  withFiber((fiber) => Effect.succeed(f(clockOf(fiber))))
