@@ -149,7 +149,7 @@ describe("a peer that does not shake hands", () => {
       Effect.gen(function* () {
         const { client, raw, serverId } = yield* setup
         const server = yield* hostileServer(yield* raw("/server"))
-        const proxy = yield* FaultProxy.make(server)
+        const proxy = yield* FaultProxy.make({ port: server.port })
         yield* proxy.setFault(fault)
         const error = yield* failure(client.connect({ port: proxy.port, peer: serverId }))
         expect(error).toMatchObject({ _tag: "ConnectionError", reason, outcome: "NotSent", isRetryable })

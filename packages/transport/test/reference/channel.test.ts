@@ -28,7 +28,9 @@ const failing = (statuses: ReadonlyArray<number>, config: TransportConfig.Option
     yield* network.setHandler(() =>
       Effect.sync(() => HttpServerResponse.empty({ status: statuses[answered++] ?? 200 }))
     )
-    const { status } = yield* (yield* channel({ config })).get("/")
+    const call = yield* Effect.fork((yield* channel({ config })).get("/"))
+    yield* TestClock.adjust("1 second")
+    const { status } = yield* Fiber.join(call)
     return { status, answered }
   })
 
@@ -260,14 +262,10 @@ rows("TransportConfig", {
     Effect.map(config(), ({ retry }) => retry),
     undefined
   ),
-  "retry_config: is used": gives(
-    failing([503], { retry: RetryConfig.defaults, timeout: "1 minute" }).pipe(
-      Effect.fork,
-      Effect.tap(() => TestClock.adjust("1 second")),
-      Effect.flatMap(Fiber.join)
-    ),
-    { status: 200, answered: 2 }
-  ),
+  "retry_config: is used": gives(failing([503], { retry: RetryConfig.defaults, timeout: "1 minute" }), {
+    status: 200,
+    answered: 2
+  }),
   "ValueError: verify_peer is False": refuses(config(untyped('{"verifyPeer":false}')), "TransportConfig", "verifyPeer"),
   "ValueError: tls_min_version is less than TLSv1_2": refuses(
     config(untyped('{"tlsMinVersion":"TLSv1.1"}')),
