@@ -1,7 +1,7 @@
 import { SpiffeBundle, TrustDomain, X509Bundle } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, type Duration, Effect } from "effect"
+import { Clock, type Duration, Effect, Either } from "effect"
 
 const domain = TrustDomain.make("example.org")
 
@@ -47,8 +47,9 @@ describe("a large bundle is read in pieces", () => {
       const keys = yield* countPauses(SpiffeBundle.decode(domain, document))
       assert.deepStrictEqual(keys.result.x509Bundle, bundle)
       assert.isAtLeast(keys.pauses, entries / 8)
-      const tokens = yield* countPauses(SpiffeBundle.decode(domain, `{"keys": [], "x": [${"1,".repeat(100_000)}1]}`))
-      assert.isAtLeast(tokens.pauses, 200_000 / 4096)
+      const many = '"0123456789abcdef",'.repeat(50_000)
+      const tokens = yield* countPauses(SpiffeBundle.decode(domain, `{"keys": [], "x": [${many}1]}`))
+      assert.isAtLeast(tokens.pauses, 100_000 / 4096)
     })
   )
 
@@ -63,6 +64,39 @@ describe("a large bundle is read in pieces", () => {
       )
       assert.deepStrictEqual(comments.result, bundle)
       assert.isAtLeast(comments.pauses, Math.floor(100_000 / 2048))
+    })
+  )
+})
+
+describe("a document that would take long to parse in one piece is refused before it is", () => {
+  const size = 1024 * 1024
+  const documents: Record<string, readonly [text: string, problem: RegExp]> = {
+    "arrays in one another": ["[".repeat(size), /nested at most 32 deep/],
+    "objects in one another": ['{"a":'.repeat(size / 5), /nested at most 32 deep/],
+    "many objects": [`[${'{"a":1},'.repeat(size / 8)}0]`, /at most 114\d\d objects and arrays/],
+    "many arrays": [`{"keys":[${"[],".repeat(size / 3)}0]}`, /at most 114\d\d objects and arrays/],
+    "many names": [`{${'"a":1,'.repeat(size / 6)}"b":1}`, /at most 665\d\d values/],
+    "many texts": [`[${'"a",'.repeat(size / 4)}0]`, /at most 665\d\d values/]
+  }
+  for (const [title, [text, problem]] of Object.entries(documents)) {
+    it.effect(title, () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(SpiffeBundle.decode(domain, text).pipe(Effect.withClock(Clock.make())))
+        assert.strictEqual(error.reason, "Malformed")
+        assert.match(error.description, problem)
+        assert.deepStrictEqual(SpiffeBundle.parse(domain, text), Either.left(error))
+      })
+    )
+  }
+
+  it.effect("but none whose keys are short, or whose texts look like that", () =>
+    Effect.gen(function* () {
+      const number = "A".repeat(43)
+      const key = `{"kty":"EC","kid":"a","use":"jwt-svid","crv":"P-256","x":"${number}","y":"${number}"}`
+      const quoted = `"\\"${"[".repeat(100)}${"{,".repeat(100_000)}\\\\"`
+      const text = `{"x":${quoted},"keys":[${`${key},`.repeat(5000)}${key}]}`
+      const { ignoredKeys } = yield* SpiffeBundle.parse(domain, text)
+      assert.strictEqual(ignoredKeys, 5001)
     })
   )
 })

@@ -49,6 +49,46 @@ function* scan(text: string): Pieces<Scan> {
   return { literals, duplicate: undefined }
 }
 
+/** How deep values may be nested. The keys of a bundle are at depth 3. */
+const maxDepth = 32
+
+/** After how many characters the measuring of a text lets others run. */
+const charactersAtOnce = 65_536
+
+/**
+ * Why a text would take too long to parse, which is done in one piece: it has many more values than a bundle of its length has,
+ * or they are nested deeper. It need not be JSON.
+ */
+function* measure(text: string): Pieces<string | undefined> {
+  // A key of a bundle is an object and an array in 500 characters or more, and a value in 25.
+  const maxContainers = 1000 + text.length / 100
+  const maxValues = 1000 + text.length / 16
+  let depth = 0
+  let containers = 0
+  let values = 0
+  let isQuoted = false
+  for (let at = 0; at < text.length; at++) {
+    if (at % charactersAtOnce === charactersAtOnce - 1) yield
+    const character = text[at]
+    if (isQuoted) {
+      if (character === "\\") at++
+      else if (character === '"') isQuoted = false
+    } else if (character === '"') {
+      isQuoted = true
+    } else if (character === "{" || character === "[") {
+      containers++
+      if (++depth > maxDepth) return `expected values nested at most ${maxDepth} deep, got a deeper one`
+      if (containers > maxContainers)
+        return `expected at most ${Math.floor(maxContainers)} objects and arrays, got more`
+    } else if (character === "}" || character === "]") {
+      depth--
+    } else if (character === "," && ++values > maxValues) {
+      return `expected at most ${Math.floor(maxValues)} values, got more`
+    }
+  }
+  return undefined
+}
+
 export interface Parsed {
   readonly value: unknown
   readonly literals: Scan["literals"]
@@ -59,6 +99,9 @@ export interface Parsed {
  * (SPIFFE_Trust_Domain_and_Bundle section 6.3). The refusal never repeats the text.
  */
 export function* parse(text: string): Pieces<Either.Either<Parsed, string>> {
+  const problem = yield* measure(text)
+  if (problem !== undefined) return Either.left(problem)
+  yield
   const value: Either.Either<unknown, string> = Either.try({
     try: () => JSON.parse(text),
     catch: () => "expected JSON, got text that is not"
