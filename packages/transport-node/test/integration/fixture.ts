@@ -378,7 +378,7 @@ export const hostileClient = (
   credentials: Credentials.Credentials | undefined,
   options: tls.ConnectionOptions & {
     /** Default: a GET. */
-    readonly request?: string
+    readonly request?: string | Uint8Array
     readonly onSession?: (session: Buffer) => void
     readonly onData?: () => void
     readonly onSecure?: (socket: tls.TLSSocket) => void

@@ -3,23 +3,12 @@ import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Exit } from "effect"
 import { hostileServer, realTime, startClient } from "./fixture.js"
+import { mutate, numbers, roundsOr, seed } from "./mutation.js"
 
-/** More for a night: `FUZZ_ROUNDS=200000`. */
-const rounds = Number(process.env["FUZZ_ROUNDS"] ?? 400)
-
-/** Numbers that look random and are the same in every run (mulberry32). */
-const numbers = (seed: number) => {
-  let state = seed
-  return (below: number): number => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below
-  }
-}
+const rounds = roundsOr(400)
 
 const good = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood"
-const seeds = [
+const answers = [
   good,
   "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nx-trailer: a\r\n\r\n",
   "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\nKeep-Alive: timeout=5\r\n\r\ntext",
@@ -29,42 +18,6 @@ const seeds = [
   `HTTP/1.1 200 OK\r\nconnection: close, x\r\ncontent-length: 12\r\n\r\ntwelve bytes`,
   `HTTP/1.1 404 Not Found\r\n${"x-a: b\r\n".repeat(50)}content-length: 0\r\n\r\n`
 ]
-const tokens = [
-  "\r\n",
-  "\r\n\r\n",
-  "\n",
-  "\r",
-  "\0",
-  ":",
-  " ",
-  "\t",
-  "0",
-  "-1",
-  "ffffffff",
-  "chunked",
-  "HTTP/1.1 ",
-  "100",
-  good
-]
-
-const mutate = (random: (below: number) => number): string => {
-  let bytes = seeds[random(seeds.length)] ?? good
-  for (let changes = random(4); changes >= 0; changes--) {
-    const at = random(bytes.length + 1)
-    const length = random(random(2) === 0 ? 3 : 40)
-    const before = bytes.slice(0, at)
-    const after = bytes.slice(at + length)
-    const between = [
-      "",
-      String.fromCharCode(random(256)),
-      tokens[random(tokens.length)] ?? "",
-      bytes.slice(at, at + length).repeat(2)
-    ][random(4)]
-    bytes = before + between + after
-  }
-  return bytes
-}
-
 const tags = new Set(["ConnectionError", "TimeoutError", "RequestError", "ResponseError"])
 
 describe("a mutated answer", () => {
@@ -87,9 +40,9 @@ describe("a mutated answer", () => {
           peer: authority.id("/raw"),
           config: { connections: 1 }
         })
-        const random = numbers(20_261_129)
+        const random = numbers(seed)
         for (let round = 0; round < rounds; round++) {
-          bytes = mutate(random)
+          bytes = mutate(random, answers)
           const exit = yield* channel.request(round % 5 === 0 ? "HEAD" : "GET", "/bent").pipe(
             Effect.flatMap((response) => response.text),
             Effect.exit

@@ -44,6 +44,25 @@ const form = () => {
   form.append("file", new File(["content"], "a file.txt", { type: "text/plain" }))
   return form
 }
+/** Names that must be escaped, values with line feeds of both kinds, files without a name, a type or bytes. */
+const oddForm = () => {
+  const form = new FormData()
+  form.append('quo"te\r\nname', "line\nfeed\r\nand\rreturn")
+  form.append("ünïcode", "日本")
+  form.append("", "")
+  form.append("again", "one")
+  form.append("again", "two")
+  form.append("file", new File(["a"], 'fi"le\n.txt'))
+  form.append("blob", new Blob(["b"], { type: "Text/X-Blob" }))
+  form.append("nothing", new File([], "", { type: "image/png" }))
+  return form
+}
+const largeForm = () => {
+  const form = new FormData()
+  form.append("large", new Blob(["0123456789".repeat(30_000)]), "large.bin")
+  form.append("after", "it")
+  return form
+}
 const pieces = () => ["one ", "two ", "three"].map(bytes)
 async function* generated() {
   yield* pieces()
@@ -170,6 +189,21 @@ const bodies: Record<string, Row> = {
   },
   "a raw form": {
     ask: post(form),
+    differs: { undici: "knows its own class of forms only", https: https.form }
+  },
+  "a form of odd parts": {
+    ask: post(oddForm, () => HttpBody.formData(oddForm())),
+    differs: { undici: "knows its own class of forms only", https: https.form }
+  },
+  "a large form": {
+    ask: post(largeForm, () => HttpBody.formData(largeForm())),
+    differs: { undici: "knows its own class of forms only", https: https.form }
+  },
+  "an empty form": {
+    ask: post(
+      () => new FormData(),
+      () => HttpBody.formData(new FormData())
+    ),
     differs: { undici: "knows its own class of forms only", https: https.form }
   },
   "a blob": { ask: post(blob), differs: { https: https.form } },

@@ -193,7 +193,7 @@ describe("a client that takes its time", () => {
     Effect.gen(function* () {
       const { ask, server } = yield* setup({ headersTimeout: "40 millis" })
       expect((yield* ask("GET / HTTP/1.1\r\nhost: x\r\n")).received).toMatch(/^HTTP\/1\.1 408 /)
-      expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "Error", requests: 0 })
+      expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "PeerClosed", requests: 0 })
     })
   )
 

@@ -1,12 +1,12 @@
-import type { IncomingMessage, ServerResponse } from "node:http"
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http"
 import type { TLSSocket } from "node:tls"
 import type { AcceptedConnection } from "@agentweave/transport/Acceptor"
 import type { Shell } from "@agentweave/transport/Wire"
 import { type Answer, InboundRequest, type Spans } from "./request.js"
 
 /**
- * How long, in milliseconds, what a client still sends of a body is read and discarded after the answer. A connection that
- * is closed with bytes unread is reset, and the answer may be lost with it (RFC 9112 section 9.6).
+ * How long, in milliseconds, what a client still sends is read and discarded after the last answer. A connection that is
+ * closed with bytes unread is reset, and the answer may be lost with it (RFC 9112 section 9.6).
  */
 const lingerMillis = 2000
 
@@ -17,6 +17,10 @@ const lingerMillis = 2000
 const mostInFlight = 100
 
 const ignore = (): void => {}
+
+/** A response without a body, after which the connection ends. */
+const lastResponse = (status: number): string =>
+  `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`
 
 /** One accepted connection as HTTP: the responses in flight, and what ends them. Its life is decided by the acceptor. */
 export class InboundConnection implements Shell {
@@ -29,6 +33,8 @@ export class InboundConnection implements Shell {
   private readonly inFlight = new Map<InboundRequest, ServerResponse | undefined>()
   /** Callbacks that wait for all requests in flight to end. */
   private onIdle: (() => void) | undefined = undefined
+  /** The answer to the last request in flight, whose body cannot be read, once those before it are answered. */
+  private refusal: number | undefined = undefined
   /** The response in flight is the last one. */
   private isEnding = false
   private isLingering = false
@@ -36,6 +42,8 @@ export class InboundConnection implements Shell {
   constructor(socket: TLSSocket) {
     this.socket = socket
     socket.once("close", () => this.lose())
+    // Node calls this when the last response is out.
+    socket.destroySoon = () => this.linger()
   }
 
   canAnnounce(): boolean {
@@ -75,27 +83,52 @@ export class InboundConnection implements Shell {
 
   /** The request in flight is answered before its body has come: the connection ends with the answer. */
   onBodyGivenUp(): void {
-    const { accepted, response, socket } = this
-    if (response === undefined) return
-    this.endWith(response)
-    // Node calls this when the last response is out.
-    socket.destroySoon = () => {
-      socket.end()
-      accepted?.closeWithin(lingerMillis)
-    }
+    this.endInOrder()
   }
 
   /** Ends the connection when every request in flight has been answered. */
   private endInOrder(): void {
-    const { isEnding, response, socket } = this
-    if (isEnding || response === undefined) return
-    this.endWith(response)
-    socket.destroySoon = () => this.linger()
-    response.once("close", () => this.linger())
+    if (!this.isEnding && this.response !== undefined) this.endWith(this.response)
+  }
+
+  /**
+   * What comes from now on cannot be read as HTTP, or has not come in time; `status` is the answer to it. It is not the answer
+   * to a request before it: those in flight are answered first, and the connection ends with the last of these answers
+   * (RFC 9112 section 9.3.2).
+   */
+  onUnreadable(status: number): void {
+    if (this.isLingering || this.refusal !== undefined) return
+    const { inFlight, response, socket } = this
+    if (inFlight.size === 0) {
+      socket.write(lastResponse(status))
+      this.linger()
+    } else if (response === undefined || response.req.complete || response.writableEnded) {
+      this.endInOrder()
+    } else {
+      // It is in the body of the request that came last.
+      this.isEnding = true
+      this.refusal = status
+      this.refuseBody()
+    }
+  }
+
+  /** Answers a request whose body cannot be read, when its turn has come; its handler ends with the connection. */
+  private refuseBody(): void {
+    const { inFlight, refusal, response, socket } = this
+    const [request] = inFlight.keys()
+    if (refusal === undefined || request === undefined || inFlight.size > 1) return
+    if (response?.headersSent === true) {
+      // What is on its way to the client is not whole.
+      socket.destroy()
+      return
+    }
+    request.answeredWith(refusal)
+    socket.write(lastResponse(refusal))
+    this.linger()
   }
 
   /** The last response is out. Bytes that still come are read and discarded for a while, and reach no parser. */
-  private linger(): void {
+  linger(): void {
     const { accepted, socket } = this
     if (this.isLingering || socket.destroyed) return
     this.isLingering = true
@@ -110,18 +143,22 @@ export class InboundConnection implements Shell {
   endWith(response: ServerResponse): void {
     this.isEnding = true
     if (!response.headersSent) response.shouldKeepAlive = false
+    response.once("close", () => this.linger())
   }
 
   /** The answer to the handshake of a WebSocket: what the connection did not become ends with it. */
   onUpgradeAnswer(request: InboundRequest, status: number): void {
     if (status === 101) request.upgraded()
-    else this.socket.once("finish", () => this.socket.destroy())
+    else this.socket.once("finish", () => this.linger())
   }
 
   end(request: InboundRequest): void {
     this.inFlight.delete(request)
     request.end()
-    if (this.inFlight.size > 0) return
+    if (this.inFlight.size > 0) {
+      this.refuseBody()
+      return
+    }
     const { onIdle } = this
     this.onIdle = undefined
     onIdle?.()
@@ -139,6 +176,7 @@ export class InboundConnection implements Shell {
    */
   private lose(): void {
     this.onIdle = undefined
+    this.refusal = undefined
     for (const [request, response] of Array.from(this.inFlight)) {
       this.end(request)
       if (response === undefined || response.socket !== null || response.writableFinished) continue

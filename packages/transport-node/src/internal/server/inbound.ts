@@ -65,7 +65,7 @@ export class Inbound {
   constructor(options: AcceptPeer) {
     this.options = options
     this.requests = new InboundRequests(
-      (message) => this.of(message),
+      (socket) => this.of(socket),
       () => this.spans
     )
   }
@@ -87,9 +87,9 @@ export class Inbound {
     this.requests.attach(server)
   }
 
-  private of(request: IncomingMessage): InboundConnection | undefined {
-    const connection = this.connections.get(request.socket)
-    if (connection === undefined) request.socket.destroy()
+  private of(socket: Socket): InboundConnection | undefined {
+    const connection = this.connections.get(socket)
+    if (connection === undefined) socket.destroy()
     return connection
   }
 

@@ -32,6 +32,8 @@ export class InboundRequest {
   private readonly answer: Answer
   private readonly spans: Spans
   private ended = false
+  /** The status of an answer that is not the one its handler makes. */
+  private status: number | undefined = undefined
 
   private constructor(accepted: AcceptedRequest, message: IncomingMessage, answer: Answer, spans: Spans) {
     this.accepted = accepted
@@ -60,6 +62,11 @@ export class InboundRequest {
     this.accepted.upgraded()
   }
 
+  /** It is answered with this status in place of what its handler would have made of it. */
+  answeredWith(status: number): void {
+    this.status = status
+  }
+
   end(): void {
     if (this.ended) return
     this.ended = true
@@ -68,7 +75,7 @@ export class InboundRequest {
     span?.onClose(answer)
     accepted.ended({
       traceId: span?.traceId,
-      status: answer.headersSent ? answer.statusCode : undefined,
+      status: this.status ?? (answer.headersSent ? answer.statusCode : undefined),
       error: answer.isWhole ? undefined : (answer.failure ?? "Interrupted")
     })
   }

@@ -1,4 +1,5 @@
-import type { IncomingMessage, Server, ServerOptions, ServerResponse } from "node:http"
+import type { Server, ServerOptions, ServerResponse } from "node:http"
+import type { Socket } from "node:net"
 import type { InboundConnection } from "./connection.js"
 import { InboundMessage } from "./message.js"
 import type { Spans } from "./request.js"
@@ -24,16 +25,30 @@ const refuse = (response: ServerResponse, status: number): void => {
 
 const ignore = (): void => {}
 
+/** The answer to what cannot be read as a request, or has not come in time; `undefined` where the connection has failed. */
+const statusOf = ({ code = "" }: NodeJS.ErrnoException): number | undefined => {
+  switch (code) {
+    case "HPE_HEADER_OVERFLOW":
+      return 431
+    case "HPE_CHUNK_EXTENSIONS_OVERFLOW":
+      return 413
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+      return 408
+    default:
+      return code.startsWith("HPE_") ? 400 : undefined
+  }
+}
+
 /**
  * Every request of a server, whatever Node calls it: a request, an upgrade, one with an expectation, a `CONNECT`. Each is
  * on record before anything is done with it, and its end too. Node calls every listener of an event, whatever one before
  * it did. So what may not be served is not refused in a listener: the event itself is withheld.
  */
 export class InboundRequests {
-  private readonly of: (message: IncomingMessage) => InboundConnection | undefined
+  private readonly of: (socket: Socket) => InboundConnection | undefined
   private readonly spans: Spans
 
-  constructor(of: (message: IncomingMessage) => InboundConnection | undefined, spans: Spans) {
+  constructor(of: (socket: Socket) => InboundConnection | undefined, spans: Spans) {
     this.of = of
     this.spans = spans
   }
@@ -41,6 +56,12 @@ export class InboundRequests {
   attach(server: Server): void {
     // Node has answers of its own for these, off the record, unless somebody listens.
     for (const event of ["checkContinue", "checkExpectation", "connect"]) server.on(event, ignore)
+    // Node would answer it at once, in place of a request in flight before it.
+    server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+      const status = statusOf(error)
+      if (status === undefined) socket.destroy(error)
+      else this.of(socket)?.onUnreadable(status)
+    })
     const emit: Emit = server.emit.bind(server)
     server.emit = (event: string, ...args: ReadonlyArray<unknown>) =>
       this.passes(event, args, emit) && emit(event, ...args)
@@ -71,7 +92,7 @@ export class InboundRequests {
 
   /** Puts a request on record. Whether it goes on to a handler, which no request does that is to be answered with `status`. */
   private onRequest(message: InboundMessage, response: InboundResponse, status?: number): boolean {
-    const connection = this.of(message)
+    const connection = this.of(message.socket)
     if (connection === undefined) return false
     message.carrier = connection
     const refusal = refusalOf(message)
@@ -79,7 +100,8 @@ export class InboundRequests {
     if (request === undefined) return false
     response.once("close", () => connection.end(request))
     // Node (20 to 26) loses what comes in the same packet behind an `Upgrade` that is not used.
-    if (refusal !== undefined || message.upgradeAsked === true) connection.endWith(response)
+    if (refusal !== undefined || message.upgradeAsked === true || !response.shouldKeepAlive)
+      connection.endWith(response)
     const answer = status ?? refusal
     if (answer !== undefined) refuse(response, answer)
     return answer === undefined
@@ -96,7 +118,7 @@ export class InboundRequests {
    * it is `101`. It waits for its turn behind the requests before it.
    */
   private onLast(message: InboundMessage, serve: () => void, status?: number): void {
-    const connection = this.of(message)
+    const connection = this.of(message.socket)
     connection?.whenIdle(() => {
       const { socket } = connection
       // A connection that must end cannot go on as another protocol.
@@ -113,7 +135,7 @@ export class InboundRequests {
       if (refusal === undefined) return serve()
       const response = new InboundResponse(message)
       response.assignSocket(socket)
-      response.once("finish", () => socket.end())
+      response.once("finish", () => connection.linger())
       connection.endWith(response)
       refuse(response, refusal)
     })
