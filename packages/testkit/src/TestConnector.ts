@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import type { Credentials } from "./Credentials.js"
 import { makeRunFork } from "./internal/background.js"
 import { end, type Link, layer, type Network } from "./internal/network/network.js"
-import type { Handler } from "./TestMessage.js"
+import type { Handler, StreamHandler } from "./TestMessage.js"
 
 /**
  * One connection that was established, open or closed.
@@ -90,6 +90,8 @@ export interface TestConnector {
   readonly layer: Layer.Layer<Connector.Connector, never, IdentityProvider.IdentityProvider | AuditLog.AuditLog>
   /** Sets the peer that answers requests from now on, on live connections too. */
   readonly setHandler: <R>(handler: Handler<R>) => Effect.Effect<void, never, R>
+  /** Sets the other end of streams opened from now on (`SecureSocket`). Default: it reads until the client has ended. */
+  readonly setStreamHandler: <R>(handler: StreamHandler<R>) => Effect.Effect<void, never, R>
   /** Sets the outcome of connections opened from now on. */
   readonly setOnConnect: <R>(onConnect: OnConnect<R>) => Effect.Effect<void, never, R>
   /** How many connections were asked for, also those that never came to be. */
@@ -195,14 +197,19 @@ export const unreachable =
  * }).pipe(Effect.scoped)
  * ```
  */
-export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
-  options: { readonly handler?: Handler<R1> | undefined; readonly onConnect?: OnConnect<R2> | undefined } = {}
-): Effect.fn.Return<TestConnector, never, R1 | R2 | Scope.Scope> {
+export const make = Effect.fnUntraced(function* <R1 = never, R2 = never, R3 = never>(
+  options: {
+    readonly handler?: Handler<R1> | undefined
+    readonly onConnect?: OnConnect<R2> | undefined
+    readonly streamHandler?: StreamHandler<R3> | undefined
+  } = {}
+): Effect.fn.Return<TestConnector, never, R1 | R2 | R3 | Scope.Scope> {
   const clock = yield* Effect.clock
   const network: Network = {
     run: yield* makeRunFork,
     now: () => clock.unsafeCurrentTimeMillis(),
     handler: () => Effect.succeed(HttpServerResponse.empty()),
+    streamHandler: (socket) => socket.run(() => {}),
     onConnect: reachable,
     attempts: 0,
     links: [],
@@ -214,24 +221,30 @@ export const make = Effect.fnUntraced(function* <R1 = never, R2 = never>(
     Effect.map(Effect.context<R>(), (context) => {
       network.handler = (request) => Effect.provide(handler(request), context)
     })
+  const setStreamHandler: TestConnector["setStreamHandler"] = <R>(handler: StreamHandler<R>) =>
+    Effect.map(Effect.context<R>(), (context) => {
+      network.streamHandler = (socket) => Effect.provide(handler(socket), context)
+    })
   const setOnConnect: TestConnector["setOnConnect"] = <R>(onConnect: OnConnect<R>) =>
     Effect.map(Effect.context<R>(), (context) => {
       network.onConnect = (connect) => Effect.provide(onConnect(connect), context)
     })
   if (options.handler !== undefined) yield* setHandler(options.handler)
+  if (options.streamHandler !== undefined) yield* setStreamHandler(options.streamHandler)
   if (options.onConnect !== undefined) yield* setOnConnect(options.onConnect)
 
   const connections = Effect.sync(() => network.links.map(describe))
   return {
     layer: layer(network),
     setHandler,
+    setStreamHandler,
     setOnConnect,
     attempts: Effect.sync(() => network.attempts),
     connections,
     open: Effect.map(connections, (all) => all.filter(({ closed }) => closed === undefined).length),
     closeAll: (which = () => true) =>
       Effect.sync(() => {
-        for (const { wire } of network.links.filter((link) => which(describe(link)))) wire.leave()
+        for (const { leave } of network.links.filter((link) => which(describe(link)))) leave()
       })
   }
 })

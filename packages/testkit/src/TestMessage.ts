@@ -4,7 +4,7 @@
  * @since 0.1.0
  */
 import type { PeerVerifier, SpiffeId } from "@agentweave/spiffe"
-import { PeerIdentity, type TransportError } from "@agentweave/transport"
+import { PeerIdentity, type SecureSocket, type TransportError } from "@agentweave/transport"
 import * as HttpApp from "@effect/platform/HttpApp"
 import type * as HttpClientError from "@effect/platform/HttpClientError"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
@@ -53,6 +53,15 @@ export type Handler<R = never> = (
   TransportError.TransportError | HttpClientError.HttpClientError,
   R
 >
+
+/**
+ * The other end of a stream: its `peer` is the client, as it was verified. When it has ended, it has sent its last byte; when
+ * it fails, the connection is lost.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type StreamHandler<R = never> = (socket: SecureSocket.SecureSocket) => Effect.Effect<unknown, unknown, R>
 
 const toWeb = (request: TestRequest) =>
   Effect.map(Stream.toReadableStreamEffect(request.body), (body) => {

@@ -24,10 +24,10 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as BundleEndpoint from "./BundleEndpoint.js"
 import type { BundleEndpointEvent } from "./BundleEndpointEvent.js"
+import { layerOneSided } from "./internal/client/connector.js"
 import { getSpiffe, getWeb } from "./internal/federation/clients.js"
 import * as federation from "./internal/federation/federation.js"
 import type { Get } from "./internal/federation/fetch.js"
-import * as NodeConnector from "./NodeConnector.js"
 
 /**
  * Options of the federated bundles: their endpoints and how often they are fetched.
@@ -107,7 +107,7 @@ const settingsOf = (options: Options): Either.Either<federation.Settings, Invali
 const connect =
   (timeout: Duration.Duration, authorities: string | undefined) => (provider: Context.Tag.Service<IdentityProvider>) =>
     Effect.map(
-      Layer.build(Layer.provideMerge(NodeConnector.layerOneSided, Layer.succeed(IdentityProvider, provider))),
+      Layer.build(Layer.provideMerge(layerOneSided, Layer.succeed(IdentityProvider, provider))),
       (services): Get =>
         ({ endpointId }, url) =>
           endpointId === undefined

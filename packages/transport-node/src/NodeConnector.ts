@@ -6,31 +6,8 @@
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { AuditLog } from "@agentweave/transport/AuditLog"
 import type { Connector } from "@agentweave/transport/Connector"
-import * as Dialer from "@agentweave/transport/Dialer"
-import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
-import { SocketWire } from "./internal/client/connection.js"
-import { dial } from "./internal/client/dial.js"
-import { TlsStreamWire } from "./internal/socket/streamWire.js"
-import { SecureContexts } from "./internal/tls/context.js"
-import { clientHandshake } from "./internal/tls/wire.js"
-
-/** One TLS context an identity, a set of trust domains and a range of versions. */
-const dialer = (
-  /** Whether servers are accepted that do not ask for our certificate. */
-  oneSided: boolean
-): Dialer.Dialer => {
-  const contexts = new SecureContexts()
-  return {
-    dial: (options) =>
-      dial(options, {
-        contexts,
-        wireOf: (socket, { host, port }) => new SocketWire({ socket, host, port, oneSided })
-      }),
-    dialStream: (options) =>
-      dial(options, { contexts, wireOf: (socket) => new TlsStreamWire(socket, clientHandshake(socket)) })
-  }
-}
+import { layerMutual } from "./internal/client/connector.js"
 
 /**
  * Connections for `SecureChannel` and `ConnectionPool`: mutual TLS, full handshakes only, the peer's SVID verified and
@@ -59,16 +36,4 @@ const dialer = (
  * }).pipe(Effect.scoped, Effect.provide(NodeConnector.layer))
  * ```
  */
-export const layer: Layer.Layer<Connector, never, IdentityProvider | AuditLog> = Dialer.layer(
-  Effect.sync(() => dialer(false))
-)
-
-/**
- * The same for SPIFFE bundle endpoints (SPIFFE_Federation section 5.2.2), which prove who they are to clients they do not
- * know.
- *
- * @internal
- */
-export const layerOneSided: Layer.Layer<Connector, never, IdentityProvider | AuditLog> = Dialer.layer(
-  Effect.sync(() => dialer(true))
-)
+export const layer: Layer.Layer<Connector, never, IdentityProvider | AuditLog> = layerMutual

@@ -28,7 +28,8 @@ export interface Dialer {
    * its own time: interruption abandons the attempt and leaves no socket.
    */
   readonly dial: (options: DialOptions) => Effect.Effect<HttpWire, TransportError>
-  /** The same for a connection whose bytes are used as they are. Absent: `Connector.connectStream` dies. */
+  /** The same for a connection whose bytes are used as they are. Absent: `Connector.connectStream` fails with
+   * `ConnectionError` `LocalFault`. */
   readonly dialStream?: ((options: DialOptions) => Effect.Effect<StreamWire, TransportError>) | undefined
   /**
    * Judges the peers of this dialer's wires. Absent: the gate. For networks without certificates, such as a test's: our own

@@ -57,7 +57,8 @@ export type Outcome = typeof Outcome.Type
  * - `ProtocolMismatch`: no common TLS version.
  * - `Negotiation`: no common cipher, group or signature algorithm.
  * - `NoAddress`: no directory knows an address for the peer.
- * - `LocalFault`: this machine has no file descriptor or memory left for a connection; it says nothing about the peer.
+ * - `LocalFault`: this side cannot make the connection, which says nothing about the peer: this machine has no file descriptor or
+ *   memory left, or the transport carries no streams of bytes.
  * - `Closed`: closed after the request was handed over and before a byte of the response.
  * - `MaybeRefused`: the same of a connection's first request, for the second time in a row: the peer may refuse our
  *   certificate without saying so. It is not retried: a third connection would end like these.

@@ -19,6 +19,7 @@ import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Redacted, Scope } from "effect"
 import { providerEnd } from "../../../spiffe/test/support/providerEnd.js"
 import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
+import { layerOneSided } from "../../src/internal/client/connector.js"
 import { folder, refused } from "./auditEvents.js"
 import { host, startClient, startServer } from "./fixture.js"
 
@@ -160,7 +161,7 @@ describe("every layer of the transport for Node", () => {
       ),
       fetchHeld
     ),
-    row("NodeConnector.layerOneSided", connectorRow(NodeConnector.layerOneSided)),
+    row("the connector of bundle endpoints", connectorRow(layerOneSided)),
     row("NodeIdentity.layerFiles", Effect.map(files, NodeIdentity.layerFiles)),
     row(
       "NodeIdentity.layerFilesConfig",

@@ -24,14 +24,11 @@ import * as Stream from "effect/Stream"
 import type { Handler } from "../../TestMessage.js"
 import type { RunFork } from "../background.js"
 import { makeRequest, responseBody } from "./message.js"
+import { MemoryConnection, type MemoryTls } from "./wire.js"
 
 type Resume = (result: Effect.Effect<HttpClientResponse, Connector.RequestFailure>) => void
 
-export interface Options {
-  /** The certificates the peer presents, the leaf first. */
-  readonly certificates: ReadonlyArray<Uint8Array>
-  readonly tlsVersion: string
-  readonly certificateRequested: boolean
+export interface Options extends MemoryTls {
   /** Whether the peer serves us; otherwise it says that it does not. */
   readonly isAuthorized: boolean
   readonly caller: PeerVerifier.VerifiedPeer
@@ -42,49 +39,18 @@ export interface Options {
   readonly onEstablished: (wire: MemoryWire, connection: Wire.Supervision) => (reason: AuditEvent.CloseReason) => void
 }
 
-/** Two ends in one process. */
-export class MemoryWire implements Wire.HttpWire {
-  readonly tls: Wire.TlsDetails
+/** Two ends in one process, which exchanges go between. */
+export class MemoryWire extends MemoryConnection implements Wire.HttpWire {
   readonly options: Options
-  bytesRead = 0
-  bytesWritten = 0
-  isOpen = true
-  private isGone = false
   private current: TestExchange | undefined = undefined
-  private listener: ((reason: "PeerClosed" | "Error") => void) | undefined = undefined
 
   constructor(options: Options) {
+    super(options)
     this.options = options
-    this.tls = {
-      version: options.tlsVersion,
-      cipher: "in memory",
-      cipherSuite: "in memory",
-      resumed: false,
-      certificateRequested: options.certificateRequested
-    }
   }
 
-  readonly leaf = () => this.options.certificates[0]
-  readonly chain = () => this.options.certificates
-
-  readonly destroy = (): void => this.end("Error")
-
-  readonly onGone = (listener: (reason: "PeerClosed" | "Error") => void): void => {
-    this.listener = listener
-  }
-
-  /** The peer closes it. */
-  readonly leave = (): void => this.end("PeerClosed")
-
-  /** It ends now; what is in flight fails first. */
-  private end(reason: "PeerClosed" | "Error"): void {
-    if (this.isGone) return
-    this.isGone = true
-    this.isOpen = false
+  protected breakOff(): void {
     this.current?.breakOff()
-    const { listener } = this
-    this.listener = undefined
-    listener?.(reason)
   }
 
   readonly carry = (connection: Wire.Supervision): Wire.HttpCarrier => ({

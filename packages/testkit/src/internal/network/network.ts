@@ -11,22 +11,27 @@ import * as Either from "effect/Either"
 import * as Encoding from "effect/Encoding"
 import * as Layer from "effect/Layer"
 import type { Answerer, OnConnect } from "../../TestConnector.js"
-import type { Handler } from "../../TestMessage.js"
+import type { Handler, StreamHandler } from "../../TestMessage.js"
 import type { RunFork } from "../background.js"
 import { MemoryWire } from "./connection.js"
+import { ClientEnd, MemoryStream } from "./stream.js"
 
 /** An established connection and its record. */
 export interface Link {
-  readonly wire: MemoryWire
-  readonly connection: Wire.Supervision
+  /** The peer closes it. */
+  readonly leave: () => void
+  /** The network ends. */
+  readonly abandon: () => void
+  readonly connection: Pick<Wire.Supervision, "id" | "address" | "peer" | "ownId" | "requests">
   readonly openedAt: number
-  closed: { readonly at: number; readonly reason: AuditEvent.CloseReason } | undefined
+  readonly closed: { readonly at: number; readonly reason: AuditEvent.CloseReason } | undefined
 }
 
 export interface Network {
   readonly run: RunFork
   readonly now: () => number
   handler: Handler
+  streamHandler: StreamHandler
   onConnect: OnConnect
   attempts: number
   readonly links: Array<Link>
@@ -39,7 +44,7 @@ export const end = (network: Network): Effect.Effect<void> =>
   Effect.zipRight(
     Deferred.succeed(network.end, undefined),
     Effect.sync(() => {
-      for (const { connection } of network.links) connection.abandon("Shutdown")
+      for (const { abandon } of network.links) abandon()
     })
   )
 
@@ -133,45 +138,102 @@ const scopeClosed = ({ address, matcher }: Wire.DialOptions): TransportError.Sco
     target: `${PeerMatcher.describe(matcher)} at ${address}`
   })
 
+/** The peer that a connection meets. */
+const meet = (network: Network, options: Wire.DialOptions): Effect.Effect<Answerer, TransportError.TransportError> =>
+  // The end first: of two that are done at once the first wins.
+  Effect.raceFirst(
+    Effect.flatMap(Deferred.await(network.end), () => scopeClosed(options)),
+    Effect.suspend(() => network.onConnect({ ...options, onClose: () => {} }))
+  )
+
+/** What both uses of a connection have of its peer. */
+const endsOf = (network: Network, answerer: Answerer, { config, identity }: Wire.DialOptions) => ({
+  certificates: chainOf(answerer, identity),
+  tlsVersion: config.tlsMaxVersion,
+  certificateRequested: answerer.asksForCertificate ?? true,
+  isAuthorized: answerer.authorize === undefined || PeerMatcher.matches(answerer.authorize, identity.svid.spiffeId),
+  caller: callerOf(identity),
+  run: network.run
+})
+
 const dialer = (network: Network): Dialer.Dialer => ({
   verifier: makeVerifier(),
   dial: (options) =>
     Effect.map(
-      // The end first: of two that are done at once the first wins.
-      Effect.raceFirst(
-        Effect.flatMap(Deferred.await(network.end), () => scopeClosed(options)),
-        Effect.suspend(() => network.onConnect({ ...options, onClose: () => {} }))
-      ),
+      meet(network, options),
       (answerer) =>
         new MemoryWire({
-          certificates: chainOf(answerer, options.identity),
-          tlsVersion: options.config.tlsMaxVersion,
-          certificateRequested: answerer.asksForCertificate ?? true,
-          isAuthorized:
-            answerer.authorize === undefined || PeerMatcher.matches(answerer.authorize, options.identity.svid.spiffeId),
-          caller: callerOf(options.identity),
+          ...endsOf(network, answerer, options),
           handler: () => network.handler,
-          run: network.run,
           onEstablished: (wire, connection) => {
-            const link: Link = { wire, connection, openedAt: network.now(), closed: undefined }
-            network.links.push(link)
+            let closed: Link["closed"]
+            network.links.push({
+              leave: wire.leave,
+              abandon: () => connection.abandon("Shutdown"),
+              connection,
+              openedAt: network.now(),
+              get closed() {
+                return closed
+              }
+            })
             return (reason) => {
-              link.closed = { at: network.now(), reason }
+              closed = { at: network.now(), reason }
             }
           }
+        })
+    ),
+  dialStream: (options) =>
+    Effect.map(
+      meet(network, options),
+      (answerer) =>
+        new MemoryStream({
+          ...endsOf(network, answerer, options),
+          protocol: options.protocols?.[0],
+          handler: () => network.streamHandler
         })
     )
 })
 
+/** Opens a stream, and lets the peer answer once it is established. */
+const connectStream = (
+  network: Network,
+  open: Context.Tag.Service<Connector.Connector>["connectStream"]
+): typeof open =>
+  Effect.fnUntraced(function* (options) {
+    let closed: Link["closed"]
+    const connection = yield* open({
+      ...options,
+      onClose: (reason) => {
+        closed = { at: network.now(), reason }
+        options.onClose(reason)
+      }
+    })
+    const { address, id, ownId, peer, stream } = connection
+    if (!(stream instanceof ClientEnd)) return connection
+    const { wire } = stream
+    network.links.push({
+      leave: wire.leave,
+      abandon: wire.leave,
+      connection: { id, address, peer, ownId, requests: 0 },
+      openedAt: network.now(),
+      get closed() {
+        return closed
+      }
+    })
+    wire.serve(connection)
+    return connection
+  })
+
 /** The connector of this network; it counts what it is asked for. */
 export const layer = (network: Network) =>
   Layer.map(Dialer.layer(Effect.succeed(dialer(network))), (context) => {
-    const { connect, connectStream } = Context.get(context, Connector.Connector)
+    const { connect, connectStream: open } = Context.get(context, Connector.Connector)
     const count = Effect.sync(() => {
       network.attempts++
     })
+    const openStream = connectStream(network, open)
     return Context.make(Connector.Connector, {
       connect: (options) => Effect.zipRight(count, connect(options)),
-      connectStream: (options) => Effect.zipRight(count, connectStream(options))
+      connectStream: (options) => Effect.zipRight(count, openStream(options))
     })
   })

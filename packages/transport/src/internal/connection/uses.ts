@@ -43,9 +43,18 @@ export const forRequests = (dial: Dial["dial"]): Use<HttpWire, ClientConnection>
   disagreement: () => undefined
 })
 
+const noStreams = ({ address }: DialOptions): Effect.Effect<never, ConnectionError> =>
+  Effect.fail(
+    new ConnectionError({
+      reason: "LocalFault",
+      outcome: "NotSent",
+      address,
+      description: "expected a transport that carries streams of bytes, it carries requests only"
+    })
+  )
+
 export const forBytes = (dialStream: Dial["dialStream"]): Use<StreamWire, ClientStream> => ({
-  dial:
-    dialStream ?? (() => Effect.dieMessage("expected a transport that carries streams of bytes, it has requests only")),
+  dial: dialStream ?? noStreams,
   establish: (owner, established, { onClose }) => new ClientStream(owner, { ...established, onClose }),
   close: (connection, onGone) => connection.finish(onGone),
   disagreement: ({ tls }, { protocols = [] }, address) =>
