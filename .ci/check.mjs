@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { join } from "node:path"
 import { undocumented } from "./documented.mjs"
 import { markdownFiles, markdownProblems } from "./markdown.mjs"
+import { published } from "./packages.mjs"
 
-const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli", "inspector"]
 /** An arrow may only point down. */
 const floors = {
   spiffe: 0,

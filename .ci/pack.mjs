@@ -6,8 +6,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
-
-const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli"]
+import { published } from "./packages.mjs"
 
 const folder = mkdtempSync(join(tmpdir(), "pack-check-"))
 const children = []
@@ -35,7 +34,7 @@ const checkTarball = ({ files, name }) => {
   for (const path of ["LICENSE", "README.md", "package.json"]) {
     if (!paths.includes(path)) fail(`${name}: expected ${path} in the tarball`)
   }
-  const strange = paths.filter((path) => !/^(dist|src)\/|^(LICENSE|package\.json|[A-Z_]+\.md)$/.test(path))
+  const strange = paths.filter((path) => !/^(dist|src|page)\/|^(LICENSE|package\.json|[A-Z_]+\.md)$/.test(path))
   if (strange.length > 0)
     fail(`${name}: expected sources, build and documents in the tarball, got ${strange.join(", ")}`)
 }

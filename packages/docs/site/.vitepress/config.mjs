@@ -1,6 +1,6 @@
 import { defineConfig } from "vitepress"
 
-const packages = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli"]
+const packages = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli", "inspector"]
 
 const pages = [
   [/(^|\/)SECURITY\.md/, "/security"],
