@@ -57,6 +57,8 @@ export interface VerifyInput {
 }
 
 /**
+ * What a verifier remembers.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -143,7 +145,9 @@ export interface PeerVerifier {
  * ```
  */
 export function make(): PeerVerifier
+/** A verifier with options: refused where they are wrong. */
 export function make(options: Options): Either.Either<PeerVerifier, InvalidConfigError>
+/** The implementation of both. */
 export function make(options?: Options): PeerVerifier | Either.Either<PeerVerifier, InvalidConfigError> {
   const ofSize = (cacheSize: number) => makeVerifier(cacheSize, makeCheck())
   return options === undefined

@@ -19,6 +19,8 @@ import { SecureAgent } from "./internal/socket/agent.js"
 import * as Opener from "./internal/socket/opener.js"
 
 /**
+ * Who must be at the other end, and where requests may go.
+ *
  * @since 0.1.0
  * @category models
  */
