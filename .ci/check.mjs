@@ -16,8 +16,8 @@ const floors = {
   cli: 4,
   inspector: 4,
   interop: 4,
-  examples: 4,
-  benchmarks: 4,
+  examples: 5,
+  benchmarks: 5,
   docs: 4
 }
 
@@ -164,6 +164,7 @@ const checkExamples = () => {
 }
 
 run("types, tests and examples included", "npx", ["tsc", "-p", "tsconfig.json"])
+run("types of the inspector's page", "npx", ["tsc", "-p", "packages/inspector/page"])
 run("lint, format, imports between floors, import cycles", "npx", ["biome", "ci", "."])
 checkFloors()
 checkDocumented()

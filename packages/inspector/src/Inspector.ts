@@ -1,5 +1,5 @@
 /**
- * Shows the state of one process as JSON and as a stream of events: to the processes of this machine, or to verified peers.
+ * Shows the state of one process as a page, as JSON and as a stream of events: to the processes of this machine, or to verified peers.
  *
  * @since 0.1.0
  */
@@ -26,6 +26,7 @@ import { Activity } from "./Activity.js"
 import { byVerifiedPeers, onLoopback } from "./internal/access.js"
 import { follow } from "./internal/identity.js"
 import * as loopback from "./internal/loopbackServer.js"
+import * as page from "./internal/page.js"
 import * as routes from "./internal/routes.js"
 import { sample, toJson } from "./internal/sample.js"
 import { Streams } from "./internal/streams.js"
@@ -119,7 +120,11 @@ const prepare = ({ interval, reset }: Settings) =>
     })
     const streams = new Streams()
     yield* Effect.addFinalizer(() => streams.end)
-    return { snapshot, streams, served: { json, interval, streams, resettable: reset ? breakers : undefined } }
+    return {
+      snapshot,
+      streams,
+      served: { json, interval, streams, page: yield* page.load, resettable: reset ? breakers : undefined }
+    }
   })
 
 type Prepared = Effect.Effect.Success<ReturnType<typeof prepare>>
@@ -152,6 +157,7 @@ const makeLoopback = Effect.fnUntraced(function* (options: LoopbackOptions) {
  * inspector's own page alone: requests of other sites, and of names that resolve to this machine (DNS rebinding), are refused.
  * At most eight streams at a time; the next one is answered with 503. When the scope ends, streams end with it.
  *
+ * - `GET /`: a page that follows the process. It is one HTML document, and asks for nothing but what is below.
  * - `GET api/snapshot`: a `Snapshot` as JSON. `GET api/events`: one each `interval`, as server-sent events.
  * - `POST api/reset` with `{"peer":"spiffe://example.org/api"}`: where the option `reset` is on, closes that peer's breaker.
  *

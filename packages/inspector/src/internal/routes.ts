@@ -1,4 +1,4 @@
-/** The requests the inspector answers: the snapshot, the stream of snapshots, and the reset of a breaker. */
+/** The requests the inspector answers: the page, the snapshot, the stream of snapshots, and the reset of a breaker. */
 import type { CircuitBreakerRegistry } from "@agentweave/transport/CircuitBreakerRegistry"
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
@@ -14,6 +14,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type Access, ofOwnPage, type Refusal } from "./access.js"
+import type { Page } from "./page.js"
 import { maxStreams, type Streams } from "./streams.js"
 
 export interface Served {
@@ -21,6 +22,7 @@ export interface Served {
   readonly json: Effect.Effect<string>
   readonly interval: Duration.Duration
   readonly streams: Streams
+  readonly page: Page
   /** Whose breakers may be reset; `undefined` where none may. */
   readonly resettable: Context.Tag.Service<CircuitBreakerRegistry> | undefined
 }
@@ -40,6 +42,14 @@ const json = (body: unknown, status = 200) => HttpServerResponse.unsafeJson(body
 const refuse = (status: number, error: string) => json({ error }, status)
 
 const refused = ({ error, status }: Refusal) => refuse(status, error)
+
+const page = ({ page: { contentSecurityPolicy, html } }: Served) =>
+  Effect.succeed(
+    HttpServerResponse.text(html, {
+      headers: { ...headers, "content-security-policy": contentSecurityPolicy },
+      contentType: "text/html; charset=utf-8"
+    })
+  )
 
 const snapshot = (served: Served) =>
   Effect.map(served.json, (text) => HttpServerResponse.text(text, { headers, contentType: "application/json" }))
@@ -86,6 +96,9 @@ type Handler = (
 ) => Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest | Scope.Scope>
 
 const routes: ReadonlyMap<string, { readonly method: "GET" | "POST"; readonly handler: Handler }> = new Map([
+  // Where it is mounted without a slash, the path is empty.
+  ["", { method: "GET", handler: page }],
+  ["/", { method: "GET", handler: page }],
   ["/api/snapshot", { method: "GET", handler: snapshot }],
   ["/api/events", { method: "GET", handler: events }],
   ["/api/reset", { method: "POST", handler: reset }]
@@ -100,7 +113,8 @@ export const app = <R>(
       if (refusal !== undefined) return Effect.succeed(refused(refusal))
       const path = request.url.split("?")[0] ?? ""
       const route = routes.get(path)
-      if (route === undefined) return Effect.succeed(refuse(404, "expected api/snapshot, api/events or api/reset"))
+      if (route === undefined)
+        return Effect.succeed(refuse(404, "expected the page, api/snapshot, api/events or api/reset"))
       if (request.method !== route.method) {
         return Effect.succeed(
           HttpServerResponse.setHeader(
@@ -110,7 +124,8 @@ export const app = <R>(
           )
         )
       }
-      const foreign = ofOwnPage(request)
+      // A link on another site may lead to the page; what it shows it asks for by itself.
+      const foreign = route.handler === page ? undefined : ofOwnPage(request)
       return foreign === undefined ? route.handler(served) : Effect.succeed(refused(foreign))
     })
   )
