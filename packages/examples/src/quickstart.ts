@@ -1,6 +1,7 @@
 /**
  * Two workloads in two processes, with identities from an embedded development authority: what is accepted, and what is
- * refused and why. Exits with 0 when everything came as expected.
+ * refused and why. Exits with 0 when everything came as expected. With `--inspect` both workloads show themselves on a page
+ * of their own, and it goes on until it is interrupted.
  */
 import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
@@ -11,12 +12,13 @@ import { AuditFile } from "@agentweave/transport-node"
 import { WorkloadApi, WorkloadApiServer, WorkloadEndpoint } from "@agentweave/workload-api"
 import { FileSystem } from "@effect/platform"
 import { NodeContext, NodeRuntime } from "@effect/platform-node"
-import { Context, Deferred, Effect, Layer, Queue } from "effect"
+import { Context, Deferred, Duration, Effect, Layer, Queue } from "effect"
 import { intruders } from "./quickstart/intruders.js"
 import {
   apiId,
   bold,
   green,
+  type Inspected,
   type Message,
   type Ready,
   red,
@@ -25,6 +27,8 @@ import {
   type Verdict,
   webId
 } from "./quickstart/story.js"
+
+const isInspected = process.argv.includes("--inspect")
 
 /** A Workload API of its own for one workload, as an agent would give it. */
 const publish = (folder: string, name: string, context: X509Context.X509Context) =>
@@ -107,10 +111,21 @@ const auditVerdict = (folder: string, who: string, trust: AuditFile.Trust) =>
     }
   })
 
+/** Shows what came of it, and where both workloads can be looked at until the program is interrupted. */
+const look = (verdicts: ReadonlyArray<Verdict>, pages: ReadonlyArray<Inspected>) =>
+  Effect.gen(function* () {
+    yield* show(verdicts)
+    console.log(`\n${bold("look at the processes")} (Ctrl-C ends them)`)
+    for (const { url, who } of pages) console.log(`  ${who.padEnd(8)} ${url}`)
+    return yield* Effect.never
+  })
+
 const story = (folder: string, verdicts: Array<Verdict>) =>
   Effect.gen(function* () {
     const ids = yield* identities(folder)
     const ready = yield* Deferred.make<Ready>()
+    const goesOn = yield* Deferred.make<void>()
+    const pages: Array<Inspected> = []
     const refusals = yield* Queue.unbounded<Extract<AuditEvent.AuditEvent, { readonly _tag: "ConnectionRefused" }>>()
     const onMessage = (message: Message) => {
       switch (message._tag) {
@@ -119,11 +134,21 @@ const story = (folder: string, verdicts: Array<Verdict>) =>
         case "Verdict":
           verdicts.push(message)
           return
+        case "Inspected":
+          pages.push(message)
+          return
+        case "GoesOn":
+          return Deferred.unsafeDone(goesOn, Effect.void)
         case "Audited":
           if (message.event._tag === "ConnectionRefused") Queue.unsafeOffer(refusals, message.event)
       }
     }
-    const env = { QUICKSTART_API_ID: ids.apiId, QUICKSTART_WEB_ID: ids.webId, QUICKSTART_AUDIT: folder }
+    const env = {
+      QUICKSTART_API_ID: ids.apiId,
+      QUICKSTART_WEB_ID: ids.webId,
+      QUICKSTART_AUDIT: folder,
+      QUICKSTART_INSPECT: isInspected ? "yes" : "no"
+    }
 
     yield* start("./quickstart/server.ts", { ...env, SPIFFE_ENDPOINT_SOCKET: ids.api }, onMessage)
     const { port } = yield* Deferred.await(ready)
@@ -132,11 +157,14 @@ const story = (folder: string, verdicts: Array<Verdict>) =>
       "./quickstart/client.ts",
       { ...env, SPIFFE_ENDPOINT_SOCKET: ids.web, QUICKSTART_URL: `https://127.0.0.1:${port}` },
       (message) => {
-        if (message._tag === "Verdict") onMessage(message)
+        if (message._tag !== "Audited") onMessage(message)
       }
     )
-    const status = yield* exited(client)
-    verdicts.push({ _tag: "Verdict", what: "the client ends by itself", expected: "exit 0", actual: `exit ${status}` })
+    if (isInspected) yield* Deferred.await(goesOn)
+    else {
+      const actual = `exit ${yield* exited(client)}`
+      verdicts.push({ _tag: "Verdict", what: "the client ends by itself", expected: "exit 0", actual })
+    }
 
     // What the server noted of the client's own refusal of it comes first, and is not an intruder's.
     yield* Queue.takeAll(refusals)
@@ -146,6 +174,7 @@ const story = (folder: string, verdicts: Array<Verdict>) =>
       const actual = answer === "refused" ? `${refusal.error} ${refusal.reason}` : "accepted"
       verdicts.push({ _tag: "Verdict", what: who, expected, actual })
     }
+    if (isInspected) return yield* look(verdicts, pages)
     const signedBy = (id: string) => ({ bundles: ids.bundles, expected: PeerMatcher.exactly(SpiffeId.make(id)) })
     return { server: signedBy(ids.apiId), client: signedBy(ids.webId) }
   })
@@ -167,7 +196,10 @@ NodeRuntime.runMain(
       process.exitCode = asExpected ? 0 : 1
     })
   ).pipe(
-    Effect.timeoutFail({ duration: "120 seconds", onTimeout: () => new Error("the quickstart did not end by itself") }),
+    Effect.timeoutFail({
+      duration: isInspected ? Duration.infinity : "120 seconds",
+      onTimeout: () => new Error("the quickstart did not end by itself")
+    }),
     Effect.provide(NodeContext.layer)
   )
 )

@@ -5,7 +5,7 @@ import { NodeConnector } from "@agentweave/transport-node"
 import { WorkloadApi } from "@agentweave/workload-api"
 import { NodeRuntime } from "@effect/platform-node"
 import { Clock, Effect, Either, Layer } from "effect"
-import { apiId, layerAudit, say, trustDomain, verdict } from "./story.js"
+import { apiId, isInspected, layerAudit, layerInspector, say, tell, trustDomain, verdict } from "./story.js"
 
 const baseUrl = process.env["QUICKSTART_URL"] ?? ""
 
@@ -93,8 +93,24 @@ const Resilient = Transport.layer({
   retry: { maxRetries: 3, baseDelay: "50 millis", jitter: false }
 }).pipe(Layer.provide(PeerDirectory.layerStatic({ [apiId]: baseUrl })))
 
+/** Calls without end, so that there is something to look at; now and then the server is told to fail. */
+const traffic = Effect.gen(function* () {
+  const transport = yield* Transport.Transport
+  const api = yield* transport.client(apiId)
+  yield* tell({ _tag: "GoesOn" })
+  const round = Effect.zipRight(
+    Effect.ignore(api.post("/fail/3")),
+    Effect.repeatN(Effect.delay(Effect.ignore(api.get("/shaky")), "100 millis"), 200)
+  )
+  return yield* Effect.forever(round)
+})
+
+const resilient = (isInspected ? Effect.zipRight(resilience, traffic) : resilience).pipe(
+  Effect.provide(Layer.provideMerge(layerInspector("client"), Resilient))
+)
+
 NodeRuntime.runMain(
-  Effect.zipRight(calls, Effect.provide(resilience, Resilient)).pipe(
+  Effect.zipRight(calls, resilient).pipe(
     Effect.scoped,
     Effect.provide(
       NodeConnector.layer.pipe(Layer.provideMerge(layerAudit("client")), Layer.provideMerge(WorkloadApi.layer()))

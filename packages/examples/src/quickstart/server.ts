@@ -6,7 +6,7 @@ import { WorkloadApi } from "@agentweave/workload-api"
 import { HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer, Ref } from "effect"
-import { apiId, layerAudit, say, tell, webId } from "./story.js"
+import { apiId, layerAudit, layerInspector, say, tell, webId } from "./story.js"
 
 const app = Effect.gen(function* () {
   const failures = yield* Ref.make(0)
@@ -47,6 +47,7 @@ const announce = Effect.gen(function* () {
 
 const Server = Layer.unwrapEffect(Effect.map(app, (router) => HttpServer.serve(router))).pipe(
   Layer.merge(Layer.effectDiscard(announce)),
+  Layer.merge(layerInspector("server")),
   Layer.provide(
     NodeSecureServer.layer({ port: 0, host: "127.0.0.1", authorize: PeerMatcher.exactly(SpiffeId.make(webId)) })
   ),

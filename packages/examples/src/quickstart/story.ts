@@ -1,8 +1,9 @@
 /** What the processes of the quickstart tell each other, and how it is printed. */
+import { Activity, Inspector } from "@agentweave/inspector"
 import { SpiffeId } from "@agentweave/spiffe"
 import { AuditEvent, AuditLog, IdentityMonitor } from "@agentweave/transport"
 import { NodeAuditLog } from "@agentweave/transport-node"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Option } from "effect"
 
 /** The two workloads: of the embedded authority, or who the agent says we are. */
 export const apiId = process.env["QUICKSTART_API_ID"] ?? "spiffe://example.org/api"
@@ -28,7 +29,19 @@ export interface Audited {
   readonly event: AuditEvent.AuditEvent
 }
 
-export type Message = Verdict | Ready | Audited
+/** A process shows its inspector at this address. */
+export interface Inspected {
+  readonly _tag: "Inspected"
+  readonly who: string
+  readonly url: string
+}
+
+/** The client's part of the story is over, and it goes on calling. */
+export interface GoesOn {
+  readonly _tag: "GoesOn"
+}
+
+export type Message = Verdict | Ready | Audited | Inspected | GoesOn
 
 /** Tells the parent process. */
 export const tell = (message: Message): Effect.Effect<void> =>
@@ -93,7 +106,27 @@ const layerLines = (who: string): Layer.Layer<AuditLog.AuditLog> =>
  * The audit log of a quickstart process: lines on the screen, and a file that shows when it was tampered with. What becomes
  * of the process's own identity is in it too.
  */
-export const layerAudit = (who: string) => Layer.provideMerge(IdentityMonitor.layer(), layerSinks(who))
+export const layerAudit = (who: string) =>
+  Layer.provideMerge(IdentityMonitor.layer(), Activity.layerAuditLog(layerSinks(who)))
+
+/** Whether the quickstart was started with `--inspect`: its processes show themselves, and go on. */
+export const isInspected = process.env["QUICKSTART_INSPECT"] === "yes"
+
+/** The inspector of a process, on a port that the system chooses. A circuit breaker can be reset there. */
+const inspector = (who: string) =>
+  Layer.effectDiscard(
+    Effect.flatMap(Inspector.Inspector, ({ url }) =>
+      tell({ _tag: "Inspected", who, url: Option.getOrElse(url, () => "") })
+    )
+  ).pipe(Layer.provide(Inspector.layer({ port: 0, reset: true })))
+
+export const layerInspector = (
+  who: string
+): Layer.Layer<
+  never,
+  Layer.Layer.Error<ReturnType<typeof inspector>>,
+  Layer.Layer.Context<ReturnType<typeof inspector>>
+> => (isInspected ? inspector(who) : Layer.empty)
 
 const layerSinks = (who: string) => {
   const folder = process.env["QUICKSTART_AUDIT"]
