@@ -12,6 +12,7 @@ const benchmarks: Readonly<Record<string, () => Promise<Benchmark>>> = {
   pool: async () => (await import("./benchmarks/pool.js")).pool,
   rotation: async () => (await import("./benchmarks/rotation.js")).rotation,
   audit: async () => (await import("./benchmarks/audit.js")).audit,
+  inspector: async () => (await import("./benchmarks/inspector.js")).inspector,
   record: async () => (await import("./benchmarks/record.js")).record,
   memory: async () => (await import("./benchmarks/memory.js")).memory,
   scale: async () => (await import("./benchmarks/scale.js")).scale

@@ -1,5 +1,6 @@
 import { Effect, Exit, Runtime, Scope } from "effect"
 import * as clients from "../clients/effects.js"
+import { inspected } from "../clients/inspected.js"
 import { type Call, type Json, viaDispatch, viaHttpsAgent, viaRequest } from "../clients/promises.js"
 import { type Benchmark, type Environment, perSecond, type Row, type Subject } from "../harness/Benchmark.js"
 import { effectLoop, promiseLoop } from "../harness/loops.js"
@@ -77,6 +78,12 @@ const contenders: ReadonlyArray<Contender> = [
   { name: agent, make: (at) => effects(clients.httpsAgent, at), once: true }
 ]
 
+/** Subjects of the benchmark of the inspector. */
+const inspectedContenders: ReadonlyArray<Contender> = [
+  { name: "Transport.client, inspector", make: (at) => effects(inspected(false), at) },
+  { name: "Transport.client, inspector with a reader", make: (at) => effects(inspected(true), at) }
+]
+
 const named = (contender: string, at: Case): string => `${contender}, ${at.name}`
 
 export const request: Benchmark = {
@@ -85,7 +92,9 @@ export const request: Benchmark = {
   unit: perSecond("requests"),
   servers: { [server]: plainServer },
   subjects: Object.fromEntries(
-    contenders.flatMap(({ make, name }) => cases.map((at) => [named(name, at), make(at)] as const))
+    [...contenders, ...inspectedContenders].flatMap(({ make, name }) =>
+      cases.map((at) => [named(name, at), make(at)] as const)
+    )
   ),
   rows: cases.flatMap((at, i) => [
     ...contenders
