@@ -40,6 +40,15 @@ export const captureHeaders: (
 export const pathOf: (target: string) => string = tracing.pathOf
 
 /**
+ * The `http.request.method` of OpenTelemetry's semantic conventions: a method of RFC 9110 or RFC 5789 as it is, any other
+ * `_OTHER`.
+ *
+ * @since 0.1.0
+ * @category tracing
+ */
+export const methodOf: (method: string) => string = tracing.methodOf
+
+/**
  * The name of an error in a span: its tag or its name, and nothing of its content.
  *
  * @since 0.1.0

@@ -12,6 +12,8 @@ const pages = [
   [/examples\/src\/composition\.ts/, "/cookbook/composition"],
   [/examples\/src\/opentelemetry\.ts/, "/cookbook/opentelemetry"],
   [/examples\/src\/quickstart\.ts/, "/cookbook/quickstart"],
+  [/public\/observability\/dashboard\.json/, "/observability/dashboard.json"],
+  [/public\/observability\/alerts\.yaml/, "/observability/alerts.yaml"],
   [/transport\/src\/AuditEvent\.ts/, "/api/modules/_agentweave_transport.AuditEvent.html"]
 ]
 
@@ -36,7 +38,7 @@ const repositoryLinks = (md) => {
             token.type = "text"
             closes = true
           }
-          if (to?.startsWith("/api/")) token.attrSet("target", "_self")
+          if (to !== undefined && /^\/(api|observability)\//.test(to)) token.attrSet("target", "_self")
         }
         if (token.type === "link_close" && closes) {
           token.type = "text"
@@ -54,7 +56,7 @@ export default defineConfig({
   description: "Verified connections to named peers, as Effect values",
   lang: "en",
   head: [["link", { rel: "icon", type: "image/svg+xml", href: "/icon.svg" }]],
-  ignoreDeadLinks: [/^\/api\//],
+  ignoreDeadLinks: [/^\/(api|observability)\//],
   // The examples show more than a phone is wide: they scroll by themselves.
   markdown: {
     config: (md) => md.use(repositoryLinks),

@@ -165,6 +165,20 @@ it.scoped("the caller's span is taken from B3 headers too, and from nothing that
   })
 )
 
+it.scoped("a method that HTTP does not define is one of all others, so that callers cannot make names of spans", () =>
+  Effect.gen(function* () {
+    const { authority, server, tracing } = yield* setUp
+    const credentials = yield* authority.issueRaw({ path: "/web" })
+    yield* hostileClient(server.port, credentials, {
+      request: "PROPFIND /orders/7 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    })
+    const [span] = yield* ended(tracing, 1)
+    expect(span?.name).toBe("HTTP")
+    expect(span?.attributes["http.request.method"]).toBe("_OTHER")
+    expect(span?.attributes["http.request.method_original"]).toBe("PROPFIND")
+  })
+)
+
 it.scoped("without a tracer, and where it is turned off, there is no span; listed headers are in it", () =>
   Effect.gen(function* () {
     const { api, client, serve } = yield* setUp

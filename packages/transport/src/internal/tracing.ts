@@ -51,6 +51,22 @@ export const pathOf = (target: string): string => {
   return path.startsWith("/") ? path : path.replace(/^[a-zA-Z][a-zA-Z0-9+.-]*:\/\/[^/]*/, "") || "/"
 }
 
+/** The methods of RFC 9110 and RFC 5789. */
+const knownMethods: ReadonlySet<string> = new Set([
+  "GET",
+  "HEAD",
+  "POST",
+  "PUT",
+  "DELETE",
+  "CONNECT",
+  "OPTIONS",
+  "TRACE",
+  "PATCH"
+])
+
+/** A method as it is, or `_OTHER`: callers choose methods, and what groups by them is to stay small. */
+export const methodOf = (method: string): string => (knownMethods.has(method) ? method : "_OTHER")
+
 /** The name of an error: its tag or name, and nothing of its content. */
 export const nameOf = (error: unknown): string => {
   if (hasProperty(error, "_tag") && typeof error._tag === "string") return error._tag

@@ -63,9 +63,12 @@ class InboundSpan implements RequestSpan {
   ) {
     this.clock = clockOf(fiber)
     const { method } = request
-    const span = tracer.span(method, parentOf(request), fiber.currentContext, [], this.nanos(), "server")
+    const known = RequestTelemetry.methodOf(method)
+    const name = known === method ? method : "HTTP"
+    const span = tracer.span(name, parentOf(request), fiber.currentContext, [], this.nanos(), "server")
     this.span = span
-    span.attribute("http.request.method", method)
+    span.attribute("http.request.method", known)
+    if (known !== method) span.attribute("http.request.method_original", method)
     span.attribute("url.scheme", "https")
     span.attribute("url.path", RequestTelemetry.pathOf(message.url ?? ""))
     if (socket.localAddress !== undefined) span.attribute("server.address", socket.localAddress)
