@@ -20,6 +20,8 @@ const pages = [
 /** Where a link of the repository leads on the site: links in Markdown are relative to their file, also in what is included. */
 const onSite = (link) => {
   const [path, anchor] = link.split("#")
+  const [, page] = /docs\/site\/(.*)\.md$/.exec(path) ?? []
+  if (page !== undefined) return `/${page}${anchor === undefined ? "" : `#${anchor}`}`
   const found = pages.find(([pattern]) => pattern.test(path))
   return found === undefined ? undefined : `${found[1]}${anchor === undefined ? "" : `#${anchor}`}`
 }
@@ -85,6 +87,7 @@ export default defineConfig({
           item("Rotation", "/guide/rotation"),
           item("Testing", "/guide/testing"),
           item("Kubernetes with SPIRE", "/guide/kubernetes"),
+          item("Inspector", "/guide/inspector"),
           item("Operating it", "/guide/operations")
         ]
       },
