@@ -10,7 +10,7 @@ import { Array as Arr, Deferred, Effect, Fiber, HashSet, Logger, LogLevel, Optio
 import { hostileClient, type Log, realTime, startClient, startServer } from "./fixture.js"
 import { mutate, numbers, roundsOr, seed } from "./mutation.js"
 
-const rounds = roundsOr(400)
+const rounds = roundsOr(200)
 
 /** How many requests one server is asked with before its record is looked at, and how many connections at a time. */
 const roundsOfOne = 200

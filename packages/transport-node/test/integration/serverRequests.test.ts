@@ -288,6 +288,31 @@ describe("the path on record is the path that is served", () => {
   }
 })
 
+describe("a field behind a thousand others counts", () => {
+  const many = "a:\r\n".repeat(2500)
+
+  it.scoped("and reaches the handler", () =>
+    Effect.gen(function* () {
+      const app = Effect.map(HttpServerRequest.HttpServerRequest, ({ headers }) =>
+        HttpServerResponse.text(`[${headers["x-last"]}]`)
+      )
+      const { ask } = yield* setup({ app })
+      const { received } = yield* ask(`GET / HTTP/1.1\r\nhost: x\r\n${many}connection: close\r\nx-last: seen\r\n\r\n`)
+      expect(received).toContain("[seen]")
+    })
+  )
+
+  it.scoped("and is refused where it is a second Host", () =>
+    Effect.gen(function* () {
+      const { ask, server } = yield* setup()
+      const { received } = yield* ask(`GET / HTTP/1.1\r\nhost: x\r\n${many}host: y\r\n\r\n`)
+      expect(received).toMatch(/^HTTP\/1\.1 400 /)
+      expect(yield* records(server.log)).toEqual([["GET /", "400"]])
+      expect(server.handled()).toBe(0)
+    })
+  )
+})
+
 it.scoped("of five pipelined requests whose connection is lost each has its end, and each handler is interrupted", () =>
   Effect.gen(function* () {
     let interrupted = 0

@@ -54,6 +54,8 @@ export class InboundRequests {
   }
 
   attach(server: Server): void {
+    // By default Node drops the fields behind the thousandth without a word. The size of a head is limited as it is.
+    server.maxHeadersCount = 0
     // Node has answers of its own for these, off the record, unless somebody listens.
     for (const event of ["checkContinue", "checkExpectation", "connect"]) server.on(event, ignore)
     // Node would answer it at once, in place of a request in flight before it.
