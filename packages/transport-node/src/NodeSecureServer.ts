@@ -3,10 +3,11 @@
  *
  * @since 0.1.0
  */
-import { createServer } from "node:http"
+import { createServer, type IncomingMessage, type RequestListener } from "node:http"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
+import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
 import * as Acceptor from "@agentweave/transport/Acceptor"
 import type { AuditLog } from "@agentweave/transport/AuditLog"
 import type { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
@@ -29,6 +30,7 @@ import { drain } from "./internal/server/acceptPeer.js"
 import { guardApp, guardMiddleware, withMaxBodySize } from "./internal/server/body.js"
 import { type ServerContext, ServerContexts } from "./internal/server/context.js"
 import { Inbound } from "./internal/server/inbound.js"
+import { InboundMessage } from "./internal/server/message.js"
 import { read, timeLimits } from "./internal/server/options.js"
 import { httpOptions } from "./internal/server/requests.js"
 import { serveTraced } from "./internal/server/span.js"
@@ -90,20 +92,8 @@ export interface Options {
   readonly maxHandshakesPerAddress?: number | undefined
 }
 
-/**
- * Starts listening in the scope. Handlers attached through the `HttpServer` run unchanged; who calls them is
- * `PeerIdentity.caller`.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const make: (
-  options: Options
-) => Effect.Effect<
-  Context.Context<HttpServer.HttpServer | PeerIdentity>,
-  ServeError | IdentityError | InvalidConfigError,
-  IdentityProvider | AuditLog | Scope.Scope
-> = Effect.fnUntraced(function* (options: Options) {
+/** A server of Node's that listens in the scope, behind the gate. */
+const listen = Effect.fnUntraced(function* (options: Options, listener?: RequestListener) {
   const { settings, tls } = yield* read(options)
   const { authorize } = settings
   const contexts = new ServerContexts(authorize, tls)
@@ -131,11 +121,30 @@ export const make: (
     keepAliveTimeout: keepAliveMillis
   })
   inbound.attach(server)
+  if (listener !== undefined) server.on("request", listener)
 
   const inner = yield* NodeHttpServer.make(() => server, { port: settings.port, host: settings.host })
+  const drained = drain(server, acceptor)
   // Connections come as soon as it listens, with or without an app.
-  yield* Effect.addFinalizer(() => drain(server, acceptor))
+  yield* Effect.addFinalizer(() => drained)
+  return { drained, inbound, inner, settings }
+})
 
+/**
+ * Starts listening in the scope. Handlers attached through the `HttpServer` run unchanged; who calls them is
+ * `PeerIdentity.caller`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make: (
+  options: Options
+) => Effect.Effect<
+  Context.Context<HttpServer.HttpServer | PeerIdentity>,
+  ServeError | IdentityError | InvalidConfigError,
+  IdentityProvider | AuditLog | Scope.Scope
+> = Effect.fnUntraced(function* (options: Options) {
+  const { drained, inbound, inner, settings } = yield* listen(options)
   const secure = HttpServer.make({
     address: inner.address,
     serve: (httpApp, middleware) =>
@@ -144,7 +153,7 @@ export const make: (
           outermost === undefined ? inner.serve(guardApp(httpApp)) : inner.serve(guardApp(httpApp), outermost)
         ).pipe(withMaxBodySize(settings.maxRequestBodySize)),
         // Added after the handler, so that it runs before the handler is taken away.
-        Effect.addFinalizer(() => drain(server, acceptor))
+        Effect.addFinalizer(() => drained)
       )
   })
   return Context.make(HttpServer.HttpServer, secure).pipe(
@@ -191,3 +200,64 @@ export const layer = (
   ServeError | IdentityError | InvalidConfigError,
   IdentityProvider | AuditLog
 > => Layer.merge(Layer.scopedContext(make(options)), NodeHttpServer.layerContext)
+
+/**
+ * The options of a server whose handler is not Effect's: it reads bodies, and bounds them, by itself.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ListenerOptions extends Omit<Options, "maxRequestBodySize"> {}
+
+/**
+ * Serves by a request listener of Node's, such as an Express app, until the scope closes. Gives the address it listens on.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeListener = (
+  listener: RequestListener,
+  options: ListenerOptions
+): Effect.Effect<
+  HttpServer.Address,
+  ServeError | IdentityError | InvalidConfigError,
+  IdentityProvider | AuditLog | Scope.Scope
+> => Effect.map(listen(options, listener), ({ inner }) => inner.address)
+
+/**
+ * A secure server for handlers of another framework: Express, Hono, Fastify, or a plain function of `node:http`. It is behind
+ * the same gate as {@link layer}, with the same limits, record and supervision; {@link callerOf} is the caller of a request.
+ * The size of bodies is the framework's to bound, and there are no spans. `Upgrade` is ignored (RFC 9110 section 7.8).
+ *
+ * @since 0.1.0
+ * @category layers
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+ * import { NodeSecureServer } from "@agentweave/transport-node"
+ * import { Option } from "effect"
+ *
+ * const Legacy = NodeSecureServer.layerListener(
+ *   (request, response) => {
+ *     const caller = NodeSecureServer.callerOf(request)
+ *     response.end(Option.isSome(caller) ? caller.value.spiffeId : "nobody")
+ *   },
+ *   { port: 8443, authorize: PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/web")) }
+ * )
+ * ```
+ */
+export const layerListener = (
+  listener: RequestListener,
+  options: ListenerOptions
+): Layer.Layer<never, ServeError | IdentityError | InvalidConfigError, IdentityProvider | AuditLog> =>
+  Layer.scopedDiscard(makeListener(listener, options))
+
+/**
+ * The verified peer that sent a request of Node's; `None` for a request of a server that is not secure, and once its connection
+ * is gone.
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const callerOf = (request: IncomingMessage): Option.Option<VerifiedPeer> =>
+  request instanceof InboundMessage ? Option.fromNullable(request.carrier?.accepted?.peer) : Option.none()

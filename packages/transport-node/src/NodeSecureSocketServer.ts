@@ -11,7 +11,7 @@ import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import * as Acceptor from "@agentweave/transport/Acceptor"
 import type { AuditLog } from "@agentweave/transport/AuditLog"
 import type { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
-import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
+import { PeerIdentity, withSocket } from "@agentweave/transport/PeerIdentity"
 import * as SecureSocket from "@agentweave/transport/SecureSocket"
 import type * as TransportConfig from "@agentweave/transport/TransportConfig"
 import type * as Socket from "@effect/platform/Socket"
@@ -149,7 +149,7 @@ export const make: (
       Effect.flatMap((secure) => {
         const socket: ServedSocket = { ...secure, [netSocket]: tlsSocket }
         served.add(socket)
-        return handler(socket)
+        return withSocket(handler(socket), socket)
       }),
       Effect.catchAllCause(logUnhandled),
       Effect.ensuring(Effect.sync(() => connection.unsafeFinish())),

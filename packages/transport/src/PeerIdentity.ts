@@ -8,6 +8,7 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import type * as Socket from "@effect/platform/Socket"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
 import * as Option from "effect/Option"
 
 /**
@@ -84,3 +85,66 @@ export const callerOf = (socket: Socket.Socket): Effect.Effect<VerifiedPeer, nev
       onSome: Effect.succeed
     })
   )
+
+/** The socket whose connection the current fiber serves. */
+class ServedSocket extends Context.Tag("@agentweave/transport/PeerIdentity/ServedSocket")<
+  ServedSocket,
+  Socket.Socket
+>() {}
+
+/**
+ * Runs the handler of a socket so that {@link current} finds its peer. The secure servers of this repository do so by themselves;
+ * this is for authors of others.
+ *
+ * @since 0.1.0
+ * @category combinators
+ * @example
+ * ```ts
+ * import { PeerIdentity } from "@agentweave/transport"
+ * import type { Socket } from "@effect/platform"
+ * import { Effect } from "effect"
+ *
+ * const serve = (socket: Socket.Socket) =>
+ *   PeerIdentity.withSocket(
+ *     Effect.flatMap(PeerIdentity.current, (peer) => Effect.log(peer.spiffeId)),
+ *     socket
+ *   )
+ * ```
+ */
+export const withSocket: {
+  (socket: Socket.Socket): <A, E, R>(handler: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  <A, E, R>(handler: Effect.Effect<A, E, R>, socket: Socket.Socket): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(handler: Effect.Effect<A, E, R>, socket: Socket.Socket): Effect.Effect<A, E, R> =>
+    Effect.mapInputContext(handler, (context: Context.Context<R>) => Context.add(context, ServedSocket, socket))
+)
+
+/**
+ * The verified peer that the current fiber serves, whatever it called by: a request, a WebSocket, a socket. It is for code that
+ * is served by all of them, such as the middleware of an `RpcServer`. It dies where the fiber serves no peer of the server that
+ * provides `PeerIdentity`, as {@link caller} does.
+ *
+ * @since 0.1.0
+ * @category getters
+ * @example
+ * ```ts
+ * import { PeerIdentity } from "@agentweave/transport"
+ * import { Effect } from "effect"
+ *
+ * const audited = Effect.tap(PeerIdentity.current, (peer) => Effect.log(`called by ${peer.spiffeId}`))
+ * ```
+ */
+export const current: Effect.Effect<VerifiedPeer, never, PeerIdentity> = Effect.contextWithEffect(
+  (context: Context.Context<PeerIdentity>) => {
+    const identity = Context.get(context, PeerIdentity)
+    const socket = Option.flatMap(Context.getOption(context, ServedSocket), identity.ofSocket)
+    const peer = Option.orElse(socket, () =>
+      Option.flatMap(Context.getOption(context, HttpServerRequest.HttpServerRequest), identity.of)
+    )
+    return Option.match(peer, {
+      onNone: () => Effect.dieMessage("expected a fiber that serves a peer of the secure server, it serves none"),
+      onSome: Effect.succeed
+    })
+  }
+)

@@ -32,8 +32,10 @@ const setUp = Effect.gen(function* () {
 
 /** The first of our typed errors in an error and its causes. */
 const typed = (error: unknown): unknown => {
-  for (let at = error; at instanceof Error; at = at.cause) {
+  for (let at = error; typeof at === "object" && at !== null; ) {
     if ("_tag" in at && "isRetryable" in at) return at
+    // The event of a WebSocket has it as its error.
+    at = "error" in at ? at.error : "cause" in at ? at.cause : undefined
   }
   return error
 }

@@ -7,9 +7,9 @@ import type { Duplex } from "node:stream"
 import type { IdentityProvider } from "@agentweave/spiffe"
 import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
 import { type Connector, SecureChannel, SecureSocket } from "@agentweave/transport"
-import { NodeDispatcher, NodeSecureAgent, NodeSecureSocket } from "@agentweave/transport-node"
-import { FetchHttpClient, HttpClient, type Socket } from "@effect/platform"
-import { Effect, Layer, type Scope } from "effect"
+import { NodeDispatcher, NodeSecureAgent, NodeSecureSocket, NodeSecureWebSocket } from "@agentweave/transport-node"
+import { FetchHttpClient, HttpClient, Socket } from "@effect/platform"
+import { Effect, Layer, Predicate, type Scope } from "effect"
 import { request } from "undici"
 import { host } from "./fixture.js"
 import { text } from "./socketFixture.js"
@@ -79,6 +79,20 @@ const viaUrl = (ofUrl: NonNullable<ClientAdapter["ofUrl"]>): Pick<ClientAdapter,
   make: (to) => Effect.map(ofUrl(to), (call) => call(`${origin(to)}/adapter`))
 })
 
+/** A server that answers without a WebSocket was reached: the answer is told by the error, or by that of its event. */
+const handshake = (socket: Socket.Socket): Call =>
+  Effect.catchAll(
+    Effect.as(
+      socket.run(() => {}),
+      "a WebSocket"
+    ),
+    (error) => {
+      const cause: unknown = "cause" in error ? error.cause : undefined
+      const told = Predicate.hasProperty(cause, "error") ? cause.error : cause
+      return `${told}`.includes("server response: 200") ? Effect.succeed("200") : Effect.fail(error)
+    }
+  )
+
 export const clientAdapters: ReadonlyArray<ClientAdapter> = [
   {
     name: "SecureChannel.make",
@@ -119,6 +133,23 @@ export const clientAdapters: ReadonlyArray<ClientAdapter> = [
       Effect.map(NodeSecureSocket.makeFactory(socketOf(to)), (stream) =>
         Effect.acquireUseRelease(Effect.sync(stream), duplexExchange, (duplex) => Effect.sync(() => duplex.destroy()))
       )
+  },
+  {
+    name: "NodeSecureWebSocket.make",
+    recordsRequests: false,
+    make: ({ peer, port }) =>
+      Effect.map(NodeSecureWebSocket.make({ peer, url: `wss://${host}:${port}/adapter` }), handshake)
+  },
+  {
+    name: "NodeSecureWebSocket.layerConstructor",
+    recordsRequests: false,
+    ...viaUrl(({ peer, port }) =>
+      Effect.map(
+        Layer.build(NodeSecureWebSocket.layerConstructor({ peer, url: `wss://${host}:${port}` })),
+        (services) => (url) =>
+          Socket.makeWebSocket(url.replace(/^http/, "ws")).pipe(Effect.flatMap(handshake), Effect.provide(services))
+      )
+    )
   },
   {
     name: "NodeSecureAgent, with https.get",

@@ -12,9 +12,10 @@ import {
   NodeDispatcher,
   NodeIdentity,
   NodeSecureServer,
-  NodeSecureSocketServer
+  NodeSecureSocketServer,
+  NodeSecureWebSocket
 } from "@agentweave/transport-node"
-import { FetchHttpClient, HttpClient, HttpServer, SocketServer } from "@effect/platform"
+import { FetchHttpClient, HttpClient, HttpServer, Socket, SocketServer } from "@effect/platform"
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Redacted, Scope } from "effect"
 import { providerEnd } from "../../../spiffe/test/support/providerEnd.js"
@@ -80,6 +81,22 @@ const servedAndHeld = Effect.gen(function* () {
   const channel = yield* Scope.extend(client.channel(to), scope)
   yield* Effect.forkDaemon(Effect.exit(channel.get("/")))
   yield* client.log.nth("RequestStarted")
+})
+
+/** What WebSockets are opened with, to a server that accepts connections and never says a word. */
+const webSocketRow = <A>(
+  layer: (options: NodeSecureWebSocket.Options) => Layer.Layer<A, unknown, Connector.Connector>
+) =>
+  Effect.gen(function* () {
+    const proxy = yield* FaultProxy.make({ port: 1 })
+    yield* proxy.setFault(Fault.silence)
+    const services = Layer.merge(yield* identityOf("/client"), AuditLog.layerMemory([]))
+    const connector = Layer.provide(NodeConnector.layer, services)
+    return Layer.provide(layer({ peer: serverId, url: `wss://localhost:${proxy.port}/` }), connector)
+  })
+
+const refusedWebSocket = Effect.map(Socket.WebSocketConstructor, (make) => {
+  make("wss://elsewhere.test/").addEventListener("error", () => {})
 })
 
 /** A `fetch` whose answer does not come. */
@@ -190,6 +207,20 @@ describe("every layer of the transport for Node", () => {
       ),
       servedAndHeld
     ),
+    row(
+      "NodeSecureServer.layerListener",
+      Effect.map(identityOf("/server"), (identity) =>
+        NodeSecureServer.layerListener(() => {}, { port: 0, host, authorize: PeerMatcher.exactly(clientId) }).pipe(
+          Layer.provide(Layer.merge(identity, AuditLog.layerMemory([])))
+        )
+      )
+    ),
+    row(
+      "NodeSecureWebSocket.layer",
+      webSocketRow(NodeSecureWebSocket.layer),
+      Effect.flatMap(Socket.Socket, (socket) => Effect.forkDaemon(Effect.exit(socket.run(() => {}))))
+    ),
+    row("NodeSecureWebSocket.layerConstructor", webSocketRow(NodeSecureWebSocket.layerConstructor), refusedWebSocket),
     row(
       "NodeSecureSocketServer.layer",
       Effect.map(identityOf("/server"), (identity) =>

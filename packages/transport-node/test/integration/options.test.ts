@@ -9,7 +9,8 @@ import {
   NodeSecureAgent,
   NodeSecureServer,
   NodeSecureSocket,
-  NodeSecureSocketServer
+  NodeSecureSocketServer,
+  NodeSecureWebSocket
 } from "@agentweave/transport-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, type Scope } from "effect"
@@ -33,6 +34,7 @@ const makers = {
   NodeSecureSocketServer: (options: object) =>
     Layer.build(NodeSecureSocketServer.layer({ port: 0, authorize, ...options })),
   NodeSecureAgent: (options: object) => NodeSecureAgent.make({ peer, ...options }),
+  NodeSecureWebSocket: (options: object) => NodeSecureWebSocket.make({ peer, url: "wss://feed.test/", ...options }),
   SecureSocket: (options: object) => NodeSecureSocket.makeFactory({ peer, host: "db.test", port: 5432, ...options }),
   NodeAuditLog: (options: object) => Layer.build(NodeAuditLog.layerFile({ path: "/nowhere/audit", ...options })),
   FederatedBundles: (options: object) => Layer.build(FederatedBundles.layer({ endpoints: [], ...options })),
@@ -64,6 +66,9 @@ const refusals: ReadonlyArray<readonly [of: keyof typeof makers, field: string, 
   ["NodeSecureAgent", "maxSockets", { maxSockets: 0 }, "expected an integer of at least 1"],
   ["NodeSecureAgent", "maxFreeSockets", { maxFreeSockets: -1 }, "expected an integer of at least 0"],
   ["NodeSecureAgent", "rejectUnauthorized", { rejectUnauthorized: false }, "expected no field of this name"],
+  ["NodeSecureWebSocket", "url", { url: "ws://feed.test/" }, "expected a wss: URL"],
+  ["NodeSecureWebSocket", "url", { url: "wss://user@feed.test/" }, "expected a wss: URL"],
+  ["NodeSecureWebSocket", "rejectUnauthorized", { rejectUnauthorized: false }, "expected no field of this name"],
   ["SecureSocket", "port", { port: 70_000 }, "expected an integer of at least"],
   ["SecureSocket", "ca", { ca: "" }, "expected no field of this name"],
   ["NodeAuditLog", "checkpointEvery", { checkpointEvery: Number.NaN }, "expected an integer of at least 1"],

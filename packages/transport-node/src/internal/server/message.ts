@@ -1,4 +1,5 @@
 import { IncomingMessage } from "node:http"
+import type { AcceptedConnection } from "@agentweave/transport/Acceptor"
 
 const isToken = (text: string): boolean => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(text)
 
@@ -25,6 +26,8 @@ const isWebSocketHandshake = ({ headers, method }: IncomingMessage): boolean =>
 interface BodyCarrier {
   /** The rest of a body that is still to come will be discarded. */
   readonly onBodyGivenUp: () => void
+  /** Whose connection it is; absent before its peer is verified. */
+  readonly accepted: Pick<AcceptedConnection, "peer"> | undefined
 }
 
 /**
