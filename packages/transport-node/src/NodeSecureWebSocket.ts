@@ -20,6 +20,8 @@ import * as Opener from "./internal/socket/opener.js"
 import { constructorOver, unwrapped } from "./internal/socket/webSocket.js"
 
 /**
+ * Which WebSocket to open, and the peer that must be at its other end.
+ *
  * @since 0.1.0
  * @category models
  */
