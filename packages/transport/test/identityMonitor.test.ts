@@ -291,6 +291,42 @@ describe("the state of our identity", () => {
     })
   )
 
+  it.scoped("is ready while an identity is valid, overdue or not, and not ready before, after and without one", () =>
+    Effect.gen(function* () {
+      const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+      const identity = yield* TestIdentity.make()
+      const { readiness } = yield* built(identity.provider)
+      const seen: Array<string> = []
+      const look = Effect.map(readiness, ({ freshness, ready }) => seen.push(`${freshness} ${ready}`))
+      yield* look
+      // Issued for later.
+      yield* identity.set(yield* authority.context({ validity: { notBefore: 1000, notAfter: 3_001_000 } }))
+      yield* look
+      yield* TestClock.setTime(1000)
+      yield* look
+      yield* TestClock.setTime(3_001_000)
+      yield* look
+      yield* TestClock.setTime(3_001_001)
+      yield* look
+      yield* identity.set(yield* authority.context({ validity: { notBefore: 3_001_000, notAfter: 6_000_000 } }))
+      yield* look
+      yield* identity.fail(withdrawn)
+      yield* look
+      yield* identity.fail(new IdentityError.IdentityError({ reason: "Unavailable", description: "no agent" }))
+      yield* look
+      expect(seen).toEqual([
+        "None false",
+        "None false",
+        "Fresh true",
+        "Stale true",
+        "Expired false",
+        "Fresh true",
+        "None false",
+        "None false"
+      ])
+    })
+  )
+
   it.scoped("is a route for an orchestrator: 200 while an identity is valid, else 503", () =>
     Effect.gen(function* () {
       const { identity } = yield* setting
@@ -307,6 +343,8 @@ describe("the state of our identity", () => {
       expect(yield* ask).toEqual({ status: 200, cache: "no-store", body: { ready: true, freshness: "Fresh" } })
       yield* identity.fail(withdrawn)
       expect(yield* ask).toEqual({ status: 503, cache: "no-store", body: { ready: false, freshness: "None" } })
+      yield* identity.set(yield* (yield* setting).identity.provider.x509Context)
+      expect(yield* ask).toEqual({ status: 200, cache: "no-store", body: { ready: true, freshness: "Fresh" } })
     })
   )
 })

@@ -10,7 +10,7 @@ const freshUntil = ({ svid: { notAfter, notBefore } }: X509Context): number =>
   notBefore + ((notAfter - notBefore) * 2) / 3
 
 export const freshnessOf = (context: X509Context | undefined, now: number): Freshness => {
-  if (context === undefined) return "None"
+  if (context === undefined || now < context.svid.notBefore) return "None"
   if (now > context.svid.notAfter) return "Expired"
   return now > freshUntil(context) ? "Stale" : "Fresh"
 }
@@ -18,7 +18,8 @@ export const freshnessOf = (context: X509Context | undefined, now: number): Fres
 /** How long until the freshness changes by itself; infinite when it does not. */
 export const untilNextFreshness = (context: X509Context | undefined, now: number): number => {
   if (context === undefined) return Number.POSITIVE_INFINITY
-  const instants = [freshUntil(context), context.svid.notAfter].map((last) => Math.floor(last) + 1 - now)
+  const { notAfter, notBefore } = context.svid
+  const instants = [notBefore - now, ...[freshUntil(context), notAfter].map((last) => Math.floor(last) + 1 - now)]
   return Math.min(...instants.filter((millis) => millis > 0))
 }
 
