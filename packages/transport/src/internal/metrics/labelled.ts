@@ -12,6 +12,8 @@ export interface LabelledOptions {
    * that says nothing of many at once.
    */
   readonly beyond?: "other" | "nothing"
+  /** Whether a label whose value is empty is left out. Default `false`. */
+  readonly omitsEmpty?: boolean
 }
 
 type Labels = ReadonlyArray<MetricLabel.MetricLabel>
@@ -31,10 +33,12 @@ export class Labelled<Type, In, Out> {
   private readonly names: ReadonlyArray<string>
   private readonly max: number
   private readonly other: Labels | undefined
+  private readonly omitsEmpty: boolean
 
   constructor(metric: Metric.Metric<Type, In, Out>, names: ReadonlyArray<string>, options: LabelledOptions = {}) {
     this.metric = metric
     this.names = names
+    this.omitsEmpty = options.omitsEmpty ?? false
     this.max = options.max ?? maxLabelSets
     this.other = options.beyond === "nothing" ? undefined : names.map((name) => MetricLabel.make(name, "other"))
   }
@@ -64,7 +68,8 @@ export class Labelled<Type, In, Out> {
       branch = next
     }
     this.size++
-    branch.labels = this.names.map((name, i) => MetricLabel.make(name, values[i] ?? ""))
+    const labels = this.names.map((name, i) => MetricLabel.make(name, values[i] ?? ""))
+    branch.labels = this.omitsEmpty ? labels.filter(({ value }) => value !== "") : labels
     return branch.labels
   }
 }
