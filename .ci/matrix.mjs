@@ -1,11 +1,11 @@
 // `node .ci/matrix.mjs [VERSION ...]`: the tests on every Node that is supported. All of them and `npm start` on the Node that
-// runs this and on the newest; `npm start` and the tests of all packages that use Node's modules on each version: the newest of each
-// line, and those that are known to be special. Their binaries come from npm, into a folder of their own outside the project.
+// runs this, then `npm start` and the tests that depend on Node on each version: the newest of each line, and those that are known to
+// be special. Their binaries come from npm, into a folder of their own outside the project.
 // A file in which a test fails is run once more by itself. A test that passes then counts as passed and is named as unstable; the other
 // failures are named with their messages. Ends with the last runner's summary, these names, and `N passed, N failed`, the sum of all
 // runs; each `npm start` counts as a test.
 import { spawnSync } from "node:child_process"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, dirname, join, relative } from "node:path"
 
@@ -13,11 +13,13 @@ const asked = process.argv.slice(2)
 // 24.21.0: its TLS servers drop the client's chain before a listener can read it.
 const versions = asked.length > 0 ? asked : ["22", "24", "24.21.0", "26"]
 
-/** `transport` uses none of Node's modules, but the URLs of each Node: it is tested on the oldest and the newest. */
-const portable = ["packages/transport/"]
-const selection = readdirSync("packages")
-  .map((name) => `packages/${name}/`)
-  .filter((folder) => existsSync(`${folder}test`) && !portable.includes(folder))
+/** Tests that depend on the Node they run on: those with sockets, files and TLS, and those with Node's cryptography and its URLs. */
+const selection = [
+  "packages/transport-node/",
+  "packages/spiffe/",
+  "packages/transport/test/directory",
+  "/test/integration/"
+]
 
 const folder = mkdtempSync(join(tmpdir(), "node-matrix-"))
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }))
@@ -104,7 +106,7 @@ const binaries = versions.map(install).filter((binary) => binary !== undefined)
 const own = asked.length > 0 ? [] : [process.execPath]
 for (const binary of [...own, ...binaries]) start(binary)
 for (const binary of own) test(binary, [])
-for (const binary of binaries) test(binary, binary === binaries.at(-1) ? [] : selection)
+for (const binary of binaries) test(binary, selection)
 if (unstable.length > 0)
   console.log(`\nUnstable: failed in the whole run, passed by itself\n- ${unstable.join("\n- ")}`)
 if (failures.length > 0) console.log(`\nFailed\n- ${failures.join("\n- ")}`)
