@@ -26,8 +26,8 @@ import * as BundleEndpoint from "./BundleEndpoint.js"
 import type { BundleEndpointEvent } from "./BundleEndpointEvent.js"
 import { layerOneSided } from "./internal/client/connector.js"
 import { getSpiffe, getWeb } from "./internal/federation/clients.js"
-import * as federation from "./internal/federation/federation.js"
 import type { Get } from "./internal/federation/fetch.js"
+import * as federation from "./internal/federation/poller.js"
 
 /**
  * Options of the federated bundles: their endpoints and how often they are fetched.

@@ -28,8 +28,8 @@ import {
   Stream,
   TestClock
 } from "effect"
-import { make, type Settings } from "../src/internal/federation/federation.js"
 import type { Get } from "../src/internal/federation/fetch.js"
+import { make, type Settings } from "../src/internal/federation/poller.js"
 
 const partner = TrustDomain.make("partner.example")
 const url = "https://bundles.partner.example/bundle.json"

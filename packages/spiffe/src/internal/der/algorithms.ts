@@ -64,12 +64,20 @@ const signatureSchemes: ReadonlyMap<string, SignatureScheme> = new Map<string, S
 export const minRsaBits = 2048
 export const maxRsaBits = 8192
 
+/** The curves of the keys that are accepted. */
+export type CurveName = "P-256" | "P-384" | "P-521"
+
 /** The kind of key that a certificate certifies; `Unacceptable` says why, and its key is never handed to any cryptography. */
 export type KeyKind =
-  | { readonly _tag: "Acceptable"; readonly kind: SignatureScheme["keyKind"]; readonly name: string }
+  | {
+      readonly _tag: "Acceptable"
+      readonly kind: SignatureScheme["keyKind"]
+      readonly name: string
+      readonly curve?: CurveName
+    }
   | { readonly _tag: "Unacceptable"; readonly name: string }
 
-const curves: ReadonlyMap<string, { readonly name: string; readonly octets: number }> = new Map([
+const curves: ReadonlyMap<string, { readonly name: CurveName; readonly octets: number }> = new Map([
   ["301306072a8648ce3d020106082a8648ce3d030107", { name: "P-256", octets: 65 }],
   ["301006072a8648ce3d020106052b81040022", { name: "P-384", octets: 97 }],
   ["301006072a8648ce3d020106052b81040023", { name: "P-521", octets: 133 }]
@@ -119,7 +127,7 @@ export const readKeyKind = (spki: Element): KeyKind => {
   const curve = curves.get(identifier)
   if (curve === undefined) return unacceptable(`a key of algorithm ${der.dotted(oid)}`)
   return key.length === curve.octets && key[0] === 4
-    ? acceptable("ec", curve.name)
+    ? { _tag: "Acceptable", kind: "ec", name: curve.name, curve: curve.name }
     : unacceptable(`${curve.name} with a point that is not uncompressed`)
 }
 

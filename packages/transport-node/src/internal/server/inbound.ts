@@ -3,11 +3,12 @@ import type { Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import type { Attempt } from "@agentweave/transport/Acceptor"
-import { type GoneReason, refusalHeader } from "@agentweave/transport/Wire"
+import type { GoneReason } from "@agentweave/transport/Wire"
 import { TlsWire } from "../tls/wire.js"
 import { type AcceptPeer, acceptPeer, serverHandshake } from "./acceptPeer.js"
 import { InboundConnection } from "./connection.js"
 import type { ServerContext } from "./context.js"
+import { answerForbidden } from "./forbidden.js"
 import type { RequestSpan } from "./request.js"
 import { InboundRequests } from "./requests.js"
 
@@ -27,28 +28,6 @@ class InboundWire extends TlsWire {
   protected override get goneReason(): GoneReason {
     return this.idled ? "Idle" : super.goneReason
   }
-}
-
-const refusal = "This server does not authorise the SPIFFE ID of your certificate.\n"
-
-const forbidden =
-  `HTTP/1.1 403 Forbidden\r\nconnection: close\r\n${refusalHeader}: UnexpectedPeer\r\n` +
-  `content-type: text/plain\r\ncontent-length: ${refusal.length}\r\n\r\n${refusal}`
-
-/** The most bytes of a refused client that are read, so that no reset swallows its answer. */
-const maxDiscarded = 64 * 1024
-
-/**
- * Answers the first bytes of a client that is not authorised, which nobody parses, with why it is not served, and ends the
- * connection in order. The acceptor cuts it after a second.
- */
-const tell = (socket: TLSSocket): void => {
-  let discarded = 0
-  socket.on("data", (chunk: Buffer) => {
-    if (discarded === 0) socket.end(forbidden)
-    discarded += chunk.length
-    if (discarded > maxDiscarded) socket.destroy()
-  })
 }
 
 /**
@@ -98,7 +77,7 @@ export class Inbound {
     const connection = new InboundConnection(socket)
     const verdict = attempt.secured(new InboundWire(socket, this.options.authorize), connection)
     if (verdict._tag === "Tell") {
-      tell(socket)
+      answerForbidden(socket)
       return
     }
     if (verdict._tag === "Close") {

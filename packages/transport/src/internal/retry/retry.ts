@@ -2,10 +2,6 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
-import type * as Schedule from "effect/Schedule"
-import * as ScheduleDecision from "effect/ScheduleDecision"
-import * as ScheduleIntervals from "effect/ScheduleIntervals"
 import { CurrentAttempt } from "../../CurrentAttempt.js"
 import { type RetryBudget, RetryBudgetExhaustedError } from "../../RetryBudget.js"
 import type { RetryConfig } from "../../RetryConfig.js"
@@ -13,6 +9,7 @@ import { TimeoutError } from "../../TransportError.js"
 import { isFinal } from "../blame.js"
 import { currentClock, millis } from "../clock.js"
 import { clockOf, withFiber } from "../fiber.js"
+import { delay, scheduled } from "./backoff.js"
 import { Budget } from "./budget.js"
 
 /** Decides which outcomes of an attempt are retried. `A` and `E` are what an attempt ends with. */
@@ -50,33 +47,6 @@ export interface Counters {
   totalTimeouts: number
   delayed: number
 }
-
-/**
- * The delay before retry number `attempt` (0 for the first), in whole milliseconds: `min(base * exponentialBase^attempt,
- * max)`, and with jitter anything between zero and that.
- */
-export const delay = (config: RetryConfig, attempt: number): Effect.Effect<number> => {
-  const base = Duration.toMillis(config.baseDelay)
-  // 0 * Infinity is NaN: no base delay, no delay.
-  const grown = base === 0 ? 0 : base * config.exponentialBase ** attempt
-  const longest = Math.min(grown, Duration.toMillis(config.maxDelay))
-  return config.jitter ? Effect.map(Random.next, (random) => Math.round(longest * random)) : Effect.succeed(longest)
-}
-
-/**
- * The delay before the next retry by a schedule of the caller's, in milliseconds, and the schedule's next state; `undefined`
- * when it does not go on.
- */
-export const scheduled = (
-  schedule: Schedule.Schedule<unknown, unknown>,
-  input: unknown,
-  state: unknown,
-  now: number
-): Effect.Effect<readonly [state: unknown, delay: number | undefined]> =>
-  Effect.map(schedule.step(now, input, state), ([next, _, decision]) => [
-    next,
-    ScheduleDecision.isDone(decision) ? undefined : Math.max(0, ScheduleIntervals.start(decision.intervals) - now)
-  ])
 
 /** Everything a policy can add to the errors of an effect. */
 export type Raised<E> = E | TimeoutError | RetryBudgetExhaustedError<E | TimeoutError>

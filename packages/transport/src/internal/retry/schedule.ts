@@ -6,7 +6,8 @@ import * as ScheduleInterval from "effect/ScheduleInterval"
 import type { RetryBudget } from "../../RetryBudget.js"
 import type { RetryConfig } from "../../RetryConfig.js"
 import { isFinal } from "../blame.js"
-import { delay, type Rules, scheduled } from "./retry.js"
+import { delay, scheduled } from "./backoff.js"
+import type { Rules } from "./retry.js"
 
 export interface State {
   /** How often it was asked. */
