@@ -69,12 +69,8 @@ export type CurveName = "P-256" | "P-384" | "P-521"
 
 /** The kind of key that a certificate certifies; `Unacceptable` says why, and its key is never handed to any cryptography. */
 export type KeyKind =
-  | {
-      readonly _tag: "Acceptable"
-      readonly kind: SignatureScheme["keyKind"]
-      readonly name: string
-      readonly curve?: CurveName
-    }
+  | { readonly _tag: "Acceptable"; readonly kind: "rsa" | "ed25519"; readonly name: string }
+  | { readonly _tag: "Acceptable"; readonly kind: "ec"; readonly name: CurveName }
   | { readonly _tag: "Unacceptable"; readonly name: string }
 
 const curves: ReadonlyMap<string, { readonly name: CurveName; readonly octets: number }> = new Map([
@@ -88,7 +84,7 @@ const ed25519 = "300506032b6570"
 
 const unacceptable = (name: string): KeyKind => ({ _tag: "Unacceptable", name })
 
-const acceptable = (kind: SignatureScheme["keyKind"], name: string): KeyKind => ({ _tag: "Acceptable", kind, name })
+const acceptable = (kind: "rsa" | "ed25519", name: string): KeyKind => ({ _tag: "Acceptable", kind, name })
 
 const bitLength = (bytes: Buffer): number => bytes.length * 8 - (Math.clz32(bytes[0] ?? 0) - 24)
 
@@ -127,7 +123,7 @@ export const readKeyKind = (spki: Element): KeyKind => {
   const curve = curves.get(identifier)
   if (curve === undefined) return unacceptable(`a key of algorithm ${der.dotted(oid)}`)
   return key.length === curve.octets && key[0] === 4
-    ? { _tag: "Acceptable", kind: "ec", name: curve.name, curve: curve.name }
+    ? { _tag: "Acceptable", kind: "ec", name: curve.name }
     : unacceptable(`${curve.name} with a point that is not uncompressed`)
 }
 

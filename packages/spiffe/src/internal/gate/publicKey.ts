@@ -37,7 +37,7 @@ const isOnCurve = ({ b, octets, p }: Curve, publicKey: Buffer): boolean => {
 }
 
 const isOffCurve = ({ keyKind, publicKey }: Certificate): boolean =>
-  keyKind._tag === "Acceptable" && keyKind.curve !== undefined && !isOnCurve(curves[keyKind.curve], publicKey)
+  keyKind._tag === "Acceptable" && keyKind.kind === "ec" && !isOnCurve(curves[keyKind.name], publicKey)
 
 /** Of an acceptable kind, and a point of its curve where it is said to be on one (RFC 5480 section 2.2). */
 export const isKeyUsable = (certificate: Certificate): boolean =>
