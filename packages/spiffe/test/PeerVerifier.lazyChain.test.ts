@@ -38,6 +38,20 @@ const answer = (peer: Parameters<typeof verifyLeaf>[0]) =>
   Effect.map(verifyLeaf(peer), (result) => (result === undefined ? "Read" : describeResult(result)))
 
 describe("a leaf that passed", () => {
+  it.effect("is remembered as it was, whatever becomes of the buffer it came in", () =>
+    Effect.gen(function* () {
+      const peer = yield* arrange()
+      const now = yield* Clock.currentTimeMillis
+      const leaf = Uint8Array.from(peer.certificates[0] ?? [])
+      const verifyBuffer = () =>
+        describeResult(peer.verifier.verify({ ...inputOf(peer, now), chain: [leaf, ...peer.certificates.slice(1)] }))
+      assert.strictEqual(verifyBuffer(), "Accepted")
+      // All but its end, by which a remembered leaf is looked up.
+      leaf.fill(0, 0, leaf.length - 32)
+      assert.notStrictEqual(verifyBuffer(), "Accepted")
+    })
+  )
+
   it.effect("passes without its chain and without a signature check, as the peer it was", () =>
     Effect.gen(function* () {
       const peer = yield* arrange()

@@ -28,9 +28,9 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { drain } from "./internal/server/acceptPeer.js"
 import { guardApp, guardMiddleware, withMaxBodySize } from "./internal/server/body.js"
+import { InboundConnection } from "./internal/server/connection.js"
 import { type ServerContext, ServerContexts } from "./internal/server/context.js"
 import { Inbound } from "./internal/server/inbound.js"
-import { InboundMessage } from "./internal/server/message.js"
 import { read, timeLimits } from "./internal/server/options.js"
 import { httpOptions } from "./internal/server/requests.js"
 import { serveTraced } from "./internal/server/span.js"
@@ -210,7 +210,7 @@ export const layer = (
 export interface ListenerOptions extends Omit<Options, "maxRequestBodySize"> {}
 
 /**
- * Serves by a request listener of Node's, such as an Express app, until the scope closes. Gives the address it listens on.
+ * Serves by a request listener of Node's, such as a Fastify app, until the scope closes. Gives the address it listens on.
  *
  * @since 0.1.0
  * @category constructors
@@ -225,7 +225,8 @@ export const makeListener = (
 > => Effect.map(listen(options, listener), ({ inner }) => inner.address)
 
 /**
- * A secure server for handlers of another framework: Express, Hono, Fastify, or a plain function of `node:http`. It is behind
+ * A secure server for handlers of another framework: Hono, Fastify, or a plain function of `node:http`. (Express gives requests
+ * and responses prototypes of its own, and takes away the check that a response is as long as it says: not with it.) It is behind
  * the same gate as {@link layer}, with the same limits, record and supervision; {@link callerOf} is the caller of a request.
  * The size of bodies is the framework's to bound, and there are no spans. `Upgrade` is ignored (RFC 9110 section 7.8).
  *
@@ -259,5 +260,10 @@ export const layerListener = (
  * @since 0.1.0
  * @category getters
  */
-export const callerOf = (request: IncomingMessage): Option.Option<VerifiedPeer> =>
-  request instanceof InboundMessage ? Option.fromNullable(request.carrier?.accepted?.peer) : Option.none()
+export const callerOf = (request: IncomingMessage): Option.Option<VerifiedPeer> => {
+  // The carrier is the request's own field: a framework may have given the request another prototype.
+  const carrier = "carrier" in request ? request.carrier : undefined
+  return carrier instanceof InboundConnection && !carrier.socket.destroyed
+    ? Option.fromNullable(carrier.accepted?.peer)
+    : Option.none()
+}

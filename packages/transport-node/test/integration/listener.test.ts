@@ -1,13 +1,17 @@
-import { createServer, type IncomingMessage, type RequestListener } from "node:http"
+import { createServer, IncomingMessage, type RequestListener } from "node:http"
+import type { TLSSocket } from "node:tls"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import * as NodeSecureServer from "@agentweave/transport-node/NodeSecureServer"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Option, Scope, TestClock } from "effect"
+import { Deferred, type Duration, Effect, Exit, Fiber, Layer, Option, Scope, TestClock } from "effect"
 import { failure, host, hostileClient, identityLayer, makeLog, realTime, startClient } from "./fixture.js"
 
-const setUp = Effect.fnUntraced(function* (listener: RequestListener) {
+const setUp = Effect.fnUntraced(function* (
+  listener: RequestListener,
+  gracefulShutdownTimeout: Duration.DurationInput = "10 millis"
+) {
   yield* realTime
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
   const identity = yield* TestIdentity.make(yield* authority.context({ path: "/server" }))
@@ -19,7 +23,7 @@ const setUp = Effect.fnUntraced(function* (listener: RequestListener) {
       handled++
       listener(request, response)
     },
-    { port: 0, host, authorize: PeerMatcher.exactly(authority.id("/client")), gracefulShutdownTimeout: "10 millis" }
+    { port: 0, host, authorize: PeerMatcher.exactly(authority.id("/client")), gracefulShutdownTimeout }
   ).pipe(Effect.provide(Layer.merge(identityLayer(identity), log.layer)), Scope.extend(scope))
   if (address._tag !== "TcpAddress") return yield* Effect.dieMessage("expected a TCP address")
   const { port } = address
@@ -29,6 +33,9 @@ const setUp = Effect.fnUntraced(function* (listener: RequestListener) {
 const whoami: RequestListener = (request, response) => {
   response.end(Option.match(NodeSecureServer.callerOf(request), { onNone: () => "", onSome: (peer) => peer.spiffeId }))
 }
+
+/** More than what sockets hold of their own. */
+const size = 32 * 1024 * 1024
 
 /** Clients that are not served, whatever they send. */
 const strangers = {
@@ -51,6 +58,70 @@ describe("a request listener of another framework, behind the gate", () => {
         peerId: authority.id("/client")
       })
     })
+  )
+
+  it.scoped(
+    "ends a connection after an Upgrade that nobody uses, behind which Node loses a request: its body is served as none",
+    () =>
+      Effect.gen(function* () {
+        const paths: Array<string | undefined> = []
+        const { authority, port } = yield* setUp((request, response) => {
+          paths.push(request.url)
+          response.end()
+        })
+        const next = "GET /smuggled HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        const sockets: Array<TLSSocket> = []
+        yield* hostileClient(port, yield* authority.issueRaw({ path: "/client" }), {
+          request:
+            "GET /feed HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n" +
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n" +
+            `POST /lost HTTP/1.1\r\nhost: x\r\ncontent-length: ${next.length}\r\n\r\n`,
+          onSecure: (socket) => void sockets.push(socket),
+          onData: () => sockets[0]?.write(next)
+        })
+        expect(paths).toEqual(["/feed"])
+      })
+  )
+
+  it.scoped(
+    "knows the caller of a request that a framework has given another prototype, and of none that is gone",
+    () =>
+      Effect.gen(function* () {
+        const seen: Array<boolean> = []
+        const { authority, log, port } = yield* setUp((request, response) => {
+          Object.setPrototypeOf(request, Object.create(IncomingMessage.prototype))
+          seen.push(Option.isSome(NodeSecureServer.callerOf(request)))
+          request.socket.destroy()
+          seen.push(Option.isSome(NodeSecureServer.callerOf(request)))
+          response.end()
+        })
+        yield* hostileClient(port, yield* authority.issueRaw({ path: "/client" }))
+        yield* log.nth("ConnectionClosed")
+        expect(seen).toEqual([true, false])
+      })
+  )
+
+  it.scoped(
+    "sends the response that is on its way to its end when its scope ends, to a client that is slow to read",
+    () =>
+      Effect.gen(function* () {
+        const { authority, close, port } = yield* setUp((_, response) => response.end(Buffer.alloc(size)), "30 seconds")
+        const paused = yield* Deferred.make<TLSSocket>()
+        const sockets: Array<TLSSocket> = []
+        const client = yield* hostileClient(port, yield* authority.issueRaw({ path: "/client" }), {
+          onSecure: (socket) => void sockets.push(socket),
+          onData: () => {
+            const socket = sockets.pop()
+            if (socket !== undefined) Deferred.unsafeDone(paused, Effect.succeed(socket.pause()))
+          }
+        }).pipe(Effect.fork)
+        const socket = yield* Deferred.await(paused)
+        const closing = yield* Effect.fork(close)
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        socket.resume()
+        expect((yield* Fiber.join(client)).received.length).toBeGreaterThan(size)
+        yield* Fiber.join(closing)
+      })
   )
 
   for (const [title, issue] of Object.entries(strangers)) {

@@ -110,11 +110,13 @@ export const makeVerifier = (cacheSize: number, isSignedBy: SignatureCheck): Pee
     return { ...verdict, bundleGeneration: bundle.generation }
   }
 
-  const remember = ({ chain, purpose }: GateInput, key: string, verdict: Verdict): void => {
+  const remember = (input: GateInput, key: string, verdict: Verdict): void => {
     successes.set(key, verdict)
+    // A copy: a caller may use its buffers again.
+    const chain = input.chain.map((certificate) => Uint8Array.from(certificate))
     const [leaf] = chain
     if (leaf === undefined) return
-    leaves.set(leafKey(leaf, purpose), { verdict, leaf, chain })
+    leaves.set(leafKey(leaf, input.purpose), { verdict, leaf, chain })
     const issuer = issuerKey(leaf)
     if (issuer !== undefined) issuers.set(issuer, verdict.issuers)
   }

@@ -10,7 +10,7 @@ const bytesOf = (headers: RawHeaders): Array<Buffer> =>
   headers.flatMap(([name, value]) => [Buffer.from(name, "latin1"), Buffer.from(value, "latin1")])
 
 const recordOf = (headers: RawHeaders): IncomingHttpHeaders => {
-  const record: Record<string, string | Array<string>> = {}
+  const record: Record<string, string | Array<string>> = Object.create(null)
   for (const [name, value] of headers) {
     const before = record[name]
     record[name] = before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value]

@@ -31,7 +31,7 @@ const pairsOf = (headers: Dispatcher.DispatchOptions["headers"]): Pairs => {
 
 /** The fields that RFC 9110 section 5.3 lets be combined, combined; `Cookie` has a separator of its own (RFC 6265 section 5.4). */
 const headersOf = (pairs: Pairs): Headers.Headers => {
-  const headers: Record<string, string> = {}
+  const headers: Record<string, string> = Object.create(null)
   for (const [name, value] of pairs) {
     const key = name.toLowerCase()
     const before = headers[key]

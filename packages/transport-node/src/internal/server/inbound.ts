@@ -64,6 +64,9 @@ export class Inbound {
       )
     )
     this.requests.attach(server)
+    // `server.close()` calls it, and Node (20 to 26) takes a connection for idle whose last response is still being sent. The
+    // acceptor ends the idle ones.
+    server.closeIdleConnections = () => {}
   }
 
   private of(socket: Socket): InboundConnection | undefined {

@@ -36,8 +36,9 @@ interface BodyCarrier {
  * WebSocket can be made of one here, so that every other is a request like any other, with its body.
  */
 export class InboundMessage extends IncomingMessage {
-  /** Whether the request has an `Upgrade`, used or not. */
   declare upgradeAsked: boolean | null
+  /** The request has an `Upgrade`, used or not: Node sets `upgrade` to false again where nobody listens for one. */
+  declare hadUpgrade: boolean | undefined
 
   get upgrade(): boolean {
     return this.upgradeAsked === true && (this.method === "CONNECT" || isWebSocketHandshake(this))
@@ -49,6 +50,7 @@ export class InboundMessage extends IncomingMessage {
   declare isGivenUp: boolean | undefined
 
   set upgrade(asked: boolean | null) {
+    if (asked === true) this.hadUpgrade = true
     this.upgradeAsked = asked
   }
 

@@ -102,8 +102,7 @@ export class InboundRequests {
     if (request === undefined) return false
     response.once("close", () => connection.end(request))
     // Node (20 to 26) loses what comes in the same packet behind an `Upgrade` that is not used.
-    if (refusal !== undefined || message.upgradeAsked === true || !response.shouldKeepAlive)
-      connection.endWith(response)
+    if (refusal !== undefined || message.hadUpgrade === true || !response.shouldKeepAlive) connection.endWith(response)
     const answer = status ?? refusal
     if (answer !== undefined) refuse(response, answer)
     return answer === undefined
