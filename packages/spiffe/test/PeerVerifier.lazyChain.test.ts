@@ -42,9 +42,11 @@ describe("a leaf that passed", () => {
     Effect.gen(function* () {
       const peer = yield* arrange()
       const now = yield* Clock.currentTimeMillis
-      const leaf = Uint8Array.from(peer.certificates[0] ?? [])
+      const [leaf = new Uint8Array(), ...rest] = peer.certificates.map((certificate) => Uint8Array.from(certificate))
       const verifyBuffer = () =>
-        describeResult(peer.verifier.verify({ ...inputOf(peer, now), chain: [leaf, ...peer.certificates.slice(1)] }))
+        describeResult(
+          peer.verifier.verify({ ...inputOf(peer, now), chain: { leaf, certificates: () => [leaf, ...rest] } })
+        )
       assert.strictEqual(verifyBuffer(), "Accepted")
       // All but its end, by which a remembered leaf is looked up.
       leaf.fill(0, 0, leaf.length - 32)
