@@ -109,7 +109,7 @@ const sourceFiles = () =>
     )
   )
 
-const internals = /\b(?:unsafeMap|getFiberRef|RuntimeFlags|withFiberRuntime|currentDefaultServices)\b/
+const internals = /\b(?:unsafeMap|getFiberRefs?|(?:default)?RuntimeFlags|withFiberRuntime|currentDefaultServices)\b/
 
 /** One file a package knows the inside of Effect's fiber. */
 const checkInternals = () => {

@@ -57,7 +57,7 @@ export interface VerifyInput {
 }
 
 /**
- * What a verifier remembers.
+ * The size of a verifier's caches.
  *
  * @since 0.1.0
  * @category models

@@ -14,7 +14,7 @@ import { parseBundle } from "./internal/federation/parse.js"
 import { endpointUrl } from "./internal/federation/url.js"
 
 interface Common {
-  /** Whose bundle it is. */
+  /** The trust domain of the bundle. */
   readonly trustDomain: string
   /** An `https:` URL without user information. */
   readonly url: string

@@ -19,7 +19,7 @@ import { SecureAgent } from "./internal/socket/agent.js"
 import * as Opener from "./internal/socket/opener.js"
 
 /**
- * Who must be at the other end, and where requests may go.
+ * The peer that must be at the other end, and the origin that requests may go to.
  *
  * @since 0.1.0
  * @category models

@@ -16,6 +16,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { hostOf, portOf } from "./internal/socket/address.js"
 import * as Opener from "./internal/socket/opener.js"
 import { constructorOver, unwrapped } from "./internal/socket/webSocket.js"
 
@@ -54,14 +55,13 @@ const read = (options: Options) =>
     const { url: text } = yield* decode(options)
     const url = yield* readUrl(text)
     const { config, peer } = options
-    const host = url.hostname.replace(/^\[|\]$/g, "")
-    const port = url.port === "" ? 443 : Number(url.port)
-    const to = yield* SecureSocket.toConnectOptions({ peer, config, host, port, protocols: ["http/1.1"] })
+    const address = { host: hostOf(url.hostname), port: portOf(url) }
+    const to = yield* SecureSocket.toConnectOptions({ peer, config, ...address, protocols: ["http/1.1"] })
     return { to, url }
   })
 
 /**
- * What makes WebSockets, for libraries of Effect that ask for it. Each is a verified connection of its own: mutual TLS, the
+ * The constructor of WebSockets, for libraries of Effect that ask for it. Each WebSocket is a verified connection of its own: mutual TLS, the
  * peer's SPIFFE ID matched before a byte is written. It is on record from its start to its end, under supervision, and ends
  * with its credentials, with the `ConnectionError` that says why as the `error` of its error event. A server that answers
  * otherwise than with a WebSocket (RFC 6455 section 4.1), also with a redirect, is an error. All end with the scope. Messages

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, FiberRef, TestClock, Tracer } from "effect"
-import { clockOf, fiberRefOf, serviceIn, serviceOf, withFiber } from "../src/internal/fiber.js"
+import { Clock, Context, Effect, Exit, Fiber, FiberRef, Runtime, TestClock, Tracer } from "effect"
+import { clockOf, fiberRefOf, runtimeOf, serviceIn, serviceOf, withFiber } from "../src/internal/fiber.js"
 
 class Given extends Context.Tag("test/Given")<Given, number>() {}
 class WithDefault extends Context.Reference<WithDefault>()("test/WithDefault", { defaultValue: () => 7 }) {}
@@ -49,6 +49,20 @@ describe("the parts of Effect's fiber that the shells read", () => {
     Effect.sync(() => {
       assert.strictEqual(serviceIn(Context.empty(), Given), undefined)
       assert.strictEqual(serviceIn(Context.make(Given, 1), Given), 1)
+    })
+  )
+
+  it.effect("an effect that is run beside a fiber has its services and FiberRefs, and can be interrupted", () =>
+    Effect.gen(function* () {
+      const ref = FiberRef.unsafeMake("initial")
+      const seen = withFiber((inner) => Effect.succeed([serviceOf(inner, Given), fiberRefOf(inner, ref)]))
+      const beside = withFiber((fiber) => Effect.promise(() => Runtime.runPromise(runtimeOf(fiber))(seen)))
+      const provided = beside.pipe(Effect.locally(ref, "here"), Effect.provideService(Given, 1))
+      assert.deepStrictEqual(yield* provided, [1, "here"])
+      const forked: Effect.Effect<Fiber.RuntimeFiber<never>> = withFiber((fiber) =>
+        Effect.sync(() => Runtime.runFork(runtimeOf(fiber))(Effect.never))
+      )
+      assert.isTrue(Exit.isInterrupted(yield* Fiber.interrupt(yield* Effect.uninterruptible(forked))))
     })
   )
 

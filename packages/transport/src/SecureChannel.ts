@@ -82,7 +82,7 @@ export interface Options<out Peer extends string | PeerMatcher.PeerMatcher = str
   /** The SPIFFE ID that must be at the other end of every connection, or a matcher that accepts it. */
   readonly peer: Peer
   /**
-   * What relative URLs are appended to, and the only origin this channel talks to. Without it a request names an
+   * The URL that relative URLs are appended to, and the only origin this channel talks to. Without it a request names an
    * absolute `https:` URL; the peer's identity is required wherever that leads.
    */
   readonly baseUrl?: string | URL | undefined

@@ -156,7 +156,7 @@ export const TimeoutPhase = Schema.Literal(
  */
 export type TimeoutPhase = typeof TimeoutPhase.Type
 
-/** What this side waits for itself. */
+/** The phases in which this side waits for itself. */
 const ownPhases: ReadonlySet<TimeoutPhase> = new Set(["Acquire", "RequestBody", "Read"])
 
 /**

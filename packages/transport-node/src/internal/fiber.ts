@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type { RuntimeFiber } from "effect/Fiber"
 import type * as FiberRef from "effect/FiberRef"
+import * as Runtime from "effect/Runtime"
 
 export type AnyFiber = RuntimeFiber<unknown, unknown>
 
@@ -27,3 +28,11 @@ export const fiberRefOf = <A>(fiber: AnyFiber, ref: FiberRef.FiberRef<A>): A => 
 
 /** The clock a fiber runs on: the live one, or a test's. */
 export const clockOf = (fiber: AnyFiber): Clock.Clock => Context.get(fiber.currentDefaultServices, Clock.Clock)
+
+/** A runtime with the services and `FiberRef`s of a fiber: an effect run by it can be interrupted, wherever the fiber is. */
+export const runtimeOf = (fiber: AnyFiber): Runtime.Runtime<never> =>
+  Runtime.make({
+    context: fiber.currentContext,
+    fiberRefs: fiber.getFiberRefs(),
+    runtimeFlags: Runtime.defaultRuntimeFlags
+  })

@@ -44,6 +44,20 @@ const mirror = Effect.gen(function* () {
 }).pipe(Effect.orDie)
 
 describe("a dispatcher over a channel", () => {
+  it.scoped("sends a field as it is whose name every object has", () =>
+    Effect.gen(function* () {
+      const { dispatcher, origin } = yield* setUp(
+        Effect.map(HttpServerRequest.HttpServerRequest, ({ headers }) =>
+          HttpServerResponse.text(String(headers.constructor))
+        )
+      )
+      const headers = ["constructor", "1", "Constructor", "2"]
+      expect(yield* promised(async () => (await request(`${origin}/`, { dispatcher, headers })).body.text())).toBe(
+        "1, 2"
+      )
+    })
+  )
+
   it.scoped("sends bodies of every kind, with the headers the caller gave", () =>
     Effect.gen(function* () {
       const { dispatcher, fetch, origin } = yield* setUp(mirror)

@@ -7,6 +7,7 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Stream from "effect/Stream"
+import { runtimeOf } from "../fiber.js"
 
 /** Bytes read ahead of what the socket takes: the source and the socket work at the same time. */
 const readAhead = 64 * 1024
@@ -64,12 +65,6 @@ export class UploadQueue {
   }
 
   private read(): RuntimeFiber<void, unknown> {
-    const { requester } = this
-    const runtime = Runtime.make({
-      context: requester.currentContext,
-      fiberRefs: requester.getFiberRefs(),
-      runtimeFlags: Runtime.defaultRuntimeFlags
-    })
     const all = Effect.scoped(
       Effect.flatMap(Stream.toPull(this.stream), (pull) => {
         const loop: Effect.Effect<never, Option.Option<unknown>> = Effect.flatMap(pull, (chunk) => {
@@ -79,7 +74,7 @@ export class UploadQueue {
         return loop
       })
     )
-    const fiber = Runtime.runFork(runtime)(Effect.catchAllCause(all, asEnd))
+    const fiber = Runtime.runFork(runtimeOf(this.requester))(Effect.catchAllCause(all, asEnd))
     fiber.addObserver((exit) => {
       this.end = exit
       if (Exit.isFailure(exit)) this.onFailure(Cause.squash(exit.cause))

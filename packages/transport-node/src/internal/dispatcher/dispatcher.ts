@@ -20,7 +20,7 @@ const headersOf = (response: HttpClientResponse): RawHeaders => [
   ...Cookies.toSetCookieHeaders(response.cookies).map((value) => ["set-cookie", value] as const)
 ]
 
-/** What a caller of `fetch` is told: the typed error, also where an `HttpClientError` has it as its cause. */
+/** The error for a caller of `fetch`: the typed one, also where an `HttpClientError` has it as its cause. */
 const errorOf = (cause: Cause.Cause<unknown>, target: string): Error => {
   if (Cause.isInterruptedOnly(cause)) return new ScopeClosedError({ reason: "Adapter", target })
   const error = Cause.squash(cause)

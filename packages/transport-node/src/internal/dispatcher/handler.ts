@@ -18,7 +18,7 @@ const recordOf = (headers: RawHeaders): IncomingHttpHeaders => {
   return record
 }
 
-/** What a handler steers its request with. */
+/** Pauses, resumes and aborts a request for its handler. */
 class Controller implements Dispatcher.DispatchController {
   aborted = false
   paused = false

@@ -92,8 +92,8 @@ export class InboundConnection implements Shell {
   }
 
   /**
-   * What comes from now on cannot be read as HTTP, or has not come in time; `status` is the answer to it. It is not the answer
-   * to a request before it: those in flight are answered first, and the connection ends with the last of these answers
+   * The next bytes cannot be read as HTTP, or have not come in time; `status` is the answer to them. It is not the answer to a
+   * request before them: those in flight are answered first, and the connection ends with the last of these answers
    * (RFC 9112 section 9.3.2).
    */
   onUnreadable(status: number): void {
@@ -118,7 +118,7 @@ export class InboundConnection implements Shell {
     const [request] = inFlight.keys()
     if (refusal === undefined || request === undefined || inFlight.size > 1) return
     if (response?.headersSent === true) {
-      // What is on its way to the client is not whole.
+      // The response on its way to the client is not whole.
       socket.destroy()
       return
     }

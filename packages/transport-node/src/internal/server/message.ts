@@ -26,7 +26,7 @@ const isWebSocketHandshake = ({ headers, method }: IncomingMessage): boolean =>
 interface BodyCarrier {
   /** The rest of a body that is still to come will be discarded. */
   readonly onBodyGivenUp: () => void
-  /** Whose connection it is; absent before its peer is verified. */
+  /** The connection's supervision and peer; absent before the peer is verified. */
   readonly accepted: Pick<AcceptedConnection, "peer"> | undefined
 }
 

@@ -4,11 +4,12 @@ import type { Duplex } from "node:stream"
 import type { ConnectOptions, StreamConnection } from "@agentweave/transport/Connector"
 import { ConnectionError } from "@agentweave/transport/TransportError"
 import * as Effect from "effect/Effect"
+import { hostOf, portOf } from "./address.js"
 import type { Opener } from "./opener.js"
 
 type OnSocket = (error: Error | null, socket: Duplex) => void
 
-/** What connections of an agent have in common. */
+/** The options that all connections of an agent share. */
 export type Common = Omit<ConnectOptions, "host" | "port">
 
 const elsewhere = (expected: string, address: string): ConnectionError =>
@@ -37,7 +38,7 @@ export class SecureAgent extends Agent {
     const host = options.host ?? "localhost"
     const port = Number(options.port ?? 443)
     this.open(
-      this.target(host.replace(/^\[|\]$/g, ""), port),
+      this.target(hostOf(host), port),
       ({ connection, socket }) => {
         this.connections.set(socket, connection)
         onSocket?.(null, socket)
@@ -50,7 +51,7 @@ export class SecureAgent extends Agent {
 
   private target(host: string, port: number): Effect.Effect<ConnectOptions, ConnectionError> {
     const { common, origin } = this
-    if (origin !== undefined && (host.toLowerCase() !== hostOf(origin) || port !== portOf(origin))) {
+    if (origin !== undefined && (host.toLowerCase() !== hostOf(origin.hostname) || port !== portOf(origin))) {
       return Effect.fail(elsewhere(origin.origin, `${host}:${port}`))
     }
     return Effect.succeed({ ...common, host, port })
@@ -62,7 +63,3 @@ export class SecureAgent extends Agent {
     else super.reuseSocket(socket, request)
   }
 }
-
-const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, "")
-
-const portOf = ({ port }: URL): number => (port === "" ? 443 : Number(port))
