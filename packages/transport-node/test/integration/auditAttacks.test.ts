@@ -261,6 +261,12 @@ const table: Record<string, ReadonlyArray<Attack>> = {
       "Unsigned",
       (stolen) => anew(stolen, (records) => redated(withChange(records)), stolen.svids.later)
     ],
+    [
+      "it is chained anew without its header, signed with the stolen key of the time",
+      "Tampered",
+      "Missing",
+      (stolen) => anew(stolen, (records) => records.slice(1), stolen.svids.own)
+    ],
     ["it is emptied", "Tampered", "Unreadable", ({ files }) => [{ name: files[0]?.name ?? "", text: "" }]],
     [
       "it is passed off as format 1",
