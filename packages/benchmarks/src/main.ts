@@ -1,6 +1,7 @@
 /** `npm run bench`: measures, prints, and compares with what was recorded. */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import type { Benchmark } from "./harness/Benchmark.js"
 import * as floors from "./harness/floors.js"
 import { measure, type Result, selected } from "./harness/measure.js"
 import { type Options, parse, usage } from "./harness/options.js"
@@ -12,8 +13,33 @@ const note = (text: string): void => {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text.slice(0, (process.stderr.columns ?? 100) - 1)}`)
 }
 
-const run = async (options: Options): Promise<boolean> => {
+/**
+ * A row that misses its floor is measured again in three processes: what V8 made of the code in one process, and what else the
+ * machine did meanwhile, move a median by more than the slack. It has fallen only if it misses twice.
+ */
+const stillFallen = async (
+  benchmark: Benchmark,
+  options: Options,
+  results: ReadonlyArray<Result>
+): Promise<ReadonlyArray<string>> => {
   const recorded = floors.read()
+  const missed = floors.fallen(benchmark, results, recorded)
+  const rows = benchmark.rows.filter((row) =>
+    missed.some(({ baseline, contender }) => row.contender === contender && row.baseline === baseline)
+  )
+  if (rows.length === 0) return []
+  const again = await measure(
+    benchmark,
+    { ...options, processes: Math.max(3, options.processes) },
+    (text) => note(`${benchmark.name}, once more: ${text}`),
+    rows
+  )
+  note("")
+  console.log(`${benchmark.name}: measured once more, in three processes\n${table(benchmark, again)}\n`)
+  return floors.fallen(benchmark, again, recorded).map((result) => floors.describe(benchmark, result, recorded))
+}
+
+const run = async (options: Options): Promise<boolean> => {
   const all: Array<Result> = []
   const failures: Array<string> = []
   for (const name of options.names.length === 0 ? names : options.names) {
@@ -30,7 +56,7 @@ const run = async (options: Options): Promise<boolean> => {
       if (results.length === 0) continue
       console.log(`${table(benchmark, results)}\n${((performance.now() - from) / 1000).toFixed(0)} s\n`)
       all.push(...results)
-      if (options.check) failures.push(...floors.fallen(benchmark, results, recorded))
+      if (options.check) failures.push(...(await stillFallen(benchmark, options, results)))
       if (options.svg !== undefined) {
         mkdirSync(options.svg, { recursive: true })
         writeFileSync(join(options.svg, `${name}.svg`), `${chart(benchmark, results)}\n`)

@@ -6,7 +6,7 @@
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import type { InvalidConfigError, X509Context } from "@agentweave/spiffe"
+import { type InvalidConfigError, OptionsDecoder, type X509Context } from "@agentweave/spiffe"
 import {
   WorkloadApiError,
   WorkloadApiServer,
@@ -21,6 +21,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Ref from "effect/Ref"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -48,8 +49,8 @@ export interface FakeWorkloadApi {
   readonly fail: (error: WorkloadApiError.WorkloadApiError) => Effect.Effect<void>
   /** The workload has no identity: calls end with `PermissionDenied`, until the next push. */
   readonly deny: Effect.Effect<void>
-  /** Later calls get their first answer only after this long. */
-  readonly delay: (duration: Duration.DurationInput) => Effect.Effect<void>
+  /** Later calls get their first answer only after this long: finite, not negative. */
+  readonly delay: (duration: Duration.DurationInput) => Effect.Effect<void, InvalidConfigError.InvalidConfigError>
   /** Cuts every connection; clients find the agent there when they come back. */
   readonly drop: Effect.Effect<void>
   /** The agent's process is gone: connections are cut, and the socket is no more. */
@@ -78,6 +79,16 @@ const denial = new WorkloadApiError.WorkloadApiError({
   reason: "PermissionDenied",
   description: "no identity issued"
 })
+
+const decodeOptions = OptionsDecoder.decoder(
+  "FakeWorkloadApi",
+  Schema.Struct({ socketPath: Schema.optional(OptionsDecoder.Text) })
+)
+
+const decodeDelay = OptionsDecoder.decoder(
+  "FakeWorkloadApi.delay",
+  Schema.Struct({ duration: OptionsDecoder.NonNegativeDuration })
+)
 
 const temporaryDirectory = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "workload-api-"))),
@@ -112,7 +123,8 @@ export const make = Effect.fnUntraced(function* (
   WorkloadApiServerError.WorkloadApiServerError | InvalidConfigError.InvalidConfigError,
   Scope.Scope
 > {
-  const socketPath = options.socketPath ?? join(yield* temporaryDirectory, "agent.sock")
+  const given = yield* decodeOptions(options)
+  const socketPath = given.socketPath ?? join(yield* temporaryDirectory, "agent.sock")
   const state = yield* SubscriptionRef.make(Option.none<Exit.Exit<Answer, WorkloadApiError.WorkloadApiError>>())
   const calls = yield* SubscriptionRef.make(0)
   const delay = yield* Ref.make(Duration.zero)
@@ -177,7 +189,7 @@ export const make = Effect.fnUntraced(function* (
     corrupt: pushBytes(corruptBytes),
     fail: (error) => set(Exit.fail(error)),
     deny: set(Exit.fail(denial)),
-    delay: (duration) => Ref.set(delay, Duration.decode(duration)),
+    delay: (duration) => Effect.flatMap(decodeDelay({ duration }), (decoded) => Ref.set(delay, decoded.duration)),
     drop: withServer((server) => server.disconnectAll, undefined),
     stop,
     restart: Effect.zipRight(stop, start),

@@ -4,12 +4,19 @@
  *
  * @since 0.1.0
  */
-import { type IdentityProvider, PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+import {
+  type IdentityProvider,
+  type InvalidConfigError,
+  OptionsDecoder,
+  PeerMatcher,
+  SpiffeId
+} from "@agentweave/spiffe"
 import { type AuditEvent, type AuditLog, type Connector, TransportError } from "@agentweave/transport"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Credentials } from "./Credentials.js"
 import { makeRunFork } from "./internal/background.js"
@@ -163,9 +170,19 @@ export const unreachable =
       })
     )
 
+const decodeOptions = OptionsDecoder.decoder(
+  "TestConnector",
+  Schema.Struct({
+    handler: Schema.optional(OptionsDecoder.FunctionOf<Handler<unknown>>()),
+    onConnect: Schema.optional(OptionsDecoder.FunctionOf<OnConnect<unknown>>()),
+    streamHandler: Schema.optional(OptionsDecoder.FunctionOf<StreamHandler<unknown>>())
+  })
+)
+
 /**
  * A network of its own, where every peer is reachable and answers with 204 until told otherwise. When the scope closes,
- * handlers in flight are interrupted, every connection is closed, and none is opened any more.
+ * handlers in flight are interrupted, every connection is closed, and none is opened any more. Fails with an
+ * `InvalidConfigError` for an option that is no function, or whose name is not known.
  *
  * @since 0.1.0
  * @category constructors
@@ -203,7 +220,8 @@ export const make = Effect.fnUntraced(function* <R1 = never, R2 = never, R3 = ne
     readonly onConnect?: OnConnect<R2> | undefined
     readonly streamHandler?: StreamHandler<R3> | undefined
   } = {}
-): Effect.fn.Return<TestConnector, never, R1 | R2 | R3 | Scope.Scope> {
+): Effect.fn.Return<TestConnector, InvalidConfigError.InvalidConfigError, R1 | R2 | R3 | Scope.Scope> {
+  yield* decodeOptions(options)
   const clock = yield* Effect.clock
   const network: Network = {
     run: yield* makeRunFork,

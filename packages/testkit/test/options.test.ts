@@ -1,7 +1,14 @@
 import { connect } from "node:net"
-import { CertificateAuthority, DevAuthority, Fault, FaultProxy } from "@agentweave/testkit"
+import {
+  CertificateAuthority,
+  DevAuthority,
+  FakeWorkloadApi,
+  Fault,
+  FaultProxy,
+  TestConnector
+} from "@agentweave/testkit"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Logger, LogLevel } from "effect"
+import { type Duration, Effect, Logger, LogLevel } from "effect"
 
 const authority = (options: object) => DevAuthority.make({ trustDomain: "example.org", ...options })
 
@@ -29,6 +36,22 @@ const wrongFaults: ReadonlyArray<readonly [fault: Fault.Fault, field: string]> =
   [Fault.reset({ afterBytes: Number.NaN }), "afterBytes"],
   [Fault.finish({ afterBytes: 0.5 }), "afterBytes"]
 ]
+
+/** Options of JavaScript, which no type looks at. */
+const wrongNetworks: ReadonlyArray<readonly [options: object, field: string]> = [
+  [{ handler: "204" }, "handler"],
+  [{ onConnect: true }, "onConnect"],
+  [{ streamHandler: {} }, "streamHandler"],
+  [{ onconnect: TestConnector.reachable }, "onconnect"]
+]
+
+const wrongAgents: ReadonlyArray<readonly [options: object, field: string]> = [
+  [{ socketPath: "" }, "socketPath"],
+  [{ socketPath: 7 }, "socketPath"],
+  [{ socketpath: "/tmp/agent.sock" }, "socketpath"]
+]
+
+const wrongDelays: ReadonlyArray<Duration.DurationInput> = [-1, Number.NaN, "-1 seconds", Number.POSITIVE_INFINITY]
 
 describe("options that break a rule are refused with the field's name", () => {
   for (const [options, field] of refusals) {
@@ -74,6 +97,35 @@ describe("options that break a rule are refused with the field's name", () => {
         const error = yield* Effect.flip(CertificateAuthority.makeLoop({ trustDomain: "example.org", size }))
         assert.deepInclude(error, { _tag: "InvalidConfigError", field: "size" })
       }
+    })
+  )
+
+  for (const [options, field] of wrongNetworks) {
+    it.scoped(`by TestConnector: ${field} of ${JSON.stringify(options)}`, () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(TestConnector.make(options))
+        assert.deepInclude(error, { _tag: "InvalidConfigError", config: "TestConnector", field })
+      })
+    )
+  }
+
+  for (const [options, field] of wrongAgents) {
+    it.scoped(`by FakeWorkloadApi: ${field} of ${JSON.stringify(options)}`, () =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(FakeWorkloadApi.make(options))
+        assert.deepInclude(error, { _tag: "InvalidConfigError", config: "FakeWorkloadApi", field })
+      })
+    )
+  }
+
+  it.scoped("by a fake agent's delay, which is finite and not negative", () =>
+    Effect.gen(function* () {
+      const agent = yield* FakeWorkloadApi.make()
+      for (const wrong of wrongDelays) {
+        const error = yield* Effect.flip(agent.delay(wrong))
+        assert.deepInclude(error, { _tag: "InvalidConfigError", config: "FakeWorkloadApi.delay", field: "duration" })
+      }
+      yield* agent.delay("0 seconds")
     })
   )
 

@@ -215,13 +215,16 @@ const channelAt = (channel: SecureChannel, url: string, name: string): Context.T
   }
 }
 
+const decodeApp = decoder("AuditAnchor.app", Schema.Struct({ directory: Text }))
+
 /** A file name for the log of a caller, which no caller can make another's. */
 const fileNameOf = (id: string, name: string): string => `${hash("sha256", `${id} ${name}`, "hex")}.ndjson`
 
 /**
  * Serves an anchor to verified callers: each one's checkpoints are kept in a file of its own in the directory, and no caller
  * can read or write another's. `POST` keeps one; `GET` answers with the newest, or 204. Mount it where `layerChannel`
- * expects it, at `/audit-anchor`. The directory must exist.
+ * expects it, at `/audit-anchor`. The directory must exist. Options that break a rule fail every request with an
+ * `InvalidConfigError`: no checkpoint is kept where nobody looks for it.
  *
  * @since 0.1.0
  * @category constructors
@@ -235,12 +238,15 @@ const fileNameOf = (id: string, name: string): string => `${hash("sha256", `${id
  * )
  * ```
  */
-export const app = (options: { readonly directory: string }): HttpApp.Default<never, PeerIdentity> =>
+export const app = (options: { readonly directory: string }): HttpApp.Default<InvalidConfigError, PeerIdentity> =>
+  Effect.flatMap(decodeApp(options), ({ directory }) => appAt(directory))
+
+const appAt = (directory: string): HttpApp.Default<never, PeerIdentity> =>
   Effect.gen(function* () {
     const { spiffeId } = yield* caller
     const request = yield* HttpServerRequest.HttpServerRequest
     const name = new URL(request.url, "https://anchor").searchParams.get("name") ?? "audit"
-    const file = fileAt(join(options.directory, fileNameOf(spiffeId, name)))
+    const file = fileAt(join(directory, fileNameOf(spiffeId, name)))
     if (request.method === "GET") {
       return Option.match(yield* file.latest, {
         onNone: () => HttpServerResponse.empty({ status: 204 }),

@@ -15,21 +15,28 @@ const rowOf = (result: Result): string => `${result.contender} / ${result.baseli
 
 export const read = (): Floors => (existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as Floors) : {})
 
-/** What fell below its floor, each as a line that names the row. */
-export const fallen = (benchmark: Benchmark, results: ReadonlyArray<Result>, floors: Floors): ReadonlyArray<string> =>
-  results.flatMap((result) => {
+/** The worst ratio that holds a floor. */
+const limitOf = (benchmark: Benchmark, floor: number): number =>
+  benchmark.unit.better === "higher" ? floor * (1 - slack) : floor * (1 + slack)
+
+/** The results that fell below their floor. */
+export const fallen = (benchmark: Benchmark, results: ReadonlyArray<Result>, floors: Floors): ReadonlyArray<Result> =>
+  results.filter((result) => {
     const floor = floors[benchmark.name]?.[rowOf(result)]
-    if (floor === undefined) return []
-    const higher = benchmark.unit.better === "higher"
-    const limit = higher ? floor * (1 - slack) : floor * (1 + slack)
-    const held = higher ? result.ratio >= limit : result.ratio <= limit
-    return held
-      ? []
-      : [
-          `${benchmark.name}: ${rowOf(result)}: expected a ratio of ${higher ? "at least" : "at most"} ` +
-            `${limit.toFixed(3)} (recorded ${floor}), got ${result.ratio.toFixed(3)}`
-        ]
+    if (floor === undefined) return false
+    const limit = limitOf(benchmark, floor)
+    return benchmark.unit.better === "higher" ? result.ratio < limit : result.ratio > limit
   })
+
+/** One line about a result that fell below its floor. */
+export const describe = (benchmark: Benchmark, result: Result, floors: Floors): string => {
+  const floor = floors[benchmark.name]?.[rowOf(result)] ?? Number.NaN
+  const bound = benchmark.unit.better === "higher" ? "at least" : "at most"
+  return (
+    `${benchmark.name}: ${rowOf(result)}: expected a ratio of ${bound} ` +
+    `${limitOf(benchmark, floor).toFixed(3)} (recorded ${floor}), got ${result.ratio.toFixed(3)}`
+  )
+}
 
 /** Keeps the rows that were not measured now. A baseline against itself has no floor. */
 export const record = (results: ReadonlyArray<Result>): void => {

@@ -244,13 +244,13 @@ export const selected = (benchmark: Benchmark, options: Options): ReadonlyArray<
     ({ baseline, contender }) => options.only === undefined || `${contender} / ${baseline}`.includes(options.only)
   )
 
-/** Measures the rows of a benchmark. */
+/** Measures the rows of a benchmark; all that the options select, unless told which. */
 export const measure = async (
   benchmark: Benchmark,
   options: Options,
-  progress: (text: string) => void
+  progress: (text: string) => void,
+  rows: ReadonlyArray<Row> = selected(benchmark, options)
 ): Promise<ReadonlyArray<Result>> => {
-  const rows = selected(benchmark, options)
   if (rows.length === 0) return []
   const measurement = new Measurement(
     benchmark,

@@ -20,7 +20,8 @@ export const usage = `usage: npm run bench -- [NAME...] [options]
 
   --json FILE      write the rows as JSON
   --svg DIR        write one chart a benchmark
-  --check          compare with the recorded floors; fails naming the rows that fell below
+  --check          compare with the recorded floors; a row that misses is measured again, in three processes, and fails
+                   if it misses then too
   --record         record the ratios measured as the new floors
   --only TEXT      only contenders whose name holds TEXT
   --rounds N       rounds a row (default 15, at least 5)

@@ -4,9 +4,9 @@ import { join } from "node:path"
 import { IdentityProvider, SpiffeId } from "@agentweave/spiffe"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { DevAuthority } from "@agentweave/testkit"
-import { AuditLog, SecureChannel } from "@agentweave/transport"
+import { AuditLog, PeerIdentity, SecureChannel } from "@agentweave/transport"
 import { AuditAnchor, AuditFile, NodeAuditLog, NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
-import { HttpClient, HttpRouter, HttpServer } from "@effect/platform"
+import { HttpClient, HttpRouter, HttpServer, HttpServerRequest } from "@effect/platform"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Logger, LogLevel, Option, Scope } from "effect"
 import { kindOf, problemsOf, trustIn } from "../auditReports.js"
@@ -119,6 +119,23 @@ it.scoped("an anchor that fails, or does not answer, does not stop the log", () 
     }
     expect(readFileSync(path, "utf8")).toContain('"state":"Closed"')
   }).pipe(Effect.provide(quiet))
+)
+
+it.scoped("an anchor whose directory breaks a rule keeps nothing: every request fails with the field's name", () =>
+  Effect.gen(function* () {
+    const lost = { directory: ".", dir: "." }
+    for (const [options, field] of [[{ directory: "" }, "directory"] as const, [lost, "dir"] as const]) {
+      const error = yield* AuditAnchor.app(options).pipe(
+        Effect.flip,
+        Effect.provideService(PeerIdentity.PeerIdentity, { of: Option.none, ofSocket: Option.none }),
+        Effect.provideService(
+          HttpServerRequest.HttpServerRequest,
+          HttpServerRequest.fromWeb(new Request("https://keeper.internal/audit-anchor"))
+        )
+      )
+      expect(error).toMatchObject({ _tag: "InvalidConfigError", config: "AuditAnchor.app", field })
+    }
+  })
 )
 
 it.scoped("two workloads keep each other's checkpoints over a secure channel, and neither can touch the other's", () =>
