@@ -38,12 +38,15 @@ export const describe = (benchmark: Benchmark, result: Result, floors: Floors): 
   )
 }
 
-/** Keeps the rows that were not measured now. A baseline against itself has no floor. */
+/**
+ * Records anew the rows that have a floor and were measured now. The first floor of a row is written by hand: rows of other
+ * libraries' code have none.
+ */
 export const record = (results: ReadonlyArray<Result>): void => {
   const floors = read()
   for (const result of results) {
-    if (result.contender === result.baseline) continue
-    floors[result.benchmark] = { ...floors[result.benchmark], [rowOf(result)]: Number(result.ratio.toFixed(3)) }
+    const rows = floors[result.benchmark]
+    if (rows?.[rowOf(result)] !== undefined) rows[rowOf(result)] = Number(result.ratio.toFixed(3))
   }
   writeFileSync(file, `${JSON.stringify(floors, null, 2)}\n`)
 }

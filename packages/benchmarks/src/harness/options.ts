@@ -22,7 +22,7 @@ export const usage = `usage: npm run bench -- [NAME...] [options]
   --svg DIR        write one chart a benchmark
   --check          compare with the recorded floors; a row that misses is measured again, in three processes, and fails
                    if it misses then too
-  --record         record the ratios measured as the new floors
+  --record         record the ratios measured as the new floors of the rows that have one
   --only TEXT      only contenders whose name holds TEXT
   --rounds N       rounds a row (default 15, at least 5)
   --processes N    processes a row is measured in, one after another (default 1)
