@@ -2,6 +2,7 @@ import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import type * as SecureChannel from "@agentweave/transport/SecureChannel"
 import * as NodeDispatcher from "@agentweave/transport-node/NodeDispatcher"
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { NodeHttpServerRequest } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Exit, Scope, Stream } from "effect"
 import { request } from "undici"
@@ -55,6 +56,23 @@ describe("a dispatcher over a channel", () => {
       expect(yield* promised(async () => (await request(`${origin}/`, { dispatcher, headers })).body.text())).toBe(
         "1, 2"
       )
+    })
+  )
+
+  it.scoped("gives a field of the response as it is whose name every object has", () =>
+    Effect.gen(function* () {
+      const { dispatcher, origin } = yield* setUp(
+        Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
+          const response = NodeHttpServerRequest.toServerResponse(request)
+          response.setHeader("constructor", ["1", "2"])
+          response.setHeader("__proto__", "3")
+          return HttpServerResponse.empty()
+        })
+      )
+      const { headers } = yield* promised(() => request(`${origin}/`, { dispatcher }))
+      const fields = new Map(Object.entries(headers))
+      expect(fields.get("constructor")).toBe("1, 2")
+      expect(fields.get("__proto__")).toBe("3")
     })
   )
 
