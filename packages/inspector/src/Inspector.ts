@@ -218,6 +218,9 @@ export const layerService = (options: Options = {}): Layer.Layer<Inspector, Inva
  * refused, so that it cannot be shown to everyone by mistake: which peers may see it is for the server's `authorize`, and for
  * the router, to say. A server that ends waits for its requests; `endStreams` spares it the wait for streams.
  *
+ * A `Host` is the name that the TLS connection was made for (SNI), an IP address or `localhost`; another one is answered with 421
+ * (RFC 9110 section 15.5.20), so that no site reads the inspector through a tunnel on the machine of an operator.
+ *
  * @since 0.1.0
  * @category apps
  * @example

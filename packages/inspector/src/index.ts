@@ -3,4 +3,5 @@
  */
 export * as Activity from "./Activity.js"
 export * as Inspector from "./Inspector.js"
+export * as RefusalHint from "./RefusalHint.js"
 export * as Snapshot from "./Snapshot.js"

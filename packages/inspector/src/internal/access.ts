@@ -1,12 +1,15 @@
 /**
  * Who may ask. On loopback every process of the machine may, and a browser is kept from asking on behalf of a site: it tells
  * of the site in `Host` (a name of the attacker's that resolves to 127.0.0.1 is in there), `Origin` and `Sec-Fetch-Site`.
- * Behind a secure server the caller is a verified peer, and the same holds for its browser.
+ * Behind a secure server the caller is a verified peer, and the same holds for its browser: its own certificate, or a tunnel on
+ * its machine that has one, would otherwise serve every site whose name resolves to the server or to the tunnel.
  */
+import { isIP } from "node:net"
 import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
 import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { hasProperty } from "effect/Predicate"
 
 export interface Refusal {
   readonly status: 403 | 415 | 421
@@ -17,8 +20,8 @@ type Request = HttpServerRequest.HttpServerRequest
 
 const forbidden = (error: string): Refusal => ({ status: 403, error })
 
-/** `Host` without its port; the port may be that of a tunnel to this machine. */
-const hostName = (host: string): string => host.replace(/:\d+$/, "").toLowerCase()
+/** `Host` without its port, and without a dot at its end; the port may be that of a tunnel to this machine. */
+const hostName = (host: string): string => host.replace(/:\d+$/, "").replace(/\.$/, "").toLowerCase()
 
 const loopbackNames: ReadonlySet<string> = new Set(["127.0.0.1", "[::1]", "localhost"])
 
@@ -30,6 +33,31 @@ const foreignHost = ({ headers }: Request): Refusal | undefined => {
         status: 421,
         error: `expected a Host of this machine (127.0.0.1, [::1], localhost), got ${JSON.stringify(host)}`
       }
+}
+
+/** The name that the client has called in its TLS handshake (SNI, RFC 6066 section 3); a client that calls an address gives none. */
+const calledName = ({ source }: Request): string | undefined => {
+  const socket = hasProperty(source, "socket") ? source.socket : undefined
+  const name = hasProperty(socket, "servername") ? socket.servername : undefined
+  return typeof name === "string" ? name.toLowerCase() : undefined
+}
+
+const isAddress = (host: string): boolean => isIP(host.replace(/^\[|\]$/g, "")) !== 0
+
+/**
+ * A name in `Host` is the one that the connection was made for: that of a site which resolves to a tunnel is not, since the
+ * tunnel makes the connection. An address cannot be made to lead elsewhere.
+ */
+const otherHost = (request: Request): Refusal | undefined => {
+  const { host = "" } = request.headers
+  const name = hostName(host)
+  const called = calledName(request)
+  if (loopbackNames.has(name) || isAddress(name) || name === called) return undefined
+  const expected = called === undefined ? "an IP address or localhost" : `${called}, an IP address or localhost`
+  return {
+    status: 421,
+    error: `expected the Host that the TLS connection was made for (${expected}), got ${JSON.stringify(host)}`
+  }
 }
 
 /** A browser names the origin of a page in every request of a script but some plain GETs, for which there is `Sec-Fetch-Site`. */
@@ -64,7 +92,7 @@ export const onLoopback: Access<never> = (request) =>
 export const byVerifiedPeers: Access<PeerIdentity> = (request) =>
   Effect.map(PeerIdentity, (identity) =>
     Option.isSome(identity.of(request))
-      ? foreignOrigin(request, "https")
+      ? (otherHost(request) ?? foreignOrigin(request, "https"))
       : forbidden("expected a request on a verified connection, got one of another server")
   )
 

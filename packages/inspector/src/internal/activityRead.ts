@@ -1,6 +1,6 @@
 import type { Summary } from "../Activity.js"
+import { hintFor } from "../RefusalHint.js"
 import type { ActivityState, PeerActivity } from "./activityState.js"
-import { hintFor } from "./hints.js"
 
 const maxConnectionsOfPeer = 16
 

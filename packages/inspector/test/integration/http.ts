@@ -1,8 +1,12 @@
 /** Plain HTTP requests with headers of the test's choice, which neither `fetch` nor a browser would send. */
 import { type IncomingHttpHeaders, type IncomingMessage, request } from "node:http"
-import { Deferred, Effect, Queue } from "effect"
+import { request as secureRequest } from "node:https"
+import { X509Svid } from "@agentweave/spiffe"
+import { Deferred, Effect, Queue, Redacted } from "effect"
 
 export interface Call {
+  /** Default `127.0.0.1`. */
+  readonly host?: string
   readonly port: number
   readonly path: string
   readonly method?: string
@@ -17,10 +21,10 @@ export interface Answer {
 }
 
 const send = (
-  { body, headers = {}, method = "GET", path, port }: Call,
+  { body, headers = {}, host = "127.0.0.1", method = "GET", path, port }: Call,
   onResponse: (from: IncomingMessage) => void
 ) => {
-  const sent = request({ host: "127.0.0.1", port, path, method, headers, agent: false }, onResponse)
+  const sent = request({ host, port, path, method, headers, agent: false }, onResponse)
   sent.on("error", () => {})
   sent.end(body)
   return sent
@@ -42,6 +46,36 @@ export const call = (options: Call): Effect.Effect<Answer, Error> =>
       )
     })
     sent.on("error", (error) => resume(Effect.fail(error)))
+    return Effect.sync(() => sent.destroy())
+  })
+
+/** The status of `GET /api/snapshot` over TLS, with a certificate, a name in the handshake and a `Host` of the test's choice. */
+export const httpsStatus = (options: {
+  readonly svid: X509Svid.X509Svid
+  readonly port: number
+  readonly host: string
+  readonly servername: string
+}): Effect.Effect<number, Error> =>
+  Effect.async((resume) => {
+    const { host, port, servername, svid } = options
+    const sent = secureRequest({
+      host: "127.0.0.1",
+      port,
+      servername,
+      path: "/api/snapshot",
+      headers: { host },
+      agent: false,
+      cert: X509Svid.certificatesPem(svid),
+      key: Redacted.value(X509Svid.privateKeyPem(svid)),
+      // The server is not what is tested here, and its SVID has no name.
+      rejectUnauthorized: false
+    })
+    sent.on("response", (response) => {
+      response.resume()
+      resume(Effect.succeed(response.statusCode ?? 0))
+    })
+    sent.on("error", (error) => resume(Effect.fail(error)))
+    sent.end()
     return Effect.sync(() => sent.destroy())
   })
 

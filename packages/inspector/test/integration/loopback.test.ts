@@ -1,3 +1,5 @@
+import { networkInterfaces } from "node:os"
+import { platform } from "node:process"
 import { Activity } from "@agentweave/inspector"
 import { CircuitBreakerRegistry } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
@@ -13,6 +15,14 @@ const open = Effect.flatMap(CircuitBreakerRegistry.CircuitBreakerRegistry, (regi
 const stateOf = Effect.flatMap(CircuitBreakerRegistry.CircuitBreakerRegistry, (registry) =>
   Effect.map(registry.metrics, (all) => all.get(api)?.state)
 )
+
+/** IPv4 addresses of this machine beside 127.0.0.1. On Linux all of 127.0.0.0/8 is its own. */
+const otherAddresses = [
+  ...Object.values(networkInterfaces()).flatMap((addresses = []) =>
+    addresses.filter(({ family, internal }) => family === "IPv4" && !internal).map(({ address }) => address)
+  ),
+  ...(platform === "linux" ? ["127.0.0.2"] : [])
+]
 
 describe("the inspector on loopback", () => {
   it.scoped("answers with a snapshot of the process that its schema reads", () =>
@@ -163,6 +173,17 @@ describe("the inspector on loopback", () => {
       assert.deepStrictEqual([post.status, post.headers.allow], [405, "GET"])
       const get = yield* call({ port, path: "/api/reset" })
       assert.deepStrictEqual([get.status, get.headers.allow], [405, "POST"])
+    })
+  )
+
+  it.scoped("listens at 127.0.0.1 by default, and at no other address of the machine", () =>
+    Effect.gen(function* () {
+      const { port, url } = yield* start()
+      assert.strictEqual(url.hostname, "127.0.0.1")
+      for (const host of otherAddresses) {
+        const answer = yield* Effect.either(call({ host, port, path: "/api/snapshot" }))
+        assert.isTrue(Either.isLeft(answer), host)
+      }
     })
   )
 

@@ -7,7 +7,7 @@ import { HttpClientRequest, HttpRouter, HttpServer } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Option, Scope, Sink, Stream } from "effect"
-import { call } from "./http.js"
+import { call, httpsStatus } from "./http.js"
 import { decode, host, processOf, realTime } from "./world.js"
 
 const webId = SpiffeId.make("spiffe://example.org/web")
@@ -42,7 +42,7 @@ const setup = (
       SecureChannel.make({ peer: webId, baseUrl: `https://${host}:${port}` }),
       yield* Layer.build(client)
     )
-    return { channel, port, close: Scope.close(scope, Exit.void) }
+    return { authority, channel, port, close: Scope.close(scope, Exit.void) }
   })
 
 describe("the inspector behind a secure server", () => {
@@ -94,6 +94,32 @@ describe("the inspector behind a secure server", () => {
       assert.strictEqual(yield* statusWith({ origin: "https://evil.example" }), 403)
       assert.strictEqual(yield* statusWith({ "sec-fetch-site": "cross-site" }), 403)
       assert.strictEqual(yield* statusWith({ origin: `https://${host}:${port}` }), 200)
+    })
+  )
+
+  it.scoped("refuses a Host that its TLS connection was not made for: a site's name that resolves to a tunnel", () =>
+    Effect.gen(function* () {
+      const { authority, port } = yield* setup(Inspector.layerSecure)
+      const tunnel = yield* authority.issue({ path: "/operator" })
+      const statusOf = (host: string, servername: string) => httpsStatus({ svid: tunnel, port, host, servername })
+      for (const [called, host] of [
+        ["web.internal", "evil.example"],
+        ["web.internal", "evil.example:9471"],
+        ["web.internal", "web.internal.evil.example"],
+        ["", "evil.example"],
+        ["", "web.internal"]
+      ] as const) {
+        assert.strictEqual(yield* statusOf(host, called), 421, `${called} ${host}`)
+      }
+      for (const [called, host] of [
+        ["web.internal", "web.internal"],
+        ["web.internal", "WEB.internal.:9471"],
+        ["", `127.0.0.1:${port}`],
+        ["", "[2001:db8::1]:9471"],
+        ["web.internal", "localhost:8080"]
+      ] as const) {
+        assert.strictEqual(yield* statusOf(host, called), 200, `${called} ${host}`)
+      }
     })
   )
 

@@ -1,6 +1,11 @@
-import type { RefusalEvent } from "./activityState.js"
+/**
+ * Sentences on where to look first when a connection was refused.
+ *
+ * @since 0.1.0
+ */
+import type { RefusalEvent } from "./internal/activityState.js"
 
-/** Where to look first, by the error's tag and its reason. */
+/** By the error's tag and its reason. */
 const hints: Readonly<Record<string, string>> = {
   "PeerVerificationError NoCertificate":
     "The peer presented no certificate. Check that it is configured with an SVID and speaks mutual TLS.",
@@ -52,6 +57,20 @@ const hints: Readonly<Record<string, string>> = {
 /** A sentence for the reasons of a server's own limits. */
 const limit = "A limit of this server was reached. Raise it if the load is real; look at the addresses if it is not."
 
+/**
+ * Where to look first after a refusal: one sentence or two in English; `null` for a reason that there is none for.
+ *
+ * @since 0.1.0
+ * @category getters
+ * @example
+ * ```ts
+ * import { RefusalHint } from "@agentweave/inspector"
+ * import type { AuditEvent } from "@agentweave/transport"
+ *
+ * const explain = (event: AuditEvent.AuditEvent): string =>
+ *   event._tag === "ConnectionRefused" ? `${event.description}. ${RefusalHint.hintFor(event) ?? ""}` : event._tag
+ * ```
+ */
 export const hintFor = (event: RefusalEvent): string | null => {
   switch (event._tag) {
     case "ConnectionRefused":
