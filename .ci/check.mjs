@@ -13,8 +13,9 @@ const floors = {
   "transport-node": 2,
   "workload-api": 2,
   testkit: 3,
-  cli: 4,
   inspector: 4,
+  // It shows what the inspector has.
+  cli: 5,
   interop: 4,
   examples: 5,
   benchmarks: 5,

@@ -1,2 +1,2 @@
 // The packages that are published, from the ground up.
-export const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli", "inspector"]
+export const published = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "inspector", "cli"]

@@ -25,6 +25,8 @@ export interface Terminal {
   readonly hasColours?: boolean | undefined
   /** Whether a person looks on, who is told what takes long. Default `false`. */
   readonly isWatched?: boolean | undefined
+  /** The height of the terminal that the output goes to, in lines, so that it can be drawn over. Default: it is no terminal. */
+  readonly rows?: (() => number | undefined) | undefined
 }
 
 const version = Effect.gen(function* () {
@@ -89,7 +91,7 @@ const logs = Effect.provide(Logger.replace(Logger.defaultLogger, Logger.withCons
  */
 export const run = (
   args: ReadonlyArray<string>,
-  { hasColours = false, isWatched = false }: Terminal = {}
+  { hasColours = false, isWatched = false, rows = () => undefined }: Terminal = {}
 ): Effect.Effect<number, never, NodeContext.NodeContext> =>
   Console.consoleWith((console) =>
     Effect.gen(function* () {
@@ -98,6 +100,8 @@ export const run = (
         print: (line) => console.log(line),
         progress: (line) => (isWatched ? console.error(line) : Effect.void),
         exitCode,
+        hasColours,
+        rows,
         args: args.slice(1)
       })
       if (args.includes("--wizard")) return yield* new UsageError({ message: "Received unknown argument: '--wizard'" })

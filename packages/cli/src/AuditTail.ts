@@ -6,6 +6,8 @@
 import { FileSystem } from "@effect/platform"
 import { type Duration, Effect, Either, Option } from "effect"
 import { hasProperty } from "effect/Predicate"
+import { eventLine, eventOf } from "./internal/auditLine.js"
+import { Lines } from "./internal/lines.js"
 import { asciiJson, printable } from "./internal/printable.js"
 
 /**
@@ -28,22 +30,8 @@ export interface Options {
 /** How often a followed file is looked at. */
 const pollInterval: Duration.DurationInput = "250 millis"
 
-const newline = 0x0a
-
 /** Largest piece that is read at once, in bytes. */
 const pieceSize = 64 * 1024
-
-/** Cuts bytes into lines; what has no end yet waits for it. */
-class Lines {
-  private rest: Uint8Array = new Uint8Array()
-
-  push(piece: Uint8Array): ReadonlyArray<string> {
-    const bytes = Buffer.concat([this.rest, piece])
-    const end = bytes.lastIndexOf(newline)
-    this.rest = bytes.subarray(end + 1)
-    return end === -1 ? [] : new TextDecoder().decode(bytes.subarray(0, end)).split("\n")
-  }
-}
 
 /** Gives the lines behind the place that a file was read up to. */
 const readOn = (file: FileSystem.File, lines: Lines, take: (line: string) => Effect.Effect<void>) =>
@@ -55,9 +43,6 @@ const readOn = (file: FileSystem.File, lines: Lines, take: (line: string) => Eff
     }
   })
 
-const field = (key: string, value: unknown): string =>
-  `${key}=${typeof value === "object" ? JSON.stringify(value) : String(value)}`
-
 /** A record as a line for people; `undefined` for what only serves verification. */
 const describe = (line: string): string | undefined => {
   const parsed = Either.try((): unknown => JSON.parse(line))
@@ -68,10 +53,8 @@ const describe = (line: string): string | undefined => {
   if (hasProperty(record, "end") && hasProperty(record.end, "state")) return `-- file ends: ${record.end.state}`
   if (hasProperty(record, "dropped")) return `-- not recorded: ${JSON.stringify(record.dropped)}`
   if (hasProperty(record, "retired")) return `-- old files removed: ${JSON.stringify(record.retired)}`
-  if (!hasProperty(record, "event") || typeof record.event !== "object" || record.event === null) return undefined
-  const { _tag, time, ...rest } = record.event as { readonly _tag?: unknown; readonly time?: unknown }
-  const date = typeof time === "number" && Math.abs(time) <= 8.64e15 ? new Date(time).toISOString() : "unknown date"
-  return [date, String(_tag), ...Object.entries(rest).map(([key, value]) => field(key, value))].join(" ")
+  const event = eventOf(record)
+  return event === undefined ? undefined : eventLine(event)
 }
 
 /** A record as JSON in ASCII: its own line, where that can be read. */

@@ -11,6 +11,7 @@ import { Explanation, PeerMatcher, type PeerVerifier, SpiffeId, TrustDomain, X50
 import { ConnectionExplanation } from "@agentweave/transport-node"
 import { FileSystem } from "@effect/platform"
 import { Effect } from "effect"
+import * as ExplainRefusals from "./ExplainRefusals.js"
 import { parseAddress } from "./internal/address.js"
 import { readBundle, readChain } from "./internal/files.js"
 import { asciiJson, printable } from "./internal/printable.js"
@@ -18,12 +19,14 @@ import { UsageError } from "./UsageError.js"
 
 const usage = `usage: agentweave-explain (--cert FILE | --connect HOST:PORT) --bundle FILE --expect SPIFFE-ID
          [--role server|client] [--trust-domain NAME] [--json]
+       agentweave-explain --audit FILE... [--json]
 
   --cert FILE          the peer's certificates, PEM, the leaf first
   --connect HOST:PORT  the certificates a server presents; nothing is sent to it
   --bundle FILE        the trust bundle, PEM or SPIFFE bundle JSON
   --trust-domain NAME  whose bundle it is, where it is not the expected ID's
-  --role               the role the peer presents them in; default server`
+  --role               the role the peer presents them in; default server
+  --audit FILE         an audit file: the connections that were refused; again for several`
 
 const parse = (args: ReadonlyArray<string>) =>
   Effect.try({
@@ -37,6 +40,7 @@ const parse = (args: ReadonlyArray<string>) =>
           expect: { type: "string" },
           role: { type: "string", default: "server" },
           "trust-domain": { type: "string" },
+          audit: { type: "string", multiple: true, default: [] },
           json: { type: "boolean", default: false }
         }
       }).values,
@@ -81,14 +85,20 @@ const fetchChain = (host: string, port: number): Effect.Effect<ReadonlyArray<Uin
 }
 
 /**
- * Explains what `args` name. `accepted` is what a connection would say, by the gate and by Node's TLS; `output` all of it, for people or with `--json` for programs.
+ * Explains what `args` name. `accepted` is what a connection would say, by the gate and by Node's TLS, or with `--audit` whether no
+ * connection was refused; `output` all of it, for people or with `--json` for programs.
  *
  * @since 0.1.0
  * @category programs
  */
 export const run = Effect.fnUntraced(function* (args: ReadonlyArray<string>) {
   const values = yield* parse(args)
-  const { bundle, cert, connect: address, expect, role } = values
+  const { audit, bundle, cert, connect: address, expect, role } = values
+  if (audit.length > 0) {
+    if ([bundle, cert, address, expect].some((value) => value !== undefined))
+      return yield* new UsageError({ message: `expected --audit without other files and addresses\n${usage}` })
+    return yield* ExplainRefusals.run(audit, values.json)
+  }
   const roles: Readonly<Record<string, PeerVerifier.Purpose>> = { server: "ServerAuth", client: "ClientAuth" }
   const purpose = roles[role]
   if (

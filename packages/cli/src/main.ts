@@ -13,7 +13,8 @@ const { NO_COLOR: noColour } = process.env
 NodeRuntime.runMain(
   run(process.argv.slice(2), {
     hasColours: process.stdout.isTTY && (noColour === undefined || noColour === ""),
-    isWatched: process.stderr.isTTY
+    isWatched: process.stderr.isTTY,
+    rows: () => (process.stdout.isTTY ? process.stdout.rows : undefined)
   }).pipe(
     Effect.flatMap((exitCode) =>
       Effect.sync(() => {

@@ -5,7 +5,7 @@ import { run } from "./commandLine.js"
 
 const version = (): unknown => JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")).version
 
-const commands = ["dev-agent", "explain", "probe", "svid show", "bundle show", "audit verify", "audit tail"]
+const commands = ["dev-agent", "explain", "probe", "inspect", "svid show", "bundle show", "audit verify", "audit tail"]
 
 const escapeCode = String.fromCharCode(27)
 
@@ -62,6 +62,15 @@ describe("agentweave", () => {
         ["audit", "verify"],
         ["audit", "tail", "/does/not/exist"],
         ["explain", "--cert", "/does/not/exist"],
+        ["explain", "--audit", "/does/not/exist"],
+        ["explain", "--audit", "a.ndjson", "--cert", "a.pem"],
+        ["inspect", "nowhere"],
+        ["inspect", "ftp://127.0.0.1/"],
+        ["inspect", "http://inspected.example:9471/"],
+        ["inspect", "http://127.0.0.1:9471/", "--expect", "spiffe://example.org/web"],
+        ["inspect", "https://inspected.example:9471/"],
+        ["inspect", "https://127.0.0.1:9471/", "--expect", "spiffe://example.org/web", "--cert", "a.pem"],
+        ["inspect", "--watch", "http://127.0.0.1:9471/", "again"],
         ["dev-agent", "--workload", "/web", "--socket", "/tmp/a"]
       ]
       for (const args of wrong) {

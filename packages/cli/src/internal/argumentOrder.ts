@@ -7,7 +7,7 @@
 const groups: ReadonlySet<string> = new Set(["audit", "svid", "bundle"])
 
 /** Options without a value. */
-const switches: ReadonlySet<string> = new Set(["--json", "--follow", "--help", "-h", "--version"])
+const switches: ReadonlySet<string> = new Set(["--json", "--follow", "--watch", "--help", "-h", "--version"])
 
 /** The words that name a command, such as `audit tail`. */
 export const commandPath = (args: ReadonlyArray<string>): ReadonlyArray<string> => {

@@ -5,6 +5,7 @@ import * as AuditTail from "../AuditTail.js"
 import * as AuditVerify from "../AuditVerify.js"
 import * as DevAgent from "../DevAgent.js"
 import * as Explain from "../Explain.js"
+import * as Inspect from "../Inspect.js"
 import * as Probe from "../Probe.js"
 import * as ShowBundle from "../ShowBundle.js"
 import * as ShowSvid from "../ShowSvid.js"
@@ -23,6 +24,17 @@ const repeated = (name: string, description: string) => Options.repeated(text(na
 
 const endpoint = optional("endpoint", "the Workload API; default: what SPIFFE_ENDPOINT_SOCKET says")
 
+const seconds = (what: string) =>
+  Options.integer("timeout").pipe(Options.withDescription(`seconds ${what}`), Options.withDefault(10))
+
+/** Where our own identity comes from. */
+const ownIdentity = {
+  cert: optional("cert", "our own SVID in files, with --key and --bundle"),
+  key: optional("key", "its private key, PEM"),
+  bundle: optional("bundle", "the bundle of our trust domain"),
+  endpoint
+}
+
 /** An option of another program's command line. */
 const given = (name: string, value: string | undefined): ReadonlyArray<string> =>
   value === undefined ? [] : [`--${name}=${value}`]
@@ -34,6 +46,7 @@ export const summaries = [
   ["dev-agent", "A Workload API for development, with an authority of its own."],
   ["explain", "Why is a peer accepted or refused, rule by rule?"],
   ["probe", "One verified request to a server: handshake, TLS, peer, timings."],
+  ["inspect", "The state of a running process: identity, peers, requests, refusals."],
   ["svid show", "An SVID and its chain: ID, dates, keys, and what will go wrong when."],
   ["bundle show", "Trust bundles: their authorities, and when they expire."],
   ["audit verify", "Is an audit file as it was written?"],
@@ -89,10 +102,15 @@ const explain = Command.make(
     expect: optional("expect", "the SPIFFE ID that is expected"),
     role: optional("role", "server or client: the role the peer presents them in; default server"),
     trustDomain: optional("trust-domain", "whose bundle it is, where it is not the expected ID's"),
+    audit: repeated(
+      "audit",
+      "an audit file, in place of all the others: the connections that were refused; again for several"
+    ),
     json
   },
-  ({ bundle, cert, connect, expect, json, role, trustDomain }) =>
+  ({ audit, bundle, cert, connect, expect, json, role, trustDomain }) =>
     Explain.run([
+      ...audit.flatMap((file) => given("audit", file)),
       ...given("cert", cert),
       ...given("connect", connect),
       ...given("bundle", bundle),
@@ -107,8 +125,8 @@ const explain = Command.make(
 ).pipe(
   help(
     "explain",
-    "For the certificates in a file, or those that a server presents. For a client that a server refused: --cert CLIENT.pem --role client, and the server's bundle.",
-    "0 accepted, 1 refused, 2 called wrongly"
+    "For the certificates in a file, those that a server presents, or the refusals that audit files have on record. For a client that a server refused: --audit with the server's file says why; --cert CLIENT.pem --role client, and the server's bundle, say it rule by rule.",
+    "0 accepted, or nothing was refused, 1 refused, 2 called wrongly"
   )
 )
 
@@ -207,14 +225,8 @@ const probe = Command.make(
   {
     expect: text("expect", "the SPIFFE ID that must be there"),
     path: Options.withDefault(text("path", "what to GET"), "/"),
-    timeout: Options.withDefault(
-      Options.integer("timeout").pipe(Options.withDescription("seconds for the connection, and for the response")),
-      10
-    ),
-    cert: optional("cert", "our own SVID in files, with --key and --bundle"),
-    key: optional("key", "its private key, PEM"),
-    bundle: optional("bundle", "the bundle of our trust domain"),
-    endpoint,
+    timeout: seconds("for the connection, and for the response"),
+    ...ownIdentity,
     json,
     address: Args.text({ name: "HOST:PORT" })
   },
@@ -232,6 +244,34 @@ const probe = Command.make(
   )
 )
 
+const inspect = Command.make(
+  "inspect",
+  {
+    watch: Options.boolean("watch").pipe(Options.withDescription("go on with each snapshot that the inspector sends")),
+    expect: optional("expect", "the SPIFFE ID of the process, with an https: URL"),
+    timeout: seconds("for the connection, and for the first answer"),
+    ...ownIdentity,
+    json,
+    url: Args.optional(Args.text({ name: "URL" }))
+  },
+  ({ json, timeout, url, watch, ...options }) =>
+    Effect.gen(function* () {
+      const { hasColours, print, progress, rows } = yield* Output
+      const asked = { ...options, url: Option.getOrUndefined(url), timeout: `${timeout} seconds` } as const
+      yield* progress(`asks ${asked.url ?? Inspect.defaultUrl}`)
+      const report = watch
+        ? Inspect.watch(asked, { hasColours, json, rows }, print)
+        : Inspect.run(asked, { hasColours })
+      return yield* answer(report, json)
+    })
+).pipe(
+  help(
+    "inspect",
+    `URL is that of an inspector: http: on this machine (default ${Inspect.defaultUrl}), or https: on a secure server, with --expect. The JSON is the inspector's own; with --watch a line for each snapshot.`,
+    "0 shown, 1 no inspector has answered, or it has ended, 2 called wrongly, or we have no identity"
+  )
+)
+
 const group = (name: string, description: string) => Command.make(name).pipe(Command.withDescription(description))
 
 /** The whole command. */
@@ -243,6 +283,7 @@ export const agentweave = group(
     devAgent,
     explain,
     probe,
+    inspect,
     group("svid", "Our own SVIDs.").pipe(Command.withSubcommands([svidShow])),
     group("bundle", "Trust bundles.").pipe(Command.withSubcommands([bundleShow])),
     group("audit", "Audit files.").pipe(Command.withSubcommands([auditVerify, auditTail]))

@@ -20,6 +20,10 @@ export class Output extends Context.Tag("@agentweave/cli/Output")<
     /** Says on a terminal what is going on; elsewhere it is silent. */
     readonly progress: (line: string) => Effect.Effect<void>
     readonly exitCode: Ref.Ref<number>
+    /** Whether what is printed may have colours. */
+    readonly hasColours: boolean
+    /** The height of the terminal that is printed to; `undefined` where it is none. */
+    readonly rows: () => number | undefined
     /** The arguments of the command, in their order. */
     readonly args: ReadonlyArray<string>
   }

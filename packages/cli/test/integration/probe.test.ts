@@ -1,30 +1,15 @@
-import { writeFileSync } from "node:fs"
-import { join } from "node:path"
-import { IdentityProvider, PeerMatcher, SpiffeId, X509Bundle, X509Svid } from "@agentweave/spiffe"
+import { IdentityProvider, PeerMatcher, SpiffeId } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { AuditLog, PeerIdentity } from "@agentweave/transport"
 import { NodeSecureServer } from "@agentweave/transport-node"
 import { HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted } from "effect"
-import { directory, run } from "../commandLine.js"
+import { Context, Effect, Layer } from "effect"
+import { identityFiles, run } from "../commandLine.js"
 
 /** A server that serves `web` alone, and the files of `web` and of a stranger. */
 const setUp = Effect.gen(function* () {
-  const folder = yield* directory
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-  const files = (name: string) =>
-    Effect.map(authority.issue({ path: `/${name}` }), (svid) => {
-      const write = (file: string, text: string) => {
-        writeFileSync(join(folder, file), text, { mode: 0o600 })
-        return join(folder, file)
-      }
-      return [
-        ...["--cert", write(`${name}.pem`, X509Svid.certificatesPem(svid))],
-        ...["--key", write(`${name}.key`, Redacted.value(X509Svid.privateKeyPem(svid)))],
-        ...["--bundle", write("bundle.pem", X509Bundle.toPem(authority.bundle))]
-      ]
-    })
   const router = HttpRouter.empty.pipe(
     HttpRouter.get(
       "/hello",
@@ -41,7 +26,11 @@ const setUp = Effect.gen(function* () {
   )
   const { address } = Context.get(server, HttpServer.HttpServer)
   if (address._tag !== "TcpAddress") return yield* Effect.dieMessage("expected a port")
-  return { address: `127.0.0.1:${address.port}`, web: yield* files("web"), stranger: yield* files("stranger") }
+  return {
+    address: `127.0.0.1:${address.port}`,
+    web: yield* identityFiles(authority, "web"),
+    stranger: yield* identityFiles(authority, "stranger")
+  }
 })
 
 const expected = ["--expect", "spiffe://example.org/api"]
