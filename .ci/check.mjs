@@ -96,7 +96,7 @@ const checkMarkdown = () => {
 const checkDocumented = () => {
   const problems = undocumented(published)
   if (problems.length > 0) fail(`doc comments\n  ${problems.join("\n  ")}`)
-  console.log("ok a sentence for every exported name")
+  console.log("ok a sentence, a category and an example for every exported name that asks for them")
 }
 
 const sourceFiles = () =>

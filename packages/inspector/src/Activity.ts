@@ -51,6 +51,18 @@ export class Activity extends Context.Tag("@agentweave/inspector/Activity")<
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Activity } from "@agentweave/inspector"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const activity = yield* Activity.make
+ *   activity.unsafeRecord({ _tag: "IdentityProblem", time: 0, problem: "Unavailable", description: "the agent is down" })
+ *   const { events } = yield* activity.summary
+ *   return events.length
+ * })
+ * ```
  */
 export const make: Effect.Effect<Context.Tag.Service<Activity>> = Effect.map(Clock.currentTimeMillis, (startedAt) => {
   const state = new ActivityState(startedAt)

@@ -204,6 +204,16 @@ export const layerConfig = (
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { Inspector } from "@agentweave/inspector"
+ * import { HttpRouter, HttpServer } from "@effect/platform"
+ * import { Layer } from "effect"
+ *
+ * // Beside the routes of the program, on its own secure server.
+ * const Routes = HttpRouter.empty.pipe(HttpRouter.mountApp("/inspector", Inspector.app))
+ * const Web = HttpServer.serve(Routes).pipe(Layer.provide(Inspector.layerService()))
+ * ```
  */
 export const layerService = (options: Options = {}): Layer.Layer<Inspector, InvalidConfigError, Needs> =>
   Layer.scoped(
@@ -222,7 +232,7 @@ export const layerService = (options: Options = {}): Layer.Layer<Inspector, Inva
  * (RFC 9110 section 15.5.20), so that no site reads the inspector through a tunnel on the machine of an operator.
  *
  * @since 0.1.0
- * @category apps
+ * @category constructors
  * @example
  * ```ts
  * import { Inspector } from "@agentweave/inspector"

@@ -79,6 +79,14 @@ export const fromDer = (der: Uint8Array): Either.Either<X509Certificate, Identit
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Certificate, type PeerVerifier } from "@agentweave/spiffe"
+ * import { Either } from "effect"
+ *
+ * const issuers = (peer: PeerVerifier.VerifiedPeer) =>
+ *   Either.map(Certificate.fromDers(peer.chain), (chain) => chain.map(({ issuer }) => issuer))
+ * ```
  */
 export const fromDers = (
   ders: ReadonlyArray<Uint8Array>

@@ -83,6 +83,18 @@ export interface ExplainInput {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Explanation, PeerMatcher, SpiffeId, type X509BundleSet } from "@agentweave/spiffe"
+ * import { Effect } from "effect"
+ *
+ * const why = (chain: ReadonlyArray<Uint8Array>, bundles: X509BundleSet.X509BundleSet) =>
+ *   Effect.gen(function* () {
+ *     const matcher = PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/billing"))
+ *     const explanation = yield* Explanation.explain({ chain, bundles, matcher })
+ *     return explanation.accepted ? "accepted" : explanation.failure?.hint
+ *   })
+ * ```
  */
 export const explain = (input: ExplainInput): Effect.Effect<Explanation> =>
   Effect.map(Clock.currentTimeMillis, (now) => explainAt({ ...input, purpose: input.purpose ?? "ServerAuth", now }))
@@ -100,7 +112,7 @@ const duration = (millis: number): string => {
  * The explanation as lines for people.
  *
  * @since 0.1.0
- * @category rendering
+ * @category conversions
  */
 export const render = (self: Explanation): string => {
   const lines = [

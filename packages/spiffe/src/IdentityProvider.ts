@@ -71,7 +71,7 @@ const isSame = (
  * the same state twice is one. Ends with the provider.
  *
  * @since 0.1.0
- * @category watching
+ * @category getters
  */
 export const states = ({
   changes
@@ -115,7 +115,7 @@ export const problems = (provider: Context.Tag.Service<IdentityProvider>): Strea
  * the identity is lost, it is asked for again every 250 milliseconds, so that the return of the identity is seen.
  *
  * @since 0.1.0
- * @category watching
+ * @category operations
  */
 export const forEachChange = <R>(
   provider: Pick<Context.Tag.Service<IdentityProvider>, "changes">,
@@ -168,6 +168,13 @@ export const until = <Provider extends Context.Tag.Service<IdentityProvider>>(
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { IdentityProvider, X509BundleSet, X509Context, type X509Bundle, type X509Svid } from "@agentweave/spiffe"
+ *
+ * const identity = (svid: X509Svid.X509Svid, bundle: X509Bundle.X509Bundle) =>
+ *   IdentityProvider.layerStatic(X509Context.make({ svid, bundles: X509BundleSet.of(bundle) }))
+ * ```
  */
 export const layerStatic = (context: X509Context): Layer.Layer<IdentityProvider> =>
   Layer.succeed(IdentityProvider, {

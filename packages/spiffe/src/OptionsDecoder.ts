@@ -182,7 +182,7 @@ const unknownField = (issue: ParseResult.ArrayFormatterIssue): string =>
  * Reads options by their schema. The first broken rule becomes an `InvalidConfigError` of the configuration `name`.
  *
  * @since 0.1.0
- * @category decoding
+ * @category constructors
  * @example
  * ```ts
  * import { OptionsDecoder } from "@agentweave/spiffe"
@@ -219,7 +219,7 @@ export const decoder = <A, I>(
  * Options read from `Config`, checked by the same rules.
  *
  * @since 0.1.0
- * @category decoding
+ * @category config
  */
 export const fromConfig = <O, A>(
   options: Config.Config<O>,
@@ -235,7 +235,7 @@ export const fromConfig = <O, A>(
  * A field of `Config` that may be absent, so that the default of the schema applies.
  *
  * @since 0.1.0
- * @category decoding
+ * @category config
  */
 export const optional = <A>(config: Config.Config<A>): Config.Config<A | undefined> =>
   Config.map(Config.option(config), Option.getOrUndefined)
@@ -244,7 +244,7 @@ export const optional = <A>(config: Config.Config<A>): Config.Config<A | undefin
  * A duration of `Config` that may be absent, as its text: `Config.duration` would take a negative one for zero.
  *
  * @since 0.1.0
- * @category decoding
+ * @category config
  */
 export const optionalDuration = (name: string): Config.Config<Duration.DurationInput | undefined> =>
   optional(

@@ -78,6 +78,13 @@ export interface Or {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+ *
+ * const billing = PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/billing"))
+ * console.log(PeerMatcher.matches(billing, SpiffeId.make("spiffe://example.org/search"))) // false
+ * ```
  */
 export const exactly = (id: SpiffeId.SpiffeId): PeerMatcher => ({ _tag: "Exactly", id })
 
@@ -86,6 +93,15 @@ export const exactly = (id: SpiffeId.SpiffeId): PeerMatcher => ({ _tag: "Exactly
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+ *
+ * const frontends = PeerMatcher.oneOf([
+ *   SpiffeId.make("spiffe://example.org/web"),
+ *   SpiffeId.make("spiffe://example.org/mobile-gateway")
+ * ])
+ * ```
  */
 export const oneOf = (ids: Iterable<SpiffeId.SpiffeId>): PeerMatcher => ({ _tag: "OneOf", ids: Array.from(ids) })
 
@@ -94,6 +110,13 @@ export const oneOf = (ids: Iterable<SpiffeId.SpiffeId>): PeerMatcher => ({ _tag:
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId, TrustDomain } from "@agentweave/spiffe"
+ *
+ * const partner = PeerMatcher.memberOf(TrustDomain.make("partner.example"))
+ * console.log(PeerMatcher.matches(partner, SpiffeId.make("spiffe://partner.example/any/path"))) // true
+ * ```
  */
 export const memberOf = (trustDomain: TrustDomain): PeerMatcher => ({ _tag: "MemberOf", trustDomain })
 
@@ -102,6 +125,15 @@ export const memberOf = (trustDomain: TrustDomain): PeerMatcher => ({ _tag: "Mem
  *
  * @since 0.1.0
  * @category combinators
+ * @example
+ * ```ts
+ * import { PeerMatcher, type SpiffeId, TrustDomain } from "@agentweave/spiffe"
+ * import { pipe } from "effect"
+ *
+ * // A list that others write: of its IDs only those of our own trust domain are accepted.
+ * const callers = (listed: ReadonlyArray<SpiffeId.SpiffeId>) =>
+ *   pipe(PeerMatcher.oneOf(listed), PeerMatcher.and(PeerMatcher.memberOf(TrustDomain.make("example.org"))))
+ * ```
  */
 export const and: {
   (that: PeerMatcher): (self: PeerMatcher) => PeerMatcher
@@ -224,7 +256,7 @@ export const describe = (self: PeerMatcher): string => {
  * Whether a value is a matcher through and through, with IDs and trust domains that keep their grammar.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isPeerMatcher = (u: unknown): u is PeerMatcher => {
   if (!hasProperty(u, "_tag")) return false

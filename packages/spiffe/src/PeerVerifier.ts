@@ -169,7 +169,7 @@ export const certificates = ({ chain }: Pick<VerifyInput, "chain">): ReadonlyArr
  * of a connection.
  *
  * @since 0.1.0
- * @category explaining
+ * @category operations
  */
 export const explain: (input: ExplainInput) => Effect.Effect<Explanation> = explainPeer
 

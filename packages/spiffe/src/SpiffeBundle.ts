@@ -171,6 +171,17 @@ export const parse = (trustDomain: TrustDomain, text: string): Either.Either<Spi
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { SpiffeBundle, TrustDomain, X509BundleSet } from "@agentweave/spiffe"
+ * import { Effect } from "effect"
+ *
+ * const federated = (text: string) =>
+ *   SpiffeBundle.decode(TrustDomain.make("partner.example"), text).pipe(
+ *     Effect.map(({ x509Bundle }) => X509BundleSet.of(x509Bundle)),
+ *     Effect.catchTag("IdentityError", (error) => Effect.as(Effect.logWarning(error.message), X509BundleSet.empty))
+ *   )
+ * ```
  */
 export const decode = (trustDomain: TrustDomain, text: string): Effect.Effect<SpiffeBundle, IdentityError> =>
   Effect.flatMap(
@@ -183,6 +194,13 @@ export const decode = (trustDomain: TrustDomain, text: string): Effect.Effect<Sp
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { SpiffeBundle, type X509Bundle } from "@agentweave/spiffe"
+ *
+ * const document = (x509Bundle: X509Bundle.X509Bundle) =>
+ *   SpiffeBundle.make({ x509Bundle, sequence: 7n, refreshHint: "5 minutes" })
+ * ```
  */
 export const make = (options: {
   readonly x509Bundle: X509Bundle.X509Bundle

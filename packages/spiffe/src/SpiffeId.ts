@@ -24,7 +24,7 @@ export type SpiffeId = string & Brand.Brand<"@agentweave/spiffe/SpiffeId">
  * Whether a value is a valid SPIFFE ID.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isSpiffeId = (text: unknown): text is SpiffeId =>
   typeof text === "string" && spiffeIdViolation(text) === undefined
@@ -63,6 +63,13 @@ export const parse = (text: string): Either.Either<SpiffeId, InvalidSpiffeIdErro
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { SpiffeId } from "@agentweave/spiffe"
+ *
+ * const billing = SpiffeId.make("spiffe://example.org/ns/prod/sa/billing")
+ * console.log(SpiffeId.path(billing)) // /ns/prod/sa/billing
+ * ```
  */
 export const make = (text: string): SpiffeId => Either.getOrThrowWith(parse(text), (error) => error)
 

@@ -22,7 +22,7 @@ export type TrustDomain = string & Brand.Brand<"@agentweave/spiffe/TrustDomain">
  * Whether a value is a valid trust domain name.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isTrustDomain = (text: unknown): text is TrustDomain =>
   typeof text === "string" && trustDomainViolation(text, 0, text.length) === undefined
@@ -60,6 +60,12 @@ export const parse = (text: string): Either.Either<TrustDomain, InvalidSpiffeIdE
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, TrustDomain } from "@agentweave/spiffe"
+ *
+ * const everyWorkload = PeerMatcher.memberOf(TrustDomain.make("example.org"))
+ * ```
  */
 export const make = (text: string): TrustDomain => Either.getOrThrowWith(parse(text), (error) => error)
 

@@ -94,6 +94,13 @@ export const describeLeftOut = ({ leftOut = [], trustDomain }: X509Bundle): stri
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TrustDomain, X509Bundle, X509BundleSet } from "@agentweave/spiffe"
+ *
+ * // Every peer of this domain is refused until its first bundle has come.
+ * const bundles = X509BundleSet.of(X509Bundle.empty(TrustDomain.make("partner.example")))
+ * ```
  */
 export const empty = (trustDomain: TrustDomain): X509Bundle => authorities.build(trustDomain, [], [])
 
@@ -124,6 +131,16 @@ export const fromPem = (trustDomain: TrustDomain, text: string): Either.Either<X
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TrustDomain, X509Bundle } from "@agentweave/spiffe"
+ * import { Effect } from "effect"
+ *
+ * const authorities = (text: string) =>
+ *   X509Bundle.decodePem(TrustDomain.make("partner.example"), text).pipe(
+ *     Effect.tap(({ leftOut = [] }) => Effect.forEach(leftOut, ({ entry, problem }) => Effect.logWarning(entry, problem)))
+ *   )
+ * ```
  */
 export const decodePem = (trustDomain: TrustDomain, text: string): Effect.Effect<X509Bundle, IdentityError> =>
   Effect.flatten(pieces.runInTurns(() => readPem(trustDomain, text)))
@@ -134,6 +151,14 @@ export const decodePem = (trustDomain: TrustDomain, text: string): Effect.Effect
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TrustDomain, X509Bundle } from "@agentweave/spiffe"
+ * import { Either } from "effect"
+ *
+ * const count = (authorities: ReadonlyArray<Uint8Array>) =>
+ *   Either.map(X509Bundle.fromDer(TrustDomain.make("example.org"), authorities), (bundle) => bundle.authorities.length)
+ * ```
  */
 export const fromDer = (
   trustDomain: TrustDomain,

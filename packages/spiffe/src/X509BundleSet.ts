@@ -34,6 +34,14 @@ const build = (bundles: ReadonlyMap<TrustDomain, X509Bundle>): X509BundleSet => 
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { type X509Bundle, X509BundleSet } from "@agentweave/spiffe"
+ * import { Either } from "effect"
+ *
+ * const bundlesOf = (own: X509Bundle.X509Bundle, federated: Iterable<X509Bundle.X509Bundle>) =>
+ *   X509BundleSet.make([own, ...federated]).pipe(Either.getOrElse(() => X509BundleSet.of(own)))
+ * ```
  */
 export const make = (bundles: Iterable<X509Bundle>): Either.Either<X509BundleSet, IdentityError> => {
   const byDomain = new Map<TrustDomain, X509Bundle>()
@@ -56,6 +64,15 @@ export const make = (bundles: Iterable<X509Bundle>): Either.Either<X509BundleSet
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TrustDomain, X509Bundle, X509BundleSet } from "@agentweave/spiffe"
+ * import { Either } from "effect"
+ *
+ * const domain = TrustDomain.make("example.org")
+ * const twice = X509BundleSet.fromBundles(X509Bundle.empty(domain), X509Bundle.empty(domain))
+ * console.log(Either.isLeft(twice)) // true: one bundle a trust domain
+ * ```
  */
 export const fromBundles = (...bundles: ReadonlyArray<X509Bundle>): Either.Either<X509BundleSet, IdentityError> =>
   make(bundles)
@@ -65,6 +82,12 @@ export const fromBundles = (...bundles: ReadonlyArray<X509Bundle>): Either.Eithe
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TrustDomain, type X509Bundle, X509BundleSet } from "@agentweave/spiffe"
+ *
+ * const own = (bundle: X509Bundle.X509Bundle) => X509BundleSet.get(X509BundleSet.of(bundle), TrustDomain.make("example.org"))
+ * ```
  */
 export const of = (bundle: X509Bundle): X509BundleSet => build(new Map([[bundle.trustDomain, bundle]]))
 
@@ -73,6 +96,13 @@ export const of = (bundle: X509Bundle): X509BundleSet => build(new Map([[bundle.
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TrustDomain, X509BundleSet } from "@agentweave/spiffe"
+ * import { Option } from "effect"
+ *
+ * console.log(Option.isNone(X509BundleSet.get(X509BundleSet.empty, TrustDomain.make("example.org")))) // true
+ * ```
  */
 export const empty: X509BundleSet = build(new Map())
 

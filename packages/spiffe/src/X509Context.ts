@@ -25,6 +25,13 @@ export interface X509Context {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { type X509Bundle, X509BundleSet, X509Context, type X509Svid } from "@agentweave/spiffe"
+ *
+ * const context = (svid: X509Svid.X509Svid, bundle: X509Bundle.X509Bundle) =>
+ *   X509Context.make({ svid, bundles: X509BundleSet.of(bundle) })
+ * ```
  */
 export const make = (options: {
   readonly svid: X509Svid

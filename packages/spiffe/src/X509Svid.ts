@@ -200,6 +200,14 @@ export const fromPem = (options: {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { X509Svid } from "@agentweave/spiffe"
+ * import { Either, type Redacted } from "effect"
+ *
+ * const idOf = (leaf: Uint8Array, intermediate: Uint8Array, privateKey: Redacted.Redacted<Uint8Array>) =>
+ *   Either.map(X509Svid.fromDer({ certificates: [leaf, intermediate], privateKey }), ({ spiffeId }) => spiffeId)
+ * ```
  */
 export const fromDer = (options: {
   readonly certificates: Uint8Array | ReadonlyArray<Uint8Array>
@@ -255,7 +263,7 @@ export interface ValidateOptions {
  * (both unless told). Fails with `IdentityError` `Expired`, `NotYetValid`, or `InvalidSvid` for every other refusal.
  *
  * @since 0.1.0
- * @category validation
+ * @category operations
  */
 export const validate = (self: X509Svid, options: ValidateOptions): Either.Either<X509Svid, IdentityError> =>
   Either.map(validUntil(self, options), () => self)
@@ -265,7 +273,7 @@ export const validate = (self: X509Svid, options: ValidateOptions): Either.Eithe
  * milliseconds since the epoch.
  *
  * @since 0.1.0
- * @category validation
+ * @category operations
  */
 export const validUntil = (self: X509Svid, options: ValidateOptions): Either.Either<number, IdentityError> => {
   const { bundles, now, purposes = ["ServerAuth", "ClientAuth"], verifier } = options

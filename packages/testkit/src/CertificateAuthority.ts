@@ -5,6 +5,7 @@
  */
 import { type InvalidConfigError, OptionsDecoder } from "@agentweave/spiffe"
 import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
 import * as Schema from "effect/Schema"
 import type { CertificateProfile } from "./CertificateProfile.js"
 import * as Credentials from "./Credentials.js"
@@ -63,6 +64,17 @@ const named = Effect.fnUntraced(function* (
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CertificateAuthority } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const root = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org", keyAlgorithm: "P-384" })
+ *   const { certificatesPem } = yield* CertificateAuthority.issue(root, { uris: ["spiffe://example.org/api"] })
+ *   return certificatesPem
+ * })
+ * ```
  */
 export const makeRoot = Effect.fnUntraced(function* (
   options: { readonly trustDomain: string } & CertificateProfile
@@ -78,6 +90,19 @@ export const makeRoot = Effect.fnUntraced(function* (
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CertificateAuthority } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const root = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org" })
+ *   const intermediate = yield* CertificateAuthority.makeIntermediate(root, {
+ *     basicConstraints: { ca: true, pathLength: 0 }
+ *   })
+ *   return yield* CertificateAuthority.issue(intermediate)
+ * })
+ * ```
  */
 export const makeIntermediate = Effect.fnUntraced(function* (
   parent: CertificateAuthority,
@@ -100,6 +125,19 @@ export const makeIntermediate = Effect.fnUntraced(function* (
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CertificateAuthority } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const old = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org" })
+ *   const successor = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org" })
+ *   // Its leaves are trusted by peers that know the old root only.
+ *   const crossSigned = yield* CertificateAuthority.crossSign(old, successor)
+ *   return yield* CertificateAuthority.issue(crossSigned)
+ * })
+ * ```
  */
 export const crossSign = Effect.fnUntraced(function* (
   issuer: CertificateAuthority,
@@ -119,6 +157,18 @@ export const crossSign = Effect.fnUntraced(function* (
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CertificateAuthority } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const root = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org" })
+ *   const impostor = yield* CertificateAuthority.makeImpostor(root)
+ *   // To be refused by everybody who trusts `root`: the names fit, the signature does not.
+ *   return yield* CertificateAuthority.issue(impostor)
+ * })
+ * ```
  */
 export const makeImpostor = (
   authority: CertificateAuthority,
@@ -146,6 +196,16 @@ const decodeLoop = OptionsDecoder.decoder(
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CertificateAuthority } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const loop = yield* CertificateAuthority.makeLoop({ trustDomain: "example.org", size: 3 })
+ *   return yield* CertificateAuthority.issue(loop)
+ * })
+ * ```
  */
 export const makeLoop = Effect.fnUntraced(function* (options: {
   readonly trustDomain: string
@@ -171,6 +231,18 @@ export const makeLoop = Effect.fnUntraced(function* (options: {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CertificateAuthority } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const root = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org" })
+ *   const workload = yield* CertificateAuthority.issue(root)
+ *   const attacker = CertificateAuthority.fromCredentials(workload, "example.org")
+ *   return yield* CertificateAuthority.issue(attacker, { uris: ["spiffe://example.org/admin"] })
+ * })
+ * ```
  */
 export const fromCredentials = (credentials: Credentials.Credentials, trustDomain: string): CertificateAuthority => ({
   certificate: credentials.certificates[0],
@@ -186,18 +258,33 @@ export const fromCredentials = (credentials: Credentials.Credentials, trustDomai
  *
  * @since 0.1.0
  * @category combinators
+ * @example
+ * ```ts
+ * import { CertificateAuthority } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const root = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org" })
+ *   const intermediate = yield* CertificateAuthority.makeIntermediate(root)
+ *   // Its leaves forget to send the intermediate.
+ *   return yield* CertificateAuthority.issue(CertificateAuthority.withChain(intermediate, []))
+ * })
+ * ```
  */
-export const withChain = (authority: CertificateAuthority, chain: ReadonlyArray<Uint8Array>): CertificateAuthority => ({
-  ...authority,
-  chain
-})
+export const withChain: {
+  (chain: ReadonlyArray<Uint8Array>): (self: CertificateAuthority) => CertificateAuthority
+  (self: CertificateAuthority, chain: ReadonlyArray<Uint8Array>): CertificateAuthority
+} = dual(
+  2,
+  (self: CertificateAuthority, chain: ReadonlyArray<Uint8Array>): CertificateAuthority => ({ ...self, chain })
+)
 
 /**
  * Signs a leaf. Nothing is checked: see {@link CertificateProfile} for all that can be wrong with it. By default it is a
  * proper X.509-SVID for `spiffe://<trust domain>/workload`, valid for one hour.
  *
  * @since 0.1.0
- * @category signing
+ * @category operations
  */
 export const issue = Effect.fnUntraced(function* (
   authority: CertificateAuthority,

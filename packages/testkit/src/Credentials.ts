@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import type { KeyObject } from "node:crypto"
+import { dual } from "effect/Function"
 import * as Redacted from "effect/Redacted"
 import type * as KeyPair from "./KeyPair.js"
 
@@ -33,7 +34,7 @@ export interface Credentials {
  * A certificate as PEM.
  *
  * @since 0.1.0
- * @category getters
+ * @category conversions
  */
 export const toPem = (certificate: Uint8Array): string => {
   const lines =
@@ -48,6 +49,14 @@ export const toPem = (certificate: Uint8Array): string => {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { type CertificateAuthority, Credentials } from "@agentweave/testkit"
+ *
+ * // A CA's own certificate, presented as if it were a leaf.
+ * const presented = ({ certificate, keyIdentifier, keyPair, subject }: CertificateAuthority.CertificateAuthority) =>
+ *   Credentials.make({ certificates: [certificate], keyPair, subject, keyIdentifier })
+ * ```
  */
 export const make = (options: {
   readonly certificates: readonly [leaf: Uint8Array, ...rest: ReadonlyArray<Uint8Array>]
@@ -68,15 +77,39 @@ export const make = (options: {
  *
  * @since 0.1.0
  * @category combinators
+ * @example
+ * ```ts
+ * import { CertificateAuthority, Credentials } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const junkAfterTheLeaf = (authority: CertificateAuthority.CertificateAuthority) =>
+ *   Effect.map(CertificateAuthority.issue(authority), Credentials.withChain([new Uint8Array(64)]))
+ * ```
  */
-export const withChain = (credentials: Credentials, chain: ReadonlyArray<Uint8Array>): Credentials =>
-  make({ ...credentials, certificates: [credentials.certificates[0], ...chain] })
+export const withChain: {
+  (chain: ReadonlyArray<Uint8Array>): (self: Credentials) => Credentials
+  (self: Credentials, chain: ReadonlyArray<Uint8Array>): Credentials
+} = dual(
+  2,
+  (self: Credentials, chain: ReadonlyArray<Uint8Array>): Credentials =>
+    make({ ...self, certificates: [self.certificates[0], ...chain] })
+)
 
 /**
  * The same certificates with another key, which does not belong to them.
  *
  * @since 0.1.0
  * @category combinators
+ * @example
+ * ```ts
+ * import { CertificateAuthority, Credentials, KeyPair } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const keyOfAnother = (authority: CertificateAuthority.CertificateAuthority) =>
+ *   Effect.zipWith(CertificateAuthority.issue(authority), KeyPair.make("P-256"), Credentials.withKeyPair)
+ * ```
  */
-export const withKeyPair = (credentials: Credentials, keyPair: KeyPair.KeyPair): Credentials =>
-  make({ ...credentials, keyPair })
+export const withKeyPair: {
+  (keyPair: KeyPair.KeyPair): (self: Credentials) => Credentials
+  (self: Credentials, keyPair: KeyPair.KeyPair): Credentials
+} = dual(2, (self: Credentials, keyPair: KeyPair.KeyPair): Credentials => make({ ...self, keyPair }))

@@ -278,6 +278,21 @@ export const bundles = (
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { DevAuthority } from "@agentweave/testkit"
+ * import { AuditLog } from "@agentweave/transport"
+ * import { NodeConnector } from "@agentweave/transport-node"
+ * import { Effect, Layer } from "effect"
+ *
+ * const services = Effect.gen(function* () {
+ *   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+ *   return NodeConnector.layer.pipe(
+ *     Layer.provideMerge(DevAuthority.layerIdentity(authority, { path: "/web" })),
+ *     Layer.provide(AuditLog.layerMemory([]))
+ *   )
+ * })
+ * ```
  */
 export const layerIdentity = (
   authority: DevAuthority,

@@ -56,6 +56,18 @@ const cut = ({ afterBytes = 0, direction = "ToClient" }: CutOptions) => ({ after
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, type FaultProxy } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const outage = (proxy: FaultProxy.FaultProxy) =>
+ *   Effect.gen(function* () {
+ *     yield* proxy.setFault(Fault.refuse)
+ *     // ... see the circuit open, then:
+ *     yield* proxy.setFault(Fault.passThrough)
+ *   })
+ * ```
  */
 export const passThrough: Fault = { _tag: "PassThrough" }
 
@@ -64,6 +76,17 @@ export const passThrough: Fault = { _tag: "PassThrough" }
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, FaultProxy } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const proxy = yield* FaultProxy.make({ port: 8443 })
+ *   yield* proxy.setFault(Fault.refuse)
+ *   yield* proxy.cutAll
+ * })
+ * ```
  */
 export const refuse: Fault = { _tag: "Refuse" }
 
@@ -72,6 +95,14 @@ export const refuse: Fault = { _tag: "Refuse" }
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, type FaultProxy } from "@agentweave/testkit"
+ *
+ * const breakTheBody = (proxy: FaultProxy.FaultProxy) => proxy.setFault(Fault.reset({ afterBytes: 5_000 }))
+ * const breakTheUpload = (proxy: FaultProxy.FaultProxy) =>
+ *   proxy.setFault(Fault.reset({ afterBytes: 5_000, direction: "FromClient" }))
+ * ```
  */
 export const reset = (options: CutOptions = {}): Fault => ({ _tag: "Reset", ...cut(options) })
 
@@ -80,6 +111,13 @@ export const reset = (options: CutOptions = {}): Fault => ({ _tag: "Reset", ...c
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, type FaultProxy } from "@agentweave/testkit"
+ *
+ * // A response that ends too early, without an error of the network.
+ * const truncate = (proxy: FaultProxy.FaultProxy) => proxy.setFault(Fault.finish({ afterBytes: 5_000 }))
+ * ```
  */
 export const finish = (options: CutOptions = {}): Fault => ({ _tag: "Finish", ...cut(options) })
 
@@ -88,6 +126,13 @@ export const finish = (options: CutOptions = {}): Fault => ({ _tag: "Finish", ..
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, type FaultProxy } from "@agentweave/testkit"
+ *
+ * // Handshakes end with a TimeoutError, phase Connect.
+ * const hang = (proxy: FaultProxy.FaultProxy) => proxy.setFault(Fault.silence)
+ * ```
  */
 export const silence: Fault = { _tag: "Silence" }
 
@@ -96,6 +141,12 @@ export const silence: Fault = { _tag: "Silence" }
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, type FaultProxy } from "@agentweave/testkit"
+ *
+ * const farAway = (proxy: FaultProxy.FaultProxy) => proxy.setFault(Fault.delay("150 millis"))
+ * ```
  */
 export const delay = (by: Duration.DurationInput): Fault => ({ _tag: "Delay", by })
 
@@ -104,6 +155,12 @@ export const delay = (by: Duration.DurationInput): Fault => ({ _tag: "Delay", by
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, type FaultProxy } from "@agentweave/testkit"
+ *
+ * const sshServer = (proxy: FaultProxy.FaultProxy) => proxy.setFault(Fault.answer("SSH-2.0-OpenSSH_9.6\r\n"))
+ * ```
  */
 export const answer = (bytes: Uint8Array | string): Fault => ({
   _tag: "Answer",
@@ -115,6 +172,12 @@ export const answer = (bytes: Uint8Array | string): Fault => ({
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, type FaultProxy } from "@agentweave/testkit"
+ *
+ * const notTls = (proxy: FaultProxy.FaultProxy) => proxy.setFault(Fault.garbage)
+ * ```
  */
 export const garbage: Fault = answer(Uint8Array.from({ length: 512 }, (_, index) => (index * 167 + 13) % 256))
 
@@ -123,6 +186,12 @@ export const garbage: Fault = answer(Uint8Array.from({ length: 512 }, (_, index)
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Fault, type FaultProxy } from "@agentweave/testkit"
+ *
+ * const withoutTls = (proxy: FaultProxy.FaultProxy) => proxy.setFault(Fault.plaintextHttp)
+ * ```
  */
 export const plaintextHttp: Fault = answer(
   "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno\n"

@@ -78,6 +78,18 @@ const generate = (algorithm: KeyAlgorithm): Effect.Effect<Pair> => {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CertificateAuthority, KeyPair } from "@agentweave/testkit"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const root = yield* CertificateAuthority.makeRoot({ trustDomain: "example.org" })
+ *   const keyPair = yield* KeyPair.make("P-384")
+ *   // Two SVIDs of one key.
+ *   return yield* Effect.replicateEffect(CertificateAuthority.issue(root, { keyPair }), 2)
+ * })
+ * ```
  */
 export const make = (algorithm: KeyAlgorithm): Effect.Effect<KeyPair> =>
   Effect.map(generate(algorithm), (pair) => {

@@ -68,7 +68,7 @@ export type ArrangeError =
  * Cases that differ in the leaf alone, below the authority's own CA.
  *
  * @since 0.1.0
- * @category cases
+ * @category constants
  */
 export const leaf: ReadonlyArray<PeerCase> = leafCases
 
@@ -76,7 +76,7 @@ export const leaf: ReadonlyArray<PeerCase> = leafCases
  * Cases that differ in what is above the leaf, or in what the verifier trusts.
  *
  * @since 0.1.0
- * @category cases
+ * @category constants
  */
 export const chain: ReadonlyArray<PeerCase> = chainCases
 
@@ -85,7 +85,7 @@ export const chain: ReadonlyArray<PeerCase> = chainCases
  * Private CA, Linkerd, Kuma, Dapr, Teleport.
  *
  * @since 0.1.0
- * @category cases
+ * @category constants
  */
 export const realAuthorities: ReadonlyArray<PeerCase> = realAuthorityCases
 
@@ -93,7 +93,7 @@ export const realAuthorities: ReadonlyArray<PeerCase> = realAuthorityCases
  * Every case there is.
  *
  * @since 0.1.0
- * @category cases
+ * @category constants
  * @example
  * ```ts
  * import { DevAuthority, PeerCase } from "@agentweave/testkit"

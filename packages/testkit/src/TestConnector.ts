@@ -132,7 +132,17 @@ const acceptable = (matcher: PeerMatcher.PeerMatcher): ReadonlyArray<SpiffeId.Sp
  * The peer that was asked for is there: the default of {@link make}.
  *
  * @since 0.1.0
- * @category on connect
+ * @category constructors
+ * @example
+ * ```ts
+ * import { TestConnector } from "@agentweave/testkit"
+ *
+ * // Billing is down, everybody else is there.
+ * const unreachable = TestConnector.unreachable("Refused")
+ * const network = TestConnector.make({
+ *   onConnect: (options) => (options.host === "billing.internal" ? unreachable(options) : TestConnector.reachable(options))
+ * })
+ * ```
  */
 export const reachable: OnConnect = ({ matcher }) => {
   const [spiffeId] = acceptable(matcher)
@@ -145,7 +155,17 @@ export const reachable: OnConnect = ({ matcher }) => {
  * Somebody else is there, whoever was asked for.
  *
  * @since 0.1.0
- * @category on connect
+ * @category constructors
+ * @example
+ * ```ts
+ * import { SpiffeId } from "@agentweave/spiffe"
+ * import { TestConnector } from "@agentweave/testkit"
+ *
+ * // Every attempt fails with a PeerVerificationError.
+ * const network = TestConnector.make({
+ *   onConnect: TestConnector.impostor(SpiffeId.make("spiffe://example.org/mallory"))
+ * })
+ * ```
  */
 export const impostor =
   (spiffeId: SpiffeId.SpiffeId): OnConnect =>
@@ -156,7 +176,13 @@ export const impostor =
  * The connection fails with a `ConnectionError` of this reason, and nothing was sent.
  *
  * @since 0.1.0
- * @category on connect
+ * @category constructors
+ * @example
+ * ```ts
+ * import { TestConnector } from "@agentweave/testkit"
+ *
+ * const network = TestConnector.make({ onConnect: TestConnector.unreachable("Refused") })
+ * ```
  */
 export const unreachable =
   (reason: TransportError.ConnectionErrorReason = "Refused"): OnConnect =>

@@ -78,6 +78,16 @@ const toWeb = (request: TestRequest) =>
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TestConnector, TestMessage } from "@agentweave/testkit"
+ * import { HttpRouter, HttpServerResponse } from "@effect/platform"
+ *
+ * const app = HttpRouter.empty.pipe(HttpRouter.get("/invoices", HttpServerResponse.text("none")), HttpRouter.catchAll(() =>
+ *   HttpServerResponse.empty({ status: 404 })
+ * ))
+ * const network = TestConnector.make({ handler: TestMessage.fromApp(app) })
+ * ```
  */
 export const fromApp =
   <E, R>(

@@ -92,7 +92,7 @@ const decodeLine = Schema.decodeUnknownOption(Schema.parseJson(Anchored))
  * The checkpoints of an anchor's file, oldest first; what is no checkpoint is left out.
  *
  * @since 0.1.0
- * @category reading
+ * @category conversions
  */
 export const parse = (text: string): ReadonlyArray<Anchored> =>
   text.split("\n").flatMap((line) => Option.toArray(decodeLine(line)))
@@ -135,6 +135,15 @@ const decodeFile = decoder("AuditAnchor.layerFile", Schema.Struct({ path: Text }
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { AuditAnchor, NodeAuditLog } from "@agentweave/transport-node"
+ * import { Layer } from "effect"
+ *
+ * const Audit = NodeAuditLog.layerFile({ path: "/var/log/web/audit.ndjson" }).pipe(
+ *   Layer.provide(AuditAnchor.layerFile({ path: "/mnt/anchors/web.ndjson" }))
+ * )
+ * ```
  */
 export const layerFile = (options: { readonly path: string }): Layer.Layer<AuditAnchor, InvalidConfigError> =>
   Layer.effect(

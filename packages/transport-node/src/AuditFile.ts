@@ -34,7 +34,7 @@ const gravity: ReadonlyArray<Verdict> = ["Verified", "Incomplete", "Unsigned", "
  * The gravest of some verdicts; `Verified` where there are none.
  *
  * @since 0.1.0
- * @category verification
+ * @category getters
  */
 export const gravest = (verdicts: Iterable<Verdict>): Verdict =>
   gravity[Math.max(0, ...Array.from(verdicts, (verdict) => gravity.indexOf(verdict)))] ?? "Tampered"
@@ -166,7 +166,7 @@ export type {
  * too. Formats 1 and 2.
  *
  * @since 0.1.0
- * @category verification
+ * @category operations
  * @example
  * ```ts
  * import { PeerMatcher, type SpiffeId, type X509BundleSet } from "@agentweave/spiffe"

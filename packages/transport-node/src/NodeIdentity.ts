@@ -109,6 +109,17 @@ const settingsOf = (options: FilesOptions): Either.Either<rotation.Settings, Inv
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { NodeIdentity } from "@agentweave/transport-node"
+ * import { Effect } from "effect"
+ *
+ * const whoAmI = NodeIdentity.readFiles({
+ *   certificate: "/run/spiffe/svid.pem",
+ *   key: "/run/spiffe/svid_key.pem",
+ *   bundle: "/run/spiffe/svid_bundle.pem"
+ * }).pipe(Effect.map(({ svid }) => svid.spiffeId))
+ * ```
  */
 export const readFiles = (options: Files): Effect.Effect<X509Context, IdentityError | InvalidConfigError> =>
   Effect.flatMap(Either.flatMap(decodeFiles(options), sourcesOf), (sources) => rotation.readOnce(nodeFiles, sources))
@@ -149,6 +160,17 @@ export const layerFiles = (options: FilesOptions): Layer.Layer<IdentityProvider,
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { NodeIdentity } from "@agentweave/transport-node"
+ * import { Config } from "effect"
+ *
+ * const identity = NodeIdentity.layerFilesConfig({
+ *   certificate: Config.string("SVID_FILE"),
+ *   key: Config.string("SVID_KEY_FILE"),
+ *   bundle: Config.string("BUNDLE_FILE")
+ * })
+ * ```
  */
 export const layerFilesConfig = (
   options: Config.Config.Wrap<FilesOptions>

@@ -136,6 +136,20 @@ const listen = Effect.fnUntraced(function* (options: Options, listener?: Request
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+ * import { NodeSecureServer } from "@agentweave/transport-node"
+ * import { HttpServer, HttpServerResponse } from "@effect/platform"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const authorize = PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/web"))
+ *   const services = yield* NodeSecureServer.make({ port: 8443, authorize })
+ *   yield* HttpServer.serveEffect(HttpServerResponse.text("hello")).pipe(Effect.provide(services))
+ *   return yield* Effect.never
+ * }).pipe(Effect.scoped)
+ * ```
  */
 export const make: (
   options: Options
@@ -192,6 +206,25 @@ export const make: (
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+ * import { PeerIdentity } from "@agentweave/transport"
+ * import { NodeSecureServer } from "@agentweave/transport-node"
+ * import { HttpServer, HttpServerResponse } from "@effect/platform"
+ * import { Effect, Layer } from "effect"
+ *
+ * const hello = Effect.map(PeerIdentity.caller, ({ spiffeId }) => HttpServerResponse.unsafeJson({ hello: spiffeId }))
+ *
+ * const Api = HttpServer.serve(hello).pipe(
+ *   Layer.provide(
+ *     NodeSecureServer.layer({
+ *       port: 8443,
+ *       authorize: PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/web"))
+ *     })
+ *   )
+ * )
+ * ```
  */
 export const layer = (
   options: Options
@@ -214,6 +247,19 @@ export interface ListenerOptions extends Omit<Options, "maxRequestBodySize"> {}
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+ * import { NodeSecureServer } from "@agentweave/transport-node"
+ * import { Effect } from "effect"
+ * import type { RequestListener } from "node:http"
+ *
+ * const serve = (listener: RequestListener) =>
+ *   NodeSecureServer.makeListener(listener, {
+ *     port: 0,
+ *     authorize: PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/web"))
+ *   }).pipe(Effect.tap((address) => Effect.log("listening", address)))
+ * ```
  */
 export const makeListener = (
   listener: RequestListener,

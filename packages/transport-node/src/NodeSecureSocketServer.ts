@@ -110,6 +110,20 @@ const isServed = (socket: Socket.Socket): socket is ServedSocket => netSocket in
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, TrustDomain } from "@agentweave/spiffe"
+ * import { NodeSecureSocketServer } from "@agentweave/transport-node"
+ * import { SocketServer } from "@effect/platform"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const authorize = PeerMatcher.memberOf(TrustDomain.make("example.org"))
+ *   const services = yield* NodeSecureSocketServer.make({ port: 9000, authorize })
+ *   const server = yield* Effect.provide(SocketServer.SocketServer, services)
+ *   yield* server.run((socket) => socket.run(() => {}))
+ * }).pipe(Effect.scoped)
+ * ```
  */
 export const make: (
   options: Options

@@ -69,6 +69,18 @@ const read = (options: Options) =>
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { NodeSecureWebSocket } from "@agentweave/transport-node"
+ * import { Socket } from "@effect/platform"
+ * import { Layer } from "effect"
+ *
+ * const Prices = Socket.layerWebSocket("wss://feed.internal/prices").pipe(
+ *   Layer.provide(
+ *     NodeSecureWebSocket.layerConstructor({ peer: "spiffe://example.org/feed", url: "wss://feed.internal/prices" })
+ *   )
+ * )
+ * ```
  */
 export const layerConstructor = (
   options: Options
@@ -88,6 +100,19 @@ export const layerConstructor = (
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { NodeSecureWebSocket } from "@agentweave/transport-node"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const socket = yield* NodeSecureWebSocket.make({
+ *     peer: "spiffe://example.org/feed",
+ *     url: "wss://feed.internal/prices"
+ *   })
+ *   yield* socket.runRaw((message) => Effect.log(message))
+ * }).pipe(Effect.scoped)
+ * ```
  */
 export const make = (
   options: Options & { readonly closeCodeIsError?: ((code: number) => boolean) | undefined }

@@ -157,6 +157,26 @@ export interface AcceptedRequest {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { PeerMatcher, SpiffeId } from "@agentweave/spiffe"
+ * import { Acceptor } from "@agentweave/transport"
+ * import { Either } from "effect"
+ *
+ * // A server of another runtime: it calls `accept` for each TCP connection, and presents the SVID that it is given.
+ * const acceptor = Acceptor.make({
+ *   authorize: PeerMatcher.exactly(SpiffeId.make("spiffe://example.org/web")),
+ *   prepare: ({ svid }) => Either.right({ certificates: svid.certificates, key: svid.privateKey }),
+ *   handshakeTimeoutMillis: 10_000,
+ *   maxAgeMillis: Number.POSITIVE_INFINITY,
+ *   graceMillis: 500,
+ *   firstRequestMillis: 60_000,
+ *   maxConnections: 10_000,
+ *   maxConnectionsPerAddress: 1_000,
+ *   maxHandshakes: 500,
+ *   maxHandshakesPerAddress: 50
+ * })
+ * ```
  */
 export const make = <A>(
   options: Options<A>

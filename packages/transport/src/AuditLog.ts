@@ -61,7 +61,7 @@ export class AuditLog extends Context.Tag("@agentweave/transport/AuditLog")<
  * Called by everything that leaves a trace: counts the event in `TransportMetrics` and hands it to the sink.
  *
  * @since 0.1.0
- * @category recording
+ * @category getters
  */
 export const recorder: Effect.Effect<(event: AuditEvent) => AuditError | undefined, never, AuditLog> = Effect.map(
   AuditLog,
@@ -77,7 +77,7 @@ export const recorder: Effect.Effect<(event: AuditEvent) => AuditError | undefin
  * {@link recorder} where an audit log is optional: without one in the context events are counted and no more.
  *
  * @since 0.1.0
- * @category recording
+ * @category getters
  */
 export const optionalRecorder: Effect.Effect<(event: AuditEvent) => AuditError | undefined> = Effect.map(
   Effect.serviceOption(AuditLog),
@@ -91,7 +91,7 @@ export const optionalRecorder: Effect.Effect<(event: AuditEvent) => AuditError |
  * Records an event from an Effect.
  *
  * @since 0.1.0
- * @category recording
+ * @category operations
  */
 export const record = (event: AuditEvent): Effect.Effect<void, AuditError, AuditLog> =>
   Effect.flatMap(recorder, (unsafeRecord) => unsafeRecord(event) ?? Effect.void)
@@ -113,6 +113,14 @@ const level = (event: AuditEvent): LogLevel.LogLevel =>
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { AuditLog } from "@agentweave/transport"
+ * import { NodeConnector } from "@agentweave/transport-node"
+ * import { Layer, Logger } from "effect"
+ *
+ * const ConnectorLive = NodeConnector.layer.pipe(Layer.provide(AuditLog.layerLogger), Layer.provide(Logger.json))
+ * ```
  */
 export const layerLogger: Layer.Layer<AuditLog> = Layer.effect(
   AuditLog,
@@ -180,6 +188,15 @@ export const layerFromLogger = <E, R>(
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { type AuditEvent, AuditLog } from "@agentweave/transport"
+ *
+ * const events: Array<AuditEvent.AuditEvent> = []
+ * const Audit = AuditLog.layerMemory(events)
+ * // ... run what is tested with Audit, then:
+ * const refusals = events.filter((event) => event._tag === "ConnectionRefused")
+ * ```
  */
 export const layerMemory = (events: Array<AuditEvent>): Layer.Layer<AuditLog> =>
   Layer.succeed(AuditLog, {
@@ -194,6 +211,13 @@ export const layerMemory = (events: Array<AuditEvent>): Layer.Layer<AuditLog> =>
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { AuditLog } from "@agentweave/transport"
+ * import { NodeAuditLog } from "@agentweave/transport-node"
+ *
+ * const Audit = AuditLog.layerTee(NodeAuditLog.layerFile({ path: "/var/log/web/audit.ndjson" }), AuditLog.layerLogger)
+ * ```
  */
 export const layerTee = <E1, R1, E2, R2>(
   left: Layer.Layer<AuditLog, E1, R1>,

@@ -13,7 +13,7 @@ import { dual } from "effect/Function"
  * in force.
  *
  * @since 0.1.0
- * @category references
+ * @category tags
  */
 export class BodyTimeout extends Context.Reference<BodyTimeout>()("@agentweave/transport/BodyTimeout", {
   defaultValue: (): Duration.Duration | undefined => undefined

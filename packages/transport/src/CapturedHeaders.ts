@@ -13,7 +13,7 @@ import * as Context from "effect/Context"
  * For a server, provide it to the layer that serves; for a client, to the effect that sends.
  *
  * @since 0.1.0
- * @category references
+ * @category tags
  * @example
  * ```ts
  * import { CapturedHeaders } from "@agentweave/transport"

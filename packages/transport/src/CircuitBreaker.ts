@@ -32,7 +32,7 @@ import { unsafeCircuitMade } from "./TransportMetrics.js"
  * Marks a `CircuitBreaker`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export const TypeId: unique symbol = internal.TypeId
 
@@ -40,7 +40,7 @@ export const TypeId: unique symbol = internal.TypeId
  * Marks a `CircuitBreaker`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export type TypeId = typeof TypeId
 
@@ -98,7 +98,7 @@ export interface ProtectOptions<in A> {
  * Whether a value is a `CircuitBreaker`.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isCircuitBreaker = (u: unknown): u is CircuitBreaker => hasProperty(u, TypeId)
 
@@ -147,6 +147,15 @@ const ofConfig = (target: string, config: CircuitBreakerConfig.CircuitBreakerCon
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CircuitBreaker, CircuitBreakerConfig } from "@agentweave/transport"
+ * import { Config, Effect } from "effect"
+ *
+ * const breaker = Effect.flatMap(Config.nested(CircuitBreakerConfig.config, "BILLING"), (config) =>
+ *   CircuitBreaker.fromConfig("spiffe://example.org/billing", config)
+ * )
+ * ```
  */
 export const fromConfig: (
   target: string,
@@ -296,7 +305,7 @@ export const protect: {
  * Whether a response has a status of 500 or above.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  * @deprecated `CircuitBreakerConfig.isFailureByDefault` is the default of every breaker.
  */
 export const isServerError = (response: HttpClientResponse.HttpClientResponse): boolean => response.status >= 500

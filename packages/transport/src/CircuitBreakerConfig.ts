@@ -26,7 +26,7 @@ import { TripRule } from "./TripRule.js"
  *   below 500 (`HttpClient.filterStatusOk` makes them).
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  * @example
  * ```ts
  * import { CircuitBreakerConfig } from "@agentweave/transport"
@@ -47,7 +47,7 @@ export const isExcludedByDefault = (error: unknown): boolean => isLocalFault(err
  * `fetch`, with a status of 500 or above. A 4xx is the caller's.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isFailureByDefault = (value: unknown): boolean =>
   typeof value === "object" &&
@@ -134,7 +134,7 @@ export const make: (options: Options) => Either.Either<CircuitBreakerConfig, Inv
  * All defaults.
  *
  * @since 0.1.0
- * @category constructors
+ * @category constants
  */
 export const defaults: CircuitBreakerConfig = new CircuitBreakerConfig({})
 

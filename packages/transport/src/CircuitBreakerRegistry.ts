@@ -75,6 +75,17 @@ const decode = internalConfig.decoder("CircuitBreakerRegistry", fields)
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CircuitBreakerRegistry } from "@agentweave/transport"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const breakers = yield* CircuitBreakerRegistry.make({ failureThreshold: 3 })
+ *   const billing = yield* breakers.get("spiffe://example.org/billing")
+ *   return yield* billing.protect(Effect.succeed("paid"))
+ * }).pipe(Effect.scoped)
+ * ```
  */
 export const make = ({
   forTarget,

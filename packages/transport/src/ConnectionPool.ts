@@ -283,6 +283,17 @@ const make = Effect.fnUntraced(function* ({ healthCheck, onLeak, transport: chan
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { ConnectionPool, PeerDirectory } from "@agentweave/transport"
+ * import { NodeConnector } from "@agentweave/transport-node"
+ * import { Layer } from "effect"
+ *
+ * const PoolLive = ConnectionPool.layer({ maxConnectionsPerTarget: 20, acquireTimeout: "1 second" }).pipe(
+ *   Layer.provide(NodeConnector.layer),
+ *   Layer.provide(PeerDirectory.layerTemplate("https://{path}.internal:8443"))
+ * )
+ * ```
  */
 export const layer = (
   options: Options = {}

@@ -63,6 +63,20 @@ export const highWaterMark: number = Body.highWaterMark
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { ConnectorResponse } from "@agentweave/transport"
+ * import type { Socket } from "node:net"
+ *
+ * const bodyOf = (socket: Socket) => {
+ *   const sink = ConnectorResponse.makeSink({ resume: () => socket.resume(), abort: () => socket.destroy() })
+ *   socket.on("data", (chunk) => {
+ *     if (!sink.push(chunk)) socket.pause()
+ *   })
+ *   socket.once("end", sink.end)
+ *   return sink
+ * }
+ * ```
  */
 export const makeSink = (source: Source): ResponseSink => new Body(source)
 
@@ -89,6 +103,20 @@ export interface ResponseOptions {
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { ConnectorResponse } from "@agentweave/transport"
+ * import { Headers, type HttpClientRequest } from "@effect/platform"
+ *
+ * const created = (request: HttpClientRequest.HttpClientRequest, sink: ConnectorResponse.ResponseSink) =>
+ *   ConnectorResponse.makeResponse(sink, {
+ *     request,
+ *     status: 201,
+ *     headers: () => Headers.fromInput({ "content-type": "application/json" }),
+ *     setCookie: () => [],
+ *     remoteAddress: "10.0.0.7"
+ *   })
+ * ```
  */
 export const makeResponse = (sink: ResponseSink, options: ResponseOptions): HttpClientResponse =>
   new BodyResponse(
@@ -107,6 +135,21 @@ export const makeResponse = (sink: ResponseSink, options: ResponseOptions): Http
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { type Connector, ConnectorResponse } from "@agentweave/transport"
+ * import { Headers } from "@effect/platform"
+ *
+ * // In `HttpCarrier.start`, when the head of the response has come: resume(responseOf(exchange, sink, 200))
+ * const responseOf = ({ request }: Connector.Exchange, sink: ConnectorResponse.ResponseSink, status: number) =>
+ *   ConnectorResponse.respond(sink, {
+ *     request,
+ *     status,
+ *     headers: () => Headers.empty,
+ *     setCookie: () => [],
+ *     remoteAddress: undefined
+ *   })
+ * ```
  */
 export const respond = (sink: ResponseSink, options: ResponseOptions): Effect.Effect<HttpClientResponse> =>
   withFiber((fiber) => {

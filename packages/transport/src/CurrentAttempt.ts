@@ -11,7 +11,7 @@ import * as Context from "effect/Context"
  * nothing, and shows the number of the retry around it if there is one.
  *
  * @since 0.1.0
- * @category references
+ * @category tags
  * @example
  * ```ts
  * import { CurrentAttempt } from "@agentweave/transport"

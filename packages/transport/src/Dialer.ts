@@ -44,6 +44,15 @@ export interface Dialer {
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { Dialer, type TransportError, type Wire } from "@agentweave/transport"
+ * import { Effect } from "effect"
+ *
+ * declare const openTls: (options: Wire.DialOptions) => Effect.Effect<Wire.HttpWire, TransportError.TransportError>
+ *
+ * const ConnectorLive = Dialer.layer(Effect.succeed({ dial: openTls }))
+ * ```
  */
 export const layer = <E, R>(
   dialer: Effect.Effect<Dialer, E, R>

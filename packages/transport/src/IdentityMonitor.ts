@@ -88,6 +88,16 @@ const decode = decoder(
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { IdentityMonitor } from "@agentweave/transport"
+ * import { Effect, Stream } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const monitor = yield* IdentityMonitor.make()
+ *   yield* Stream.runForEach(monitor.changes, (freshness) => Effect.log(`our identity is ${freshness}`))
+ * }).pipe(Effect.scoped)
+ * ```
  */
 export const make = Effect.fnUntraced(function* (
   options: Options = {}
@@ -123,6 +133,17 @@ export const make = Effect.fnUntraced(function* (
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { AuditLog, IdentityMonitor } from "@agentweave/transport"
+ * import { WorkloadApi } from "@agentweave/workload-api"
+ * import { Layer } from "effect"
+ *
+ * const MonitorLive = IdentityMonitor.layer().pipe(
+ *   Layer.provide(AuditLog.layerLogger),
+ *   Layer.provideMerge(WorkloadApi.layer())
+ * )
+ * ```
  */
 export const layer = (
   options?: Options
@@ -134,7 +155,7 @@ export const layer = (
  * not to be cached.
  *
  * @since 0.1.0
- * @category readiness
+ * @category getters
  */
 export const readinessResponse: Effect.Effect<HttpServerResponse.HttpServerResponse, never, IdentityMonitor> =
   Effect.map(
@@ -151,7 +172,7 @@ export const readinessResponse: Effect.Effect<HttpServerResponse.HttpServerRespo
  * listener of its own that only the orchestrator can reach.
  *
  * @since 0.1.0
- * @category readiness
+ * @category combinators
  * @example
  * ```ts
  * import { IdentityMonitor } from "@agentweave/transport"

@@ -88,7 +88,7 @@ export const make: (options: Options) => Either.Either<PoolConfig, InvalidConfig
  * All defaults.
  *
  * @since 0.1.0
- * @category constructors
+ * @category constants
  */
 export const defaults: PoolConfig = new PoolConfig({})
 

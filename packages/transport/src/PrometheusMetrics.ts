@@ -144,7 +144,7 @@ const samplesOf = (name: string, labels: Labels, state: MetricState.MetricState.
  * are ever the same.
  *
  * @since 0.1.0
- * @category rendering
+ * @category conversions
  */
 export const render = (pairs: ReadonlyArray<MetricPair.Untyped>): string => {
   const families = familiesOf(pairs)
@@ -170,7 +170,7 @@ export const render = (pairs: ReadonlyArray<MetricPair.Untyped>): string => {
  * All metrics of the process, rendered; the gauges of pools and retry budgets are brought up to date before.
  *
  * @since 0.1.0
- * @category rendering
+ * @category conversions
  */
 export const text: Effect.Effect<string> = Effect.map(Effect.zipRight(updateGauges, Metric.snapshot), render)
 
@@ -178,7 +178,7 @@ export const text: Effect.Effect<string> = Effect.map(Effect.zipRight(updateGaug
  * An HTTP app that answers with all metrics of the process; mount it at `/metrics` of a server.
  *
  * @since 0.1.0
- * @category apps
+ * @category constructors
  * @example
  * ```ts
  * import { PrometheusMetrics } from "@agentweave/transport"

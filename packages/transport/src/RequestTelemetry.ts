@@ -13,7 +13,7 @@ import * as tracing from "./internal/tracing.js"
  * its spans to itself, or where tracing is off.
  *
  * @since 0.1.0
- * @category tracing
+ * @category getters
  */
 export const tracerOf: (fiber: RuntimeFiber<unknown, unknown>) => Tracer.Tracer | undefined = tracing.tracerOf
 
@@ -22,7 +22,7 @@ export const tracerOf: (fiber: RuntimeFiber<unknown, unknown>) => Tracer.Tracer 
  * `authorization`, `cookie` and the like.
  *
  * @since 0.1.0
- * @category tracing
+ * @category getters
  */
 export const captureHeaders: (
   span: Tracer.Span,
@@ -35,7 +35,7 @@ export const captureHeaders: (
  * hold what is nobody's business.
  *
  * @since 0.1.0
- * @category tracing
+ * @category getters
  */
 export const pathOf: (target: string) => string = tracing.pathOf
 
@@ -44,7 +44,7 @@ export const pathOf: (target: string) => string = tracing.pathOf
  * `_OTHER`.
  *
  * @since 0.1.0
- * @category tracing
+ * @category getters
  */
 export const methodOf: (method: string) => string = tracing.methodOf
 
@@ -52,6 +52,6 @@ export const methodOf: (method: string) => string = tracing.methodOf
  * The name of an error in a span: its tag or its name, and nothing of its content.
  *
  * @since 0.1.0
- * @category tracing
+ * @category getters
  */
 export const nameOf: (error: unknown) => string = tracing.nameOf

@@ -20,7 +20,7 @@ import * as internal from "./internal/retry/budget.js"
  * Marks a `RetryBudget`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export const TypeId: unique symbol = internal.TypeId
 
@@ -28,7 +28,7 @@ export const TypeId: unique symbol = internal.TypeId
  * Marks a `RetryBudget`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export type TypeId = typeof TypeId
 
@@ -172,6 +172,6 @@ export const layerConfig = <I>(
  * Whether a value is a `RetryBudget`.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isRetryBudget = (u: unknown): u is RetryBudget => hasProperty(u, TypeId)

@@ -26,7 +26,7 @@ import * as retryable from "./internal/retry/retryable.js"
  * - a `RequestError` of an `HttpClient` with reason `Transport`, unless its cause says otherwise.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isRetryableByDefault: (error: unknown) => boolean = retryable.isRetryableByDefault
 
@@ -197,7 +197,7 @@ export const FromInput: Schema.Schema<RetryConfig, Input> = Schema.transformOrFa
  * All defaults.
  *
  * @since 0.1.0
- * @category constructors
+ * @category constants
  */
 export const defaults: RetryConfig = new RetryConfig({})
 

@@ -26,7 +26,7 @@ import type { TimeoutError } from "./TransportError.js"
  * Marks a `RetryPolicy`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export const TypeId: unique symbol = internal.TypeId
 
@@ -34,7 +34,7 @@ export const TypeId: unique symbol = internal.TypeId
  * Marks a `RetryPolicy`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export type TypeId = typeof TypeId
 
@@ -290,7 +290,7 @@ export const layerConfig = <I>(
  * The backoff of a configuration as a plain `Schedule`.
  *
  * @since 0.1.0
- * @category schedules
+ * @category constructors
  * @deprecated A `RetryPolicy` is a `Schedule` itself.
  */
 export const schedule = (config: RetryConfig.RetryConfig): Schedule.Schedule<number, unknown> =>
@@ -390,6 +390,6 @@ export const retry: {
  * Whether a value is a `RetryPolicy`.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isRetryPolicy = (u: unknown): u is RetryPolicy<Limit> => hasProperty(u, TypeId)

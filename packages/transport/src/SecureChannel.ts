@@ -39,7 +39,7 @@ import { ScopeClosedError, TimeoutError } from "./TransportError.js"
  * Marks a `SecureChannel`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export const TypeId: typeof internal.TypeId = internal.TypeId
 
@@ -47,7 +47,7 @@ export const TypeId: typeof internal.TypeId = internal.TypeId
  * Marks a `SecureChannel`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export type TypeId = typeof TypeId
 
@@ -265,6 +265,19 @@ export const layerConfig = <I, Peer extends AnyPeer = string>(
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { SecureChannel } from "@agentweave/transport"
+ * import { HttpClient } from "@effect/platform"
+ * import { Effect } from "effect"
+ *
+ * const BillingHttp = SecureChannel.layerHttpClient({
+ *   peer: "spiffe://example.org/billing",
+ *   baseUrl: "https://billing.internal:8443"
+ * })
+ *
+ * const invoice = HttpClient.get("/invoices/42").pipe(Effect.provide(BillingHttp))
+ * ```
  */
 export const layerHttpClient = (
   options: Options<AnyPeer>

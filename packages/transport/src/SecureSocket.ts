@@ -32,7 +32,7 @@ import type { TransportError } from "./TransportError.js"
  * Marks a `SecureSocket`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export const TypeId: unique symbol = Symbol.for("@agentweave/transport/SecureSocket")
 
@@ -40,7 +40,7 @@ export const TypeId: unique symbol = Symbol.for("@agentweave/transport/SecureSoc
  * Marks a `SecureSocket`.
  *
  * @since 0.1.0
- * @category type ids
+ * @category symbols
  */
 export type TypeId = typeof TypeId
 
@@ -99,7 +99,7 @@ type OptionsError = InvalidSpiffeIdError | InvalidConfigError
  * Reads options into those of `Connector.connectStream`, for authors of transports.
  *
  * @since 0.1.0
- * @category options
+ * @category conversions
  */
 export const toConnectOptions = (options: Options): Either.Either<ConnectOptions, OptionsError> =>
   Either.gen(function* () {
@@ -114,6 +114,18 @@ export const toConnectOptions = (options: Options): Either.Either<ConnectOptions
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { Connector, SecureSocket } from "@agentweave/transport"
+ * import { Effect } from "effect"
+ *
+ * const open = (options: SecureSocket.Options) =>
+ *   Effect.gen(function* () {
+ *     const connector = yield* Connector.Connector
+ *     const connection = yield* connector.connectStream(yield* SecureSocket.toConnectOptions(options))
+ *     return yield* SecureSocket.fromConnection(connection)
+ *   })
+ * ```
  */
 export const fromConnection = (connection: StreamConnection): Effect.Effect<SecureSocket> =>
   Effect.map(fromOpen(connection), (socket) => ({
@@ -198,6 +210,19 @@ export const make = (options: Options): Effect.Effect<Socket.Socket, OptionsErro
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { SecureSocket } from "@agentweave/transport"
+ * import { Stream } from "effect"
+ *
+ * const lines = Stream.make(new TextEncoder().encode("SUBSCRIBE prices\r\n")).pipe(
+ *   Stream.pipeThroughChannel(
+ *     SecureSocket.makeChannel({ peer: "spiffe://example.org/feed", host: "feed.internal", port: 7000 })
+ *   ),
+ *   Stream.decodeText(),
+ *   Stream.splitLines
+ * )
+ * ```
  */
 export const makeChannel = <IE = never>(
   options: Options

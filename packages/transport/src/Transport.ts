@@ -151,6 +151,17 @@ type Attempt = Effect.Effect<HttpClientResponse, RequestFailure | ConnectionPool
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { CircuitBreakerRegistry, ConnectionPool, Transport } from "@agentweave/transport"
+ * import { Layer } from "effect"
+ *
+ * // The rest of the program takes connections from the same pool, and sees the same circuits.
+ * const TransportLive = Transport.layerServices({ retry: { maxRetries: 3 } }).pipe(
+ *   Layer.provideMerge(ConnectionPool.layer()),
+ *   Layer.provideMerge(CircuitBreakerRegistry.layer({ failureThreshold: 5 }))
+ * )
+ * ```
  */
 export const layerServices = (
   options: Options = {}

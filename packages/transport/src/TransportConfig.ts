@@ -124,7 +124,7 @@ export const make: (options: Options) => Either.Either<TransportConfig, InvalidC
  * All defaults.
  *
  * @since 0.1.0
- * @category constructors
+ * @category constants
  */
 export const defaults: TransportConfig = new TransportConfig({})
 

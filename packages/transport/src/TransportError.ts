@@ -352,7 +352,7 @@ export type TransportError =
  * Whether a value is an error of the transport's family.
  *
  * @since 0.1.0
- * @category refinements
+ * @category guards
  */
 export const isTransportError = (error: unknown): error is TransportError => {
   switch ((error as { readonly _tag?: unknown } | null | undefined)?._tag) {

@@ -276,7 +276,7 @@ const inState = (peer: string, state: string): void => {
  * breakers: it costs nothing for a peer that is not in {@link circuitState}.
  *
  * @since 0.1.0
- * @category recording
+ * @category operations
  */
 export const unsafeCircuitMade = (peer: string): void => {
   if (byCircuitState.knows(peer, "Closed")) inState(peer, "Closed")
@@ -286,7 +286,7 @@ export const unsafeCircuitMade = (peer: string): void => {
  * Counts an event. Synchronous and cheap: it is called for every event that is put on record.
  *
  * @since 0.1.0
- * @category recording
+ * @category operations
  */
 export const unsafeObserve = (event: AuditEvent): void => {
   switch (event._tag) {

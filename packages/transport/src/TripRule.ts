@@ -110,6 +110,15 @@ export type SingleOptions = typeof Single.Encoded
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { CircuitBreaker, TripRule } from "@agentweave/transport"
+ *
+ * const breaker = CircuitBreaker.make({
+ *   target: "spiffe://example.org/billing",
+ *   rule: TripRule.consecutiveFailures(3)
+ * })
+ * ```
  */
 export const consecutiveFailures = (threshold: number): SingleOptions => ({ _tag: "ConsecutiveFailures", threshold })
 
@@ -136,6 +145,12 @@ export const failureRatio = (options: Omit<typeof FailureRatio.Encoded, "_tag">)
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TripRule } from "@agentweave/transport"
+ *
+ * const halfAreSlow = TripRule.slowCallRatio({ ratio: 0.5, slowerThan: "2 seconds", window: "30 seconds", minimumCalls: 20 })
+ * ```
  */
 export const slowCallRatio = (options: Omit<typeof SlowCallRatio.Encoded, "_tag">): SingleOptions => ({
   ...options,
@@ -174,6 +189,15 @@ export const custom = <S>(initial: S, step: Step<S>): SingleOptions => ({
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { TripRule } from "@agentweave/transport"
+ *
+ * const rule = TripRule.anyOf(
+ *   TripRule.consecutiveFailures(5),
+ *   TripRule.failureRatio({ ratio: 0.5, calls: 100 })
+ * )
+ * ```
  */
 export const anyOf = (rule: SingleOptions, ...rules: ReadonlyArray<SingleOptions>): Options => ({
   _tag: "AnyOf",

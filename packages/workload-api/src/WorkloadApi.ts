@@ -118,7 +118,7 @@ export interface Options extends ProviderOptions, WorkloadApiClient.Options {
  * whole is waited. It never ends.
  *
  * @since 0.1.0
- * @category schedules
+ * @category constants
  */
 export const reconnectSchedule: Schedule.Schedule<number> = Schedule.forever.pipe(
   Schedule.addDelay((attempt) => Duration.millis(Math.min(100 * 2 ** Math.min(attempt, 20), 30_000))),
@@ -174,6 +174,18 @@ const selects =
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { WorkloadApi, WorkloadApiClient, WorkloadApiError } from "@agentweave/workload-api"
+ * import { Layer, Stream } from "effect"
+ *
+ * // An agent that knows nobody: callers of the identity are told so.
+ * const denied = Stream.fail(new WorkloadApiError.WorkloadApiError({ reason: "PermissionDenied", description: "no entry" }))
+ *
+ * const identity = WorkloadApi.layerClient({ initialTimeout: "5 seconds" }).pipe(
+ *   Layer.provide(Layer.succeed(WorkloadApiClient.WorkloadApiClient, { x509Svids: denied, x509Bundles: denied }))
+ * )
+ * ```
  */
 export const layerClient = (
   options: ProviderOptions = {}
@@ -271,6 +283,16 @@ export const layer = (
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { WorkloadApi } from "@agentweave/workload-api"
+ * import { Config, Duration } from "effect"
+ *
+ * const identity = WorkloadApi.layerConfig({
+ *   endpoint: Config.string("AGENT_SOCKET"),
+ *   initialTimeout: Config.withDefault(Config.duration("IDENTITY_WAIT"), Duration.seconds(10))
+ * })
+ * ```
  */
 export const layerConfig = (
   options: Config.Config.Wrap<Options>

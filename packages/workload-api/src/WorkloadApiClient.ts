@@ -55,6 +55,13 @@ const bytesPerEntry = 64 * 1024
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { WorkloadApiClient, WorkloadMessage } from "@agentweave/workload-api"
+ *
+ * const limits = { ...WorkloadMessage.defaultLimits, maxBundles: 50 }
+ * const options: WorkloadApiClient.Options = { maxMessageBytes: WorkloadApiClient.messageBytesFor(limits) }
+ * ```
  */
 export const messageBytesFor = ({ maxBundles, maxSvids }: Limits): number => (maxSvids + maxBundles) * bytesPerEntry
 
@@ -167,6 +174,15 @@ const messages = (
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { WorkloadApiClient, WorkloadEndpoint } from "@agentweave/workload-api"
+ * import { Effect, Redacted, Stream } from "effect"
+ *
+ * const agent = WorkloadApiClient.make(WorkloadEndpoint.unix("/run/spire/agent.sock"))
+ *
+ * const sizes = Stream.runForEach(agent.x509Svids, (message) => Effect.log(`${Redacted.value(message).length} bytes`))
+ * ```
  */
 export const make = (endpoint: WorkloadEndpoint, options: Options = {}): Context.Tag.Service<WorkloadApiClient> => {
   const { maxMessageBytes = messageBytesFor(defaultLimits) } = options
@@ -186,6 +202,15 @@ const decode = OptionsDecoder.decoder(
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { WorkloadApi, WorkloadApiClient, WorkloadEndpoint } from "@agentweave/workload-api"
+ * import { Layer } from "effect"
+ *
+ * const identity = WorkloadApi.layerClient().pipe(
+ *   Layer.provide(WorkloadApiClient.layer(WorkloadEndpoint.unix("/run/spire/agent.sock")))
+ * )
+ * ```
  */
 export const layer = (
   endpoint: WorkloadEndpoint,

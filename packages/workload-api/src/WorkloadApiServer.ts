@@ -85,6 +85,19 @@ const decode = OptionsDecoder.decoder(
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { WorkloadApiError, WorkloadApiServer } from "@agentweave/workload-api"
+ * import { Effect, Stream } from "effect"
+ *
+ * // An agent that is still starting.
+ * const starting = Stream.fail(new WorkloadApiError.WorkloadApiError({ reason: "Unavailable", description: "starting" }))
+ *
+ * const endpoint = WorkloadApiServer.makeAnswers({
+ *   socketPath: "/tmp/agent.sock",
+ *   answers: { x509Svids: starting, x509Bundles: starting }
+ * }).pipe(Effect.map((server) => server.endpoint))
+ * ```
  */
 export const makeAnswers = Effect.fnUntraced(function* (
   options: SocketOptions & { readonly answers: Answers }
@@ -134,6 +147,19 @@ const answersOf = (source: Context.Tag.Service<IdentityProvider.IdentityProvider
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { IdentityProvider } from "@agentweave/spiffe"
+ * import { WorkloadApiServer } from "@agentweave/workload-api"
+ * import { Effect } from "effect"
+ *
+ * const program = Effect.gen(function* () {
+ *   const source = yield* IdentityProvider.IdentityProvider
+ *   const server = yield* WorkloadApiServer.make({ socketPath: "/run/dev/agent.sock", source })
+ *   yield* Effect.log(`export SPIFFE_ENDPOINT_SOCKET=${server.endpoint}`)
+ *   return yield* Effect.never
+ * }).pipe(Effect.scoped)
+ * ```
  */
 export const make = (
   options: SocketOptions & { readonly source: Context.Tag.Service<IdentityProvider.IdentityProvider> }
@@ -147,6 +173,18 @@ export const make = (
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { IdentityProvider } from "@agentweave/spiffe"
+ * import { WorkloadApiServer } from "@agentweave/workload-api"
+ * import { Effect, Layer } from "effect"
+ *
+ * const Agent = Layer.unwrapEffect(
+ *   Effect.map(IdentityProvider.IdentityProvider, (source) =>
+ *     WorkloadApiServer.layer({ socketPath: "/run/dev/agent.sock", source })
+ *   )
+ * )
+ * ```
  */
 export const layer = (
   options: SocketOptions & { readonly source: Context.Tag.Service<IdentityProvider.IdentityProvider> }
@@ -158,6 +196,17 @@ export const layer = (
  *
  * @since 0.1.0
  * @category layers
+ * @example
+ * ```ts
+ * import { NodeIdentity } from "@agentweave/transport-node"
+ * import { WorkloadApiServer } from "@agentweave/workload-api"
+ * import { Layer } from "effect"
+ *
+ * // Identity files of a certificate manager, for programs that ask the Workload API.
+ * const Agent = WorkloadApiServer.layerIdentityProvider({ socketPath: "/run/dev/agent.sock" }).pipe(
+ *   Layer.provide(NodeIdentity.layerFiles({ certificate: "svid.pem", key: "key.pem", bundle: "bundle.pem" }))
+ * )
+ * ```
  */
 export const layerIdentityProvider = (
   options: SocketOptions

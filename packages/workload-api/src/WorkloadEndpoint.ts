@@ -46,7 +46,7 @@ export interface TcpEndpoint {
  * The variable that locates the endpoint when a program was not told explicitly: `SPIFFE_ENDPOINT_SOCKET`.
  *
  * @since 0.1.0
- * @category config
+ * @category constants
  */
 export const variable = "SPIFFE_ENDPOINT_SOCKET"
 
@@ -151,6 +151,12 @@ export const parse = (text: string): Either.Either<WorkloadEndpoint, InvalidEndp
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import { WorkloadEndpoint } from "@agentweave/workload-api"
+ *
+ * console.log(WorkloadEndpoint.format(WorkloadEndpoint.unix("/run/spire/agent.sock"))) // unix:///run/spire/agent.sock
+ * ```
  */
 export const unix = (path: string): UnixEndpoint => ({ _tag: "Unix", path })
 
@@ -168,7 +174,7 @@ export const config: Config.Config<WorkloadEndpoint> = Config.string(variable).p
  * The address as `SPIFFE_ENDPOINT_SOCKET` states it.
  *
  * @since 0.1.0
- * @category getters
+ * @category conversions
  */
 export const format = (self: WorkloadEndpoint): string => {
   switch (self._tag) {

@@ -64,7 +64,7 @@ export interface Limits {
  * 100 SVIDs and 1,000 federated bundles.
  *
  * @since 0.1.0
- * @category constructors
+ * @category constants
  */
 export const defaultLimits: Limits = { maxSvids: 100, maxBundles: 1000 }
 
@@ -81,6 +81,14 @@ const byId = (bundles: Iterable<X509Bundle.X509Bundle>): ReadonlyMap<string, Uin
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import type { X509Context } from "@agentweave/spiffe"
+ * import { WorkloadMessage } from "@agentweave/workload-api"
+ *
+ * const answer = (context: X509Context.X509Context) =>
+ *   WorkloadMessage.encodeX509SvidResponse(WorkloadMessage.toX509SvidResponse(context))
+ * ```
  */
 export const toX509SvidResponse = (context: X509Context.X509Context): X509SvidResponse => {
   const { bundles } = context.bundles
@@ -102,6 +110,14 @@ export const toX509SvidResponse = (context: X509Context.X509Context): X509SvidRe
  *
  * @since 0.1.0
  * @category constructors
+ * @example
+ * ```ts
+ * import type { X509Context } from "@agentweave/spiffe"
+ * import { WorkloadMessage } from "@agentweave/workload-api"
+ *
+ * const answer = (context: X509Context.X509Context) =>
+ *   WorkloadMessage.encodeX509BundlesResponse(WorkloadMessage.toX509BundlesResponse(context))
+ * ```
  */
 export const toX509BundlesResponse = ({ bundles }: X509Context.X509Context): X509BundlesResponse => ({
   bundles: byId(bundles.bundles.values())
@@ -173,7 +189,7 @@ const readMapEntry = (message: Uint8Array, into: Map<string, Uint8Array>): void 
  * Reads an answer of `FetchX509SVID`.
  *
  * @since 0.1.0
- * @category decoding
+ * @category conversions
  */
 export const decodeX509SvidResponse = (
   bytes: Uint8Array,
@@ -201,7 +217,7 @@ export const decodeX509SvidResponse = (
  * Reads an answer of `FetchX509Bundles`.
  *
  * @since 0.1.0
- * @category decoding
+ * @category conversions
  */
 export const decodeX509BundlesResponse = (
   bytes: Uint8Array,
@@ -238,7 +254,7 @@ const writeMap = (field: number, entries: ReadonlyMap<string, Uint8Array>): Read
  * The bytes of an answer of `FetchX509SVID`: redacted, for they hold private keys.
  *
  * @since 0.1.0
- * @category encoding
+ * @category conversions
  */
 export const encodeX509SvidResponse = (response: X509SvidResponse): Redacted.Redacted<Uint8Array> =>
   Redacted.make(
@@ -252,7 +268,7 @@ export const encodeX509SvidResponse = (response: X509SvidResponse): Redacted.Red
  * The bytes of an answer of `FetchX509Bundles`.
  *
  * @since 0.1.0
- * @category encoding
+ * @category conversions
  */
 export const encodeX509BundlesResponse = (response: X509BundlesResponse): Uint8Array =>
   protobuf.message(...writeMap(2, response.bundles))
@@ -266,7 +282,7 @@ const noKeys: Uint8Array = new TextEncoder().encode(`{"keys": []}`)
  * 6.2.2).
  *
  * @since 0.1.0
- * @category encoding
+ * @category conversions
  */
 export const encodeEmptyJwtBundlesResponse = ({ svids }: X509Context.X509Context): Uint8Array => {
   const domains = new Set(svids.map(({ spiffeId }) => SpiffeId.trustDomain(spiffeId)))
