@@ -22,12 +22,11 @@ import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { FunctionOf, decoder as optionsDecoder } from "./internal/config.js"
 import { parseBase } from "./internal/http/target.js"
 import { addressOf, noAddress, PeerKeys } from "./internal/peer.js"
-import { type Lease, LeasedChannel } from "./internal/pool/lease.js"
-import * as care from "./internal/pool/maintenance.js"
+import type { Lease, PeerPool } from "./internal/pool/lease.js"
+import * as leases from "./internal/pool/lease.js"
+import * as maintenance from "./internal/pool/maintenance.js"
 import * as internal from "./internal/pool/pool.js"
 import * as telemetry from "./internal/pool/telemetry.js"
-import type { Use } from "./internal/pool/use.js"
-import * as poolUse from "./internal/pool/use.js"
 import { Policy } from "./internal/retry/policy.js"
 import { PeerDirectory } from "./PeerDirectory.js"
 import * as PoolConfig from "./PoolConfig.js"
@@ -240,38 +239,38 @@ const make = Effect.fnUntraced(function* ({ healthCheck, onLeak, transport: chan
     closed: (targetId) => new PoolClosedError({ targetId })
   })
 
-  const channelOf = (lease: Lease) => new LeasedChannel(lease, mySpiffeId, policy)
+  const channelOf = (lease: Lease) => new leases.LeasedChannel(lease, mySpiffeId, policy)
   const reportLeak = (leak: Leak) =>
     Effect.suspend(() => {
-      record(telemetry.leaked(leak, clock.unsafeCurrentTimeMillis()))
+      record(telemetry.leakEvent(leak, clock.unsafeCurrentTimeMillis()))
       return callbacks.onLeak?.(leak) ?? Effect.void
     })
-  yield* telemetry.gauges(() => care.stats(pool), config.cleanupInterval)
-  yield* care.cleanup(pool, config.cleanupInterval, reportLeak)
-  const probed = (lease: Lease) => new LeasedChannel(lease, mySpiffeId, undefined)
-  yield* care.healthChecks(pool, config.healthCheckInterval, probed, callbacks.healthCheck)
+  yield* telemetry.gauges(() => maintenance.statsOf(pool), config.cleanupInterval)
+  yield* maintenance.cleanup(pool, config.cleanupInterval, reportLeak)
+  const probed = (lease: Lease) => new leases.LeasedChannel(lease, mySpiffeId, undefined)
+  yield* maintenance.healthChecks(pool, config.healthCheckInterval, probed, callbacks.healthCheck)
 
-  const use: Use<ConnectionPoolError> = {
+  const peers: PeerPool<ConnectionPoolError> = {
     pool,
     keys,
     channelOf,
     policy,
-    place: config.leakThreshold === undefined ? undefined : () => new Error("leased here").stack
+    captureStack: config.leakThreshold === undefined ? undefined : () => new Error("leased here").stack
   }
 
   return ConnectionPool.of({
-    acquire: (peer) => poolUse.acquire(use, peer),
-    withChannel: (peer, body) => poolUse.withChannel(use, peer, body),
-    client: (peer) => poolUse.client(use, peer),
+    acquire: (peer) => leases.acquire(peers, peer),
+    withChannel: (peer, body) => leases.withChannel(peers, peer, body),
+    client: (peer) => leases.client(peers, peer),
     stats: Effect.zipRight(
       telemetry.updateGauges,
-      Effect.sync(() => care.stats(pool))
+      Effect.sync(() => maintenance.statsOf(pool))
     ),
     closeAll: Effect.sync(() => pool.retire(undefined, "Invalidated")),
     invalidate: (peer) => Effect.sync(() => pool.retire(keys.of(peer), "Invalidated")),
     invalidateChannel: (channel) =>
       Effect.sync(() => {
-        if (channel instanceof LeasedChannel) pool.state.retire(channel.lease.slot, "Invalidated")
+        if (channel instanceof leases.LeasedChannel) pool.state.retire(channel.lease.slot, "Invalidated")
       })
   })
 })

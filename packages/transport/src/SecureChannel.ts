@@ -29,7 +29,6 @@ import { execute } from "./internal/http/exchange.js"
 import { toHttpClientError } from "./internal/http/httpError.js"
 import { absolute, type Base, parseBase, resolve } from "./internal/http/target.js"
 import { matcherOf } from "./internal/peer.js"
-import { sourceOf } from "./internal/pool/lease.js"
 import * as Pool from "./internal/pool/pool.js"
 import { Policy } from "./internal/retry/policy.js"
 import * as TransportConfig from "./TransportConfig.js"
@@ -192,7 +191,7 @@ export const make: <Peer extends AnyPeer>(
     const { base, path } = target.right
     // The pool knows the origin only: with the base's path the request's URL is made here.
     const named = base.prefix === "" ? request : HttpClientRequest.setUrl(request, absolute(base, request.url))
-    return execute(sourceOf(pool, base.origin), named, path)
+    return execute(pool.sourceOf(base.origin), named, path)
   }
   const policy = config.retry === undefined ? undefined : new Policy<"Timeout">(config.retry, undefined, undefined)
   return internal.make({

@@ -130,7 +130,7 @@ describe("cleanup", () => {
       yield* hold(pool, a)
       yield* pool.client(a).get("/")
       yield* TestClock.adjust("20 seconds")
-      assert.strictEqual(messages.filter((_) => _.includes("care of the connection pool failed")).length, 1)
+      assert.strictEqual(messages.filter((_) => _.includes("maintenance of the connection pool failed")).length, 1)
       assert.deepStrictEqual(
         wire.connections.map((_) => _.closed),
         [undefined, "Idle"]

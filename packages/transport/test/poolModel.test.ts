@@ -253,7 +253,7 @@ class World {
       const status = this.status(running)
       if (status !== claim.status) assert.strictEqual(status, claim.status)
       if (status !== "Leased" || channel === undefined) continue
-      const live = this.wire.open.find((connection) => connection === channel.lease.slot.link?.connection)
+      const live = this.wire.open.find((connection) => connection === channel.lease.slot.pooled?.connection)
       if (live !== this.connection(running)) assert.strictEqual(live, this.connection(running))
     }
     this.all = this.all.filter(

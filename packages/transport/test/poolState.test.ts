@@ -1,24 +1,37 @@
 import { assert, describe, it } from "@effect/vitest"
-import { PoolState, type Slot, type Waiter } from "../src/internal/pool/state.js"
+import { PoolState, type Slot, type SocketWaiter, Waiter } from "../src/internal/pool/state.js"
+
+class RecordingWaiter extends Waiter<string> {
+  readonly granted: Array<string>
+  readonly name: string
+  constructor(key: string, name: string, granted: Array<string>) {
+    super(key)
+    this.name = name
+    this.granted = granted
+  }
+  grant(slot: Slot<string>): void {
+    this.granted.push(`${this.name} on ${slot.pooled}`)
+  }
+  refuse(): void {}
+}
 
 const make = (maxPerTarget: number, maxTotal: number) => {
   const closed: Array<string> = []
   const state = new PoolState<string>({ maxPerTarget, maxTotal, maxWaiting: 10 }, (slot, reason) =>
-    closed.push(`${slot.link} ${reason}`)
+    closed.push(`${slot.pooled} ${reason}`)
   )
   /** Opens a connection named after its target. */
   const open = (key: string, link = key): Slot<string> => {
-    const slot = state.open(state.target(key))
+    const slot = state.leaseNew(state.target(key))
     if (typeof slot === "string") throw new Error(`expected room for ${key}, its limit is ${slot}`)
-    slot.link = link
+    slot.pooled = link
     return slot
   }
   const granted: Array<string> = []
   const wait = (key: string, name = key) => {
-    const waiter: Waiter<string> = { grant: (slot) => granted.push(`${name} on ${slot.link}`), refuse: () => {} }
-    const ticket = state.wait(key, waiter, 0)
-    if (ticket === undefined) throw new Error("expected a place in the queue")
-    return ticket
+    const waiter = new RecordingWaiter(key, name, granted)
+    if (!state.wait(waiter, 0)) throw new Error("expected a place in the queue")
+    return waiter
   }
   return { state, open, wait, closed, granted }
 }
@@ -32,7 +45,7 @@ describe("PoolState", () => {
     assert.isFalse(state.targets.has("b"))
     wait("b")
     state.leave(first)
-    assert.strictEqual(state.targets.get("b")?.tickets.size, 1)
+    assert.strictEqual(state.targets.get("b")?.waiters.size, 1)
   })
 
   it("a slot that was dropped twice is counted once", () => {
@@ -45,7 +58,7 @@ describe("PoolState", () => {
     assert.strictEqual(state.targets.get("a")?.slots.size, 1)
   })
 
-  it("a waiter held back by his own target's limit does not hold back those after him", () => {
+  it("a waiter held back by its own target's limit does not hold back those after him", () => {
     const { granted, open, state, wait } = make(1, 2)
     open("a")
     const other = open("b")
@@ -85,7 +98,7 @@ describe("PoolState", () => {
     // Probed, and put back as if nothing had been.
     state.lease(first)
     state.release(first)
-    assert.strictEqual(state.take(state.target("a"))?.link, "3")
+    assert.strictEqual(state.leaseIdle(state.target("a"))?.pooled, "3")
     state.release(third, 4)
     open("b")
     assert.deepStrictEqual(closed, ["1 Evicted"])
@@ -94,18 +107,18 @@ describe("PoolState", () => {
   it("a target is known as long as somebody has, wants or closes a connection of it", () => {
     const { open, state, wait } = make(1, 2)
     const slot = open("a")
-    const dialer = { target: slot.target, proceed: () => {} }
-    assert.isTrue(state.dial(dialer))
-    const ticket = wait("a")
-    state.leave(ticket)
+    const socket: SocketWaiter<string> = { target: slot.target, proceed: () => {} }
+    assert.isTrue(state.reserveSocket(socket))
+    const waiter = wait("a")
+    state.leave(waiter)
     state.drop(slot)
     assert.isTrue(state.targets.has("a"))
-    state.hangUp(slot.target)
+    state.releaseSocket(slot.target)
     assert.isFalse(state.targets.has("a"))
     // Refused without a trace.
     open("b")
     open("c")
-    assert.strictEqual(state.open(state.target("d")), "Total")
+    assert.strictEqual(state.leaseNew(state.target("d")), "Total")
     assert.isFalse(state.targets.has("d"))
     const first = wait("d")
     wait("d")
@@ -113,35 +126,35 @@ describe("PoolState", () => {
     assert.isTrue(state.targets.has("d"))
   })
 
-  describe("the wire", () => {
-    const dialing = (state: PoolState<string>, key: string) => {
-      const dialed: Array<string> = []
-      const dialer = { target: state.target(key), proceed: () => dialed.push(key) }
-      if (state.dial(dialer)) dialed.push(key)
-      return { dialer, dialed }
+  describe("the sockets of a pool", () => {
+    const reserving = (state: PoolState<string>, key: string) => {
+      const reserved: Array<string> = []
+      const waiter = { target: state.target(key), proceed: () => reserved.push(key) }
+      if (state.reserveSocket(waiter)) reserved.push(key)
+      return { waiter, reserved }
     }
 
-    it("takes no more connections of one target than its limit, closing ones included", () => {
+    it("are no more of one target than its limit, those of closing connections included", () => {
       const { state } = make(1, 3)
-      const [first, second] = [dialing(state, "a"), dialing(state, "a")]
-      assert.deepStrictEqual([first.dialed, second.dialed], [["a"], []])
-      const other = dialing(state, "b")
-      assert.deepStrictEqual(other.dialed, ["b"])
-      state.hangUp(state.target("b"))
-      assert.deepStrictEqual(second.dialed, [])
-      state.hangUp(state.target("a"))
-      assert.deepStrictEqual(second.dialed, ["a"])
+      const [first, second] = [reserving(state, "a"), reserving(state, "a")]
+      assert.deepStrictEqual([first.reserved, second.reserved], [["a"], []])
+      const other = reserving(state, "b")
+      assert.deepStrictEqual(other.reserved, ["b"])
+      state.releaseSocket(state.target("b"))
+      assert.deepStrictEqual(second.reserved, [])
+      state.releaseSocket(state.target("a"))
+      assert.deepStrictEqual(second.reserved, ["a"])
     })
 
-    it("takes no more connections than the total limit, and lets in one for each that leaves", () => {
+    it("are no more than the total limit, and one is reserved for each that is released", () => {
       const { state } = make(1, 1)
-      dialing(state, "a")
-      const [second, third] = [dialing(state, "b"), dialing(state, "c")]
-      state.hangUp(state.target("a"))
-      assert.deepStrictEqual([second.dialed, third.dialed, state.wire], [["b"], [], 1])
-      state.undial(third.dialer)
-      state.hangUp(state.target("b"))
-      assert.deepStrictEqual([third.dialed, state.wire], [[], 0])
+      reserving(state, "a")
+      const [second, third] = [reserving(state, "b"), reserving(state, "c")]
+      state.releaseSocket(state.target("a"))
+      assert.deepStrictEqual([second.reserved, third.reserved, state.sockets], [["b"], [], 1])
+      state.cancelSocket(third.waiter)
+      state.releaseSocket(state.target("b"))
+      assert.deepStrictEqual([third.reserved, state.sockets], [[], 0])
     })
   })
 })

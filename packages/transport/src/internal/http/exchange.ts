@@ -14,49 +14,51 @@ import { isInterruptible, withFiber } from "../fiber.js"
 import { RequestSpan } from "./requestSpan.js"
 import { absolute, type Base, resolve } from "./target.js"
 
-/** A connection and where it leads. */
-export interface Link {
+/** An open connection and the base URL that it leads to. */
+export interface OpenConnection {
   readonly connection: Connection
   readonly base: Base
   /** The request whose exchange is on it. */
   inUseBy?: HttpClientRequest | undefined
 }
 
-/** Who wants a connection, as far as a source has to know. */
-export interface Requester {
+/** A request that has no connection yet, as far as a source of connections has to know it. */
+export interface PendingRequest<out E = HttpClientError> {
   /** Fails if the request cannot be sent to this base: asked before a connection is opened for it. */
-  readonly admit: (base: Base) => Effect.Effect<void, HttpClientError>
+  readonly checkUrl: (base: Base) => Effect.Effect<void, E>
 }
 
-/** What a claim came to, to be looked at by the fiber that made it, when it runs. */
-export interface Granted<L, E> {
+/** For a connection that is leased before there is a request. */
+export const uncheckedUrl: PendingRequest<never> = { checkUrl: () => Effect.void }
+
+/**
+ * A wait for a connection, and once it is decided the right to one or the reason why there is none. `takeIdle` and `open` are
+ * for the fiber that waited, when it runs.
+ */
+export interface Permit<C, E> {
   /** The connection, when it can be used as it is: the usual case, without an effect. */
-  readonly take: () => L | undefined
-  /** Otherwise: what opens one, or the reason why there is none. */
-  readonly open: () => Effect.Effect<L, E>
+  readonly takeIdle: () => C | undefined
+  /** Otherwise: opens one, or fails with the reason why there is none. */
+  readonly open: () => Effect.Effect<C, E>
+  /** Ends the wait, or gives back what came of it; called if the connection did not reach its fiber, or was not used there. */
+  readonly cancel: () => void
 }
 
-/** The connection, one way or the other. */
-export const linkOf = <L, E>(granted: Granted<L, E>): Effect.Effect<L, E> =>
+/** The connection of a permit, one way or the other. */
+export const connectionOf = <C, E>(permit: Permit<C, E>): Effect.Effect<C, E> =>
   Effect.suspend(() => {
-    const link = granted.take()
-    return link === undefined ? granted.open() : Effect.succeed(link)
+    const idle = permit.takeIdle()
+    return idle === undefined ? permit.open() : Effect.succeed(idle)
   })
 
-/** A wish for a connection, made and not fulfilled yet. */
-export interface Claim {
-  /** Gives back whatever came of it; called if the connection did not reach its fiber, or was not used there. */
-  readonly withdraw: () => void
-}
-
-/** Where a request gets its connection from. Whoever got one gives it back with `settle`, exactly once. */
-export interface Source<L extends Link, E> {
+/** Where a request gets its connection from. One that was taken is given back with `release`, exactly once. */
+export interface ConnectionSource<C extends OpenConnection, E> {
   /** A usable connection, if one is free now. */
-  readonly take: (requester: Requester) => L | undefined
-  /** Waits for a connection or has one opened: `resume` is called once, with what gives it to the fiber. */
-  readonly claim: (requester: Requester, resume: (granted: Granted<L, E>) => void) => Claim
+  readonly takeIdle: () => C | undefined
+  /** Waits for a connection or has one opened: `onDecided` is called once, with the permit that is returned too. */
+  readonly acquire: (request: PendingRequest, onDecided: (permit: Permit<C, E>) => void) => Permit<C, E>
   /** The connection is not needed any more. */
-  readonly settle: (link: L) => void
+  readonly release: (connection: C) => void
 }
 
 type Result<E> = Effect.Effect<HttpClientResponse, E | RequestFailure>
@@ -66,14 +68,15 @@ const isStale = (cause: Cause.Cause<unknown>): boolean =>
   Option.exists(Cause.failureOption(cause), (error) => error instanceof ConnectionError && error.outcome === "NotSent")
 
 /** One request, from the lease of its connection to the end of its exchange. */
-class Run<L extends Link, E> implements Exchange, Requester {
+class RequestRun<C extends OpenConnection, E> implements Exchange, PendingRequest {
   request: HttpClientRequest
   readonly fiber: RuntimeFiber<unknown, unknown>
   path: string
-  private readonly source: Source<L, E>
-  private wish: Claim | undefined = undefined
+  private readonly source: ConnectionSource<C, E>
+  /** What it waits for, until its exchange starts. */
+  private permit: Permit<C, E> | undefined = undefined
   /** The connection held; given back exactly once. */
-  private link: L | undefined = undefined
+  private held: C | undefined = undefined
   /** Whether the exchange was started on it. */
   private started = false
   /** Whether the connection had carried a request before, or had waited for one. */
@@ -82,7 +85,12 @@ class Run<L extends Link, E> implements Exchange, Requester {
   /** Its span, where there is a tracer. */
   private readonly span: RequestSpan | undefined
 
-  constructor(source: Source<L, E>, request: HttpClientRequest, path: string, fiber: RuntimeFiber<unknown, unknown>) {
+  constructor(
+    source: ConnectionSource<C, E>,
+    request: HttpClientRequest,
+    path: string,
+    fiber: RuntimeFiber<unknown, unknown>
+  ) {
     this.source = source
     this.request = request
     this.path = path
@@ -94,56 +102,56 @@ class Run<L extends Link, E> implements Exchange, Requester {
     return this.span?.span.traceId
   }
 
-  admit(base: Base): Effect.Effect<void, HttpClientError> {
+  checkUrl(base: Base): Effect.Effect<void, HttpClientError> {
     return this.path === "" ? Effect.asVoid(resolve(base, this.request)) : Effect.void
   }
 
   /** Leases and starts in this very call when a connection is free, so that nothing can come between the two. */
   readonly begin = (resume: (result: Result<E>) => void): void => {
-    const link = this.source.take(this)
-    if (link !== undefined) {
+    const idle = this.source.takeIdle()
+    if (idle !== undefined) {
       this.wasOpen = true
-      this.start(link, resume)
+      this.start(idle, resume)
       return
     }
     const wait = this.span?.waits()
-    this.wish = this.source.claim(this, (granted) => {
+    this.permit = this.source.acquire(this, (permit) => {
       resume(
         Effect.async<HttpClientResponse, E | RequestFailure>((resume) => {
-          const link = granted.take()
-          this.wasOpen = link !== undefined
-          if (link !== undefined) this.start(link, resume)
-          else resume(this.open(granted, wait))
+          const idle = permit.takeIdle()
+          this.wasOpen = idle !== undefined
+          if (idle !== undefined) this.start(idle, resume)
+          else resume(this.open(permit, wait))
         })
       )
     })
   }
 
-  private open(granted: Granted<L, E>, wait: Tracer.Span | undefined): Result<E> {
-    const opened = wait === undefined ? granted.open() : Effect.withParentSpan(granted.open(), wait)
-    return Effect.flatMap(opened, (link) =>
-      Effect.async<HttpClientResponse, E | RequestFailure>((resume) => this.start(link, resume))
+  private open(permit: Permit<C, E>, wait: Tracer.Span | undefined): Result<E> {
+    const opened = wait === undefined ? permit.open() : Effect.withParentSpan(permit.open(), wait)
+    return Effect.flatMap(opened, (connection) =>
+      Effect.async<HttpClientResponse, E | RequestFailure>((resume) => this.start(connection, resume))
     )
   }
 
-  private start(link: L, resume: (result: Result<E>) => void): void {
-    this.wish = undefined
-    this.link = link
+  private start(held: C, resume: (result: Result<E>) => void): void {
+    this.permit = undefined
+    this.held = held
     if (this.path === "") {
-      const target = resolve(link.base, this.request)
+      const target = resolve(held.base, this.request)
       if (Either.isLeft(target)) {
-        this.settle()
+        this.release()
         resume(Effect.fail(target.left))
         return
       }
       this.path = target.right.path
     }
-    this.request = ClientRequest.setUrl(this.request, absolute(link.base, this.request.url))
-    if (this.span !== undefined) this.request = this.span.sent(this.request, link.connection, link.base, this.path)
+    this.request = ClientRequest.setUrl(this.request, absolute(held.base, this.request.url))
+    if (this.span !== undefined) this.request = this.span.sent(this.request, held.connection, held.base, this.path)
     this.started = true
-    link.inUseBy = this.request
-    const abort = link.connection.unsafeStart(this, resume)
-    if (this.link !== undefined) this.abort = abort
+    held.inUseBy = this.request
+    const abort = held.connection.unsafeStart(this, resume)
+    if (this.held !== undefined) this.abort = abort
   }
 
   get onStatus(): ((status: number) => void) | undefined {
@@ -153,16 +161,16 @@ class Run<L extends Link, E> implements Exchange, Requester {
 
   readonly onSettled = (error?: string): void => {
     this.span?.end(error)
-    if (this.started) this.settle()
+    if (this.started) this.release()
   }
 
-  private settle(): void {
-    const { link } = this
-    if (link === undefined) return
-    this.link = undefined
+  private release(): void {
+    const { held } = this
+    if (held === undefined) return
+    this.held = undefined
     this.abort = undefined
-    link.inUseBy = undefined
-    this.source.settle(link)
+    held.inUseBy = undefined
+    this.source.release(held)
   }
 
   /** Whether the request can be started anew: its open connection turned out to be dead, and nothing of it was used. */
@@ -176,10 +184,10 @@ class Run<L extends Link, E> implements Exchange, Requester {
    */
   readonly onFailure = (cause: Cause.Cause<E | RequestFailure>): Effect.Effect<never, E | RequestFailure> => {
     if (this.abort !== undefined) this.abort()
-    else if (this.link !== undefined) {
-      this.link.connection.unsafeRetire("Error")
-      this.settle()
-    } else this.wish?.withdraw()
+    else if (this.held !== undefined) {
+      this.held.connection.unsafeRetire("Error")
+      this.release()
+    } else this.permit?.cancel()
     this.span?.endCause(cause)
     return Effect.failCause(cause)
   }
@@ -198,9 +206,13 @@ class Run<L extends Link, E> implements Exchange, Requester {
  *
  * @param path The request target when it is known already, or `""` to resolve it against the connection's base.
  */
-export const execute = <L extends Link, E>(source: Source<L, E>, request: HttpClientRequest, path: string): Result<E> =>
+export const execute = <C extends OpenConnection, E>(
+  source: ConnectionSource<C, E>,
+  request: HttpClientRequest,
+  path: string
+): Result<E> =>
   withFiber<HttpClientResponse, E | RequestFailure>((fiber, status) => {
-    const run = new Run(source, request, path, fiber)
+    const run = new RequestRun(source, request, path, fiber)
     const exchange = Effect.async(run.begin)
     const canBeInterrupted = isInterruptible(status)
     const onFailure = (cause: Cause.Cause<E | RequestFailure>): Result<E> => {

@@ -1,118 +1,139 @@
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
+import type { InvalidSpiffeIdError } from "@agentweave/spiffe/InvalidSpiffeIdError"
 import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as HttpClient from "@effect/platform/HttpClient"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import type { RequestFailure } from "../../Connector.js"
 import type { SecureChannel } from "../../SecureChannel.js"
 import { ScopeClosedError, type ScopeClosedErrorReason } from "../../TransportError.js"
-import { TypeId } from "../channel.js"
-import { type Claim, execute, type Granted, type Requester, type Source } from "../http/exchange.js"
+import { makeClient, TypeId } from "../channel.js"
+import {
+  type ConnectionSource,
+  connectionOf,
+  execute,
+  type PendingRequest,
+  type Permit,
+  uncheckedUrl
+} from "../http/exchange.js"
+import type { Peer, PeerKeys } from "../peer.js"
 import type { Policy } from "../retry/policy.js"
-import { type PoolLink, type PoolSlot, peerOf } from "./link.js"
-import { List, Node } from "./linkedList.js"
+import { type OpenError, type PooledConnection, type PoolSlot, peerOf } from "./connection.js"
 import type { Pool } from "./pool.js"
 
-/** The outcome of a claim, and a lease when it is taken. */
-class Lent<EP, E> implements Granted<PoolLink, E> {
-  private readonly pool: Pool<EP>
-  private readonly granted: Granted<PoolLink, E>
-  private readonly stack: string | undefined
-  constructor(pool: Pool<EP>, granted: Granted<PoolLink, E>, stack: string | undefined) {
-    this.pool = pool
-    this.granted = granted
-    this.stack = stack
-  }
-  take(): PoolLink | undefined {
-    return this.pool.lend(this.granted.take(), this.stack)
-  }
-  open(): Effect.Effect<PoolLink, E> {
-    return Effect.map(this.granted.open(), (link) => this.pool.lend(link, this.stack))
-  }
-}
-
-/** A pool as seen by the requests to one target: each leases a connection for its exchange. */
-export const sourceOf = <E>(pool: Pool<E>, key: string, stack?: string): Source<PoolLink, E | RequestFailure> => ({
-  take: () => pool.lend(pool.take(key), stack),
-  claim: (requester, resume) => pool.claim(key, requester, (granted) => resume(new Lent(pool, granted, stack))),
-  settle: (link) => pool.settle(link.slot)
-})
-
-const ended = (reason: ScopeClosedErrorReason, slot: PoolSlot): ScopeClosedError =>
+const scopeClosed = (reason: ScopeClosedErrorReason, slot: PoolSlot): ScopeClosedError =>
   new ScopeClosedError({ reason, target: slot.target.key })
 
 /**
  * One connection, leased for more than one request. Its requests run one at a time, first come first. When the
  * connection ends, the next request opens another one in the same slot.
  */
-export class Lease implements Source<PoolLink, RequestFailure> {
-  private readonly pool: Pool<unknown>
+export class Lease implements ConnectionSource<PooledConnection, RequestFailure> {
+  readonly pool: Pool<unknown>
   readonly slot: PoolSlot
-  /** To look after the connection: it is as long idle afterwards as it would be without. */
-  private readonly care: boolean
-  private busy = false
-  private hasEnded = false
-  /** Requests that wait for their turn, once there was one. */
-  private turns: List<(hasTurn: boolean) => void> | undefined = undefined
+  /** A probe's: the connection is as long idle afterwards as it would be without. */
+  private readonly isProbe: boolean
+  private isBusy = false
+  hasEnded = false
+  /** Requests that wait for their turn, first come first, once there was one. */
+  private turns: Set<Turn> | undefined = undefined
 
-  constructor(pool: Pool<unknown>, slot: PoolSlot, care = false) {
+  constructor(pool: Pool<unknown>, slot: PoolSlot, isProbe = false) {
     this.pool = pool
     this.slot = slot
-    this.care = care
+    this.isProbe = isProbe
   }
 
-  take(): PoolLink | undefined {
-    const { link } = this.slot
-    if (this.busy || this.hasEnded || link === undefined || !link.connection.isUsable()) return undefined
-    this.busy = true
-    return link
+  takeIdle(): PooledConnection | undefined {
+    const { pooled } = this.slot
+    if (this.isBusy || this.hasEnded || pooled === undefined || !pooled.connection.isUsable()) return undefined
+    this.isBusy = true
+    return pooled
   }
 
-  claim(requester: Requester, resume: (granted: Granted<PoolLink, RequestFailure>) => void): Claim {
-    let hasTurn = false
-    const turn = new Node((isMine: boolean) => {
-      hasTurn = isMine
-      resume({
-        take: () => {
-          const { link } = this.slot
-          return isMine && link?.connection.isUsable() ? link : undefined
-        },
-        open: () =>
-          isMine
-            ? this.pool.open(this.slot, requester, () => ended("Pool", this.slot))
-            : Effect.fail(ended("Lease", this.slot))
-      })
-    })
-    if (this.hasEnded) turn.value(false)
-    else if (this.busy) (this.turns ??= new List()).push(turn)
+  acquire(
+    request: PendingRequest,
+    onDecided: (permit: Permit<PooledConnection, RequestFailure>) => void
+  ): Permit<PooledConnection, RequestFailure> {
+    const turn = new Turn(this, request, onDecided)
+    if (this.hasEnded) turn.decide(false)
+    else if (this.isBusy) (this.turns ??= new Set()).add(turn)
     else {
-      this.busy = true
-      turn.value(true)
+      this.isBusy = true
+      turn.decide(true)
     }
-    return { withdraw: () => (hasTurn ? this.settle() : this.turns?.remove(turn)) }
+    return turn
   }
 
-  settle(): void {
-    const next = this.turns?.head
+  /** A request gives up its turn before it has come. */
+  leave(turn: Turn): void {
+    this.turns?.delete(turn)
+  }
+
+  release(): void {
+    const next = this.turns?.values().next().value
     if (next !== undefined) {
-      this.turns?.remove(next)
-      next.value(true)
+      this.turns?.delete(next)
+      next.decide(true)
       return
     }
-    this.busy = false
-    if (this.hasEnded) this.pool.settle(this.slot, this.care)
+    this.isBusy = false
+    if (this.hasEnded) this.pool.release(this.slot, this.isProbe)
   }
 
   /** No request starts from now on; the slot goes back when the one in flight has ended. */
   end(): void {
     if (this.hasEnded) return
     this.hasEnded = true
-    for (let next = this.turns?.head; next !== undefined; next = this.turns?.head) {
-      this.turns?.remove(next)
-      next.value(false)
+    for (const turn of this.turns ?? []) {
+      this.turns?.delete(turn)
+      turn.decide(false)
     }
-    if (!this.busy) this.pool.settle(this.slot, this.care)
+    if (!this.isBusy) this.pool.release(this.slot, this.isProbe)
+  }
+}
+
+/** One request's wait for its turn on a leased connection, and then its permit. */
+class Turn implements Permit<PooledConnection, RequestFailure> {
+  private hasTurn = false
+  private readonly lease: Lease
+  private readonly request: PendingRequest
+  private readonly onDecided: (permit: Permit<PooledConnection, RequestFailure>) => void
+
+  constructor(
+    lease: Lease,
+    request: PendingRequest,
+    onDecided: (permit: Permit<PooledConnection, RequestFailure>) => void
+  ) {
+    this.lease = lease
+    this.request = request
+    this.onDecided = onDecided
+  }
+
+  decide(hasTurn: boolean): void {
+    this.hasTurn = hasTurn
+    this.onDecided(this)
+  }
+
+  takeIdle(): PooledConnection | undefined {
+    const { pooled } = this.lease.slot
+    return this.hasTurn && pooled?.connection.isUsable() ? pooled : undefined
+  }
+
+  open(): Effect.Effect<PooledConnection, RequestFailure> {
+    const { pool, slot } = this.lease
+    return this.hasTurn
+      ? pool.connections.openFor(slot, this.request, () => scopeClosed("Pool", slot))
+      : Effect.fail(scopeClosed("Lease", slot))
+  }
+
+  cancel(): void {
+    if (this.hasTurn) this.lease.release()
+    else this.lease.leave(this)
   }
 }
 
@@ -161,4 +182,122 @@ export class LeasedChannel extends Client implements SecureChannel {
   get postprocess() {
     return (request: Effect.Effect<HttpClientRequest, RequestFailure>) => Effect.flatMap(request, this.execute)
   }
+}
+
+/** A pool whose targets are peers. */
+export interface PeerPool<E> {
+  readonly pool: Pool<E>
+  readonly keys: PeerKeys
+  readonly channelOf: (lease: Lease) => LeasedChannel
+  /** Retries each request, where that is configured. */
+  readonly policy: Policy<"Timeout"> | undefined
+  /** The call stack of a lease, where leaks are looked for. */
+  readonly captureStack: (() => string | undefined) | undefined
+}
+
+type PoolPermit<E> = Permit<PooledConnection, E | OpenError>
+
+/** Waits for a connection or has one opened; `onWait` is given the permit to cancel if the effect does not succeed. */
+const waitForConnection = <E>(
+  { keys, pool }: PeerPool<E>,
+  key: string,
+  stack: string | undefined,
+  onWait: (permit: PoolPermit<E>) => void
+): Effect.Effect<PooledConnection, E | OpenError | InvalidSpiffeIdError> =>
+  Effect.zipRight(
+    keys.matcher(key),
+    Effect.async<PooledConnection, E | OpenError>((resume) =>
+      onWait(pool.acquire(key, uncheckedUrl, (permit) => resume(connectionOf(permit)), stack))
+    )
+  )
+
+/**
+ * Leases a connection for one effect. A bracket of its own, since `acquireUseRelease` takes twice as long: `leave` is
+ * called by the frame outside of all that can be interrupted, with whatever is held by then.
+ */
+export const withChannel = <A, EU, RU, E>(
+  peers: PeerPool<E>,
+  peer: Peer,
+  body: (channel: SecureChannel) => Effect.Effect<A, EU, RU>
+): Effect.Effect<A, E | OpenError | EU, RU> => {
+  const { channelOf, pool } = peers
+  const key = peers.keys.of(peer)
+  const stack = peers.captureStack?.()
+  return Effect.uninterruptibleMask((restore) => {
+    let permit: PoolPermit<E> | undefined
+    let held: Lease | undefined
+    const enter = ({ slot }: PooledConnection): Effect.Effect<A, EU, RU> => {
+      held = new Lease(pool, slot)
+      try {
+        return body(channelOf(held))
+      } catch (defect) {
+        return Effect.die(defect)
+      }
+    }
+    const idle = pool.takeIdle(key, stack)
+    const run =
+      idle === undefined
+        ? Effect.flatMap(
+            waitForConnection(peers, key, stack, (waiting) => {
+              permit = waiting
+            }),
+            enter
+          )
+        : enter(idle)
+    const leave = (): void => (held === undefined ? permit?.cancel() : held.end())
+    return Effect.matchCauseEffect(restore(run), {
+      onFailure: (cause) => {
+        leave()
+        return Effect.failCause(cause)
+      },
+      onSuccess: (value) => {
+        leave()
+        return Exit.succeed(value)
+      }
+    })
+  })
+}
+
+/** Leases a connection until the scope closes. */
+export const acquire = <E>(peers: PeerPool<E>, peer: Peer): Effect.Effect<SecureChannel, E | OpenError, Scope.Scope> => {
+  const { channelOf, pool } = peers
+  const key = peers.keys.of(peer)
+  const stack = peers.captureStack?.()
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.scope, (scope) => {
+      const enter = ({ slot }: PooledConnection) => {
+        const held = new Lease(pool, slot)
+        return Effect.as(
+          Scope.addFinalizer(
+            scope,
+            Effect.sync(() => held.end())
+          ),
+          channelOf(held)
+        )
+      }
+      const idle = pool.takeIdle(key, stack)
+      if (idle !== undefined) return enter(idle)
+      let permit: PoolPermit<E> | undefined
+      const leased = waitForConnection(peers, key, stack, (waiting) => {
+        permit = waiting
+      })
+      const cancel = Effect.sync(() => permit?.cancel())
+      return Effect.flatMap(
+        Effect.tapErrorCause(restore(leased), () => cancel),
+        enter
+      )
+    })
+  )
+}
+
+/** Leases a connection for each request. */
+export const client = <E>(peers: PeerPool<E>, peer: Peer): HttpClient.HttpClient.With<E | RequestFailure> => {
+  const key = peers.keys.of(peer)
+  const matcher = peers.keys.matcher(key)
+  if (Either.isLeft(matcher)) return makeClient(() => Effect.fail(matcher.left))
+  const { captureStack, policy, pool } = peers
+  const source = pool.sourceOf(key)
+  const once = (request: HttpClientRequest) =>
+    execute(captureStack === undefined ? source : pool.sourceOf(key, captureStack()), request, "")
+  return makeClient(policy === undefined ? once : (request) => policy.retryRequest(once(request), request))
 }

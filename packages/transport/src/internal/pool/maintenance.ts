@@ -2,35 +2,36 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
-import type { Leak, PeerStats, Stats } from "../../ConnectionPool.js"
 import type { SecureChannel } from "../../SecureChannel.js"
 import { forkScoped } from "../background.js"
+import type { PooledConnection, PoolSlot } from "./connection.js"
 import { Lease } from "./lease.js"
-import type { Loan, PoolLink, PoolSlot } from "./link.js"
-import type { Pool } from "./pool.js"
-import type { Target } from "./state.js"
+import type { Pool, WatchedLease } from "./pool.js"
+import type { PoolTarget } from "./state.js"
+import type { LeakedLease } from "./telemetry.js"
 
-const peerStats = ({ idle, slots, tickets }: Target<PoolLink>): PeerStats => {
+const statsOfPeer = ({ idle, slots, waiters }: PoolTarget<PooledConnection>) => {
   let opening = 0
-  for (const { link } of slots) if (link === undefined) opening++
-  return { inUse: slots.size - idle.length - opening, idle: idle.length, opening, waiting: tickets.size }
+  for (const { pooled } of slots) if (pooled === undefined) opening++
+  return { inUse: slots.size - idle.length - opening, idle: idle.length, opening, waiting: waiters.size }
 }
 
-export const stats = (pool: Pool<unknown>): Stats => {
-  const { state } = pool
-  const opening = pool.openers.size
+/** The pool at this moment, by its bookkeeping. */
+export const statsOf = (pool: Pool<unknown>) => {
+  const { connections, state } = pool
+  const opening = connections.opening.size
   return {
     totalConnections: state.total,
     totalAcquisitions: pool.acquisitions,
-    totalCreations: pool.creations,
-    totalCleanups: pool.cleanups,
+    totalCreations: connections.created,
+    totalCleanups: connections.ended,
     poolSizes: Object.fromEntries(Array.from(state.targets.values(), (target) => [target.key, target.slots.size])),
-    peers: Object.fromEntries(Array.from(state.targets.values(), (target) => [target.key, peerStats(target)])),
+    peers: Object.fromEntries(Array.from(state.targets.values(), (target) => [target.key, statsOfPeer(target)])),
     targetCount: state.targets.size,
     inUse: state.total - state.idle - opening,
     idle: state.idle,
     opening,
-    waiting: state.tickets.size
+    waiting: state.waiters.size
   }
 }
 
@@ -40,19 +41,23 @@ const every = (interval: Duration.Duration, task: Effect.Effect<unknown>): Effec
     forkScoped(
       Effect.forever(
         Effect.delay(
-          Effect.catchAllCause(task, (cause) => Effect.logWarning("the care of the connection pool failed", cause)),
+          Effect.catchAllCause(task, (cause) => Effect.logWarning("the maintenance of the connection pool failed", cause)),
           interval
         )
       )
     )
   )
 
-const report = (pool: Pool<unknown>, loan: Loan, onLeak: ((leak: Leak) => Effect.Effect<void>) | undefined) => {
-  const leak: Leak = {
-    peer: loan.peer,
-    heldFor: Duration.millis(pool.now() - loan.since),
-    span: loan.span?._tag === "Span" ? loan.span.name : undefined,
-    stack: loan.stack
+const report = (
+  pool: Pool<unknown>,
+  { peer, since, span, stack }: WatchedLease,
+  onLeak: ((leak: LeakedLease) => Effect.Effect<void>) | undefined
+) => {
+  const leak: LeakedLease = {
+    peer,
+    heldFor: Duration.millis(pool.now() - since),
+    span: span?._tag === "Span" ? span.name : undefined,
+    stack
   }
   const warning = Effect.annotateLogs(
     Effect.logWarning(`a connection to ${leak.peer} is leased for ${Duration.format(leak.heldFor)} already`),
@@ -65,13 +70,13 @@ const report = (pool: Pool<unknown>, loan: Loan, onLeak: ((leak: Leak) => Effect
 export const cleanup = (
   pool: Pool<unknown>,
   interval: Duration.Duration,
-  onLeak: ((leak: Leak) => Effect.Effect<void>) | undefined
+  onLeak: ((leak: LeakedLease) => Effect.Effect<void>) | undefined
 ): Effect.Effect<void, never, Scope.Scope> =>
   every(
     interval,
     Effect.suspend(() => {
-      pool.clean()
-      return Effect.forEach(pool.leaks(), (loan) => report(pool, loan, onLeak), { discard: true })
+      pool.closeExpired()
+      return Effect.forEach(pool.leaks(), (lease) => report(pool, lease, onLeak), { discard: true })
     })
   )
 
@@ -88,7 +93,7 @@ export const healthChecks = (
   const check = (slot: PoolSlot): Effect.Effect<void> =>
     Effect.uninterruptibleMask((restore) => {
       if (slot.status !== "Idle") return Effect.void
-      if (slot.link === undefined || !slot.link.connection.isUsable()) {
+      if (slot.pooled === undefined || !slot.pooled.connection.isUsable()) {
         pool.state.retire(slot, "Unhealthy")
         return Effect.void
       }

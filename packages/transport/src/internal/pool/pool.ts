@@ -1,63 +1,71 @@
+import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
+import type { AnySpan } from "effect/Tracer"
 import type { CloseReason } from "../../AuditEvent.js"
-import { ConnectionError, TimeoutError } from "../../TransportError.js"
+import type { RequestFailure } from "../../Connector.js"
 import { millis } from "../clock.js"
-import { withFiber } from "../fiber.js"
-import type { Claim, Granted } from "../http/exchange.js"
-import type { Base } from "../http/target.js"
+import type { ConnectionSource, PendingRequest, Permit } from "../http/exchange.js"
 import {
-  type Claimant,
-  type Loan,
   type OpenError,
-  type PoolLink,
-  type PoolOptions,
+  type OpenOptions,
+  type PooledConnection,
+  PooledConnections,
   type PoolSlot,
   peerOf
-} from "./link.js"
-import { type Dialer, type Limit, PoolState, type Target, type Ticket, type Waiter } from "./state.js"
-import { type WaitOutcome, waited } from "./telemetry.js"
-import { describeUses } from "./uses.js"
+} from "./connection.js"
+import { type Limit, type Limits, PoolState, Waiter } from "./state.js"
+import { describeUses, recordWait, type WaitOutcome } from "./telemetry.js"
 
-/** A handshake as a span, below the request that needed it. The key is a peer's ID, or an origin. */
-const handshakeSpan = <A, E>(connect: Effect.Effect<A, E>, key: string, { host, port }: Base): Effect.Effect<A, E> =>
-  Effect.withSpan(connect, "transport.handshake", {
-    kind: "client",
-    captureStackTrace: false,
-    attributes: {
-      "server.address": host,
-      "server.port": port,
-      ...(key.startsWith("spiffe://") ? { "spiffe.peer.id": key } : undefined)
-    }
-  })
+/** The parts of a pool; `E` is its answer in place of a connection. Durations in milliseconds. */
+export interface PoolOptions<E> extends OpenOptions {
+  readonly limits: Limits
+  /** How long to wait for a slot; zero fails at once. */
+  readonly acquireTimeout: number
+  /** How long an idle connection is kept; may be infinite. */
+  readonly idleTimeout: number
+  /** How long a connection is used; may be infinite. */
+  readonly maxLifetime: number
+  /** How long a lease may be held before it is taken for a leak; may be infinite. */
+  readonly leakThreshold: number
+  readonly exhausted: (key: string, limit: Limit) => E
+  readonly closed: (key: string) => E
+}
+
+/** A lease that is watched for being a leak: since when it is held and where it was taken. */
+export interface WatchedLease {
+  readonly peer: SpiffeId
+  readonly since: number
+  readonly stack: string | undefined
+  readonly span: AnySpan | undefined
+}
 
 /** The effects around {@link PoolState}: clock, connections, fibers that wait. */
 export class Pool<E> {
   readonly options: PoolOptions<E>
-  readonly state: PoolState<PoolLink>
-  readonly openers = new Set<Fiber.RuntimeFiber<PoolLink, unknown>>()
-  readonly links = new Set<PoolLink>()
+  readonly state: PoolState<PooledConnection>
+  readonly connections: PooledConnections
+  /** Leases given out so far. */
   acquisitions = 0
-  creations = 0
-  cleanups = 0
-  /** Leases not reported as leaks yet; empty when nobody asked. */
-  private readonly loans = new Map<PoolSlot, Loan>()
-  private isClosed = false
-  private watching = false
+  /** Leases not reported as leaks yet; empty where leaks are not looked for. */
+  private readonly watchedLeases = new Map<PoolSlot, WatchedLease>()
+  private watchesDeadlines = false
   private readonly clock: Clock.Clock
-  private readonly fork: <A, EA>(effect: Effect.Effect<A, EA>) => void
+  private readonly fork: (effect: Effect.Effect<unknown>) => void
 
   constructor(options: PoolOptions<E>, clock: Clock.Clock, scope: Scope.Scope, runtime: Runtime.Runtime<never>) {
     this.options = options
     this.clock = clock
     this.fork = (effect) => Runtime.runFork(runtime, Effect.interruptible(effect), { scope })
-    this.state = new PoolState<PoolLink>(options.limits, (slot, reason) => slot.link?.connection.unsafeRetire(reason))
+    this.state = new PoolState<PooledConnection>(options.limits, (slot, reason) =>
+      slot.pooled?.connection.unsafeRetire(reason)
+    )
+    this.connections = new PooledConnections(options, this.state, () => this.now(), this.fork)
   }
 
   /** Monotonic milliseconds. */
@@ -65,227 +73,131 @@ export class Pool<E> {
     return millis(this.clock)
   }
 
-  /** Leases a connection that is idle now. */
-  take(key: string): PoolLink | undefined {
+  /** Leases a connection that is idle now. `stack` is where the lease is taken. */
+  takeIdle(key: string, stack?: string): PooledConnection | undefined {
+    const pooled = this.findIdle(key)
+    if (pooled !== undefined) this.onLease(pooled, stack)
+    return pooled
+  }
+
+  private findIdle(key: string): PooledConnection | undefined {
     const target = this.state.targets.get(key)
-    if (target === undefined || this.isClosed) return undefined
-    for (let slot = this.state.take(target); slot !== undefined; slot = this.state.take(target)) {
-      const { link } = slot
-      if (link !== undefined && this.isUsable(link)) return link
-      this.settle(slot)
+    if (target === undefined || this.connections.isClosed) return undefined
+    for (let slot = this.state.leaseIdle(target); slot !== undefined; slot = this.state.leaseIdle(target)) {
+      const { pooled } = slot
+      if (pooled !== undefined && this.isUsable(pooled)) return pooled
+      this.release(slot)
     }
     return undefined
   }
 
-  isUsable(link: PoolLink): boolean {
-    return link.connection.isUsable() && !this.isOld(link)
+  isUsable(pooled: PooledConnection): boolean {
+    return pooled.connection.isUsable() && !this.isOld(pooled)
   }
 
-  private isOld(link: PoolLink): boolean {
-    return this.options.maxLifetime !== Number.POSITIVE_INFINITY && this.now() - link.bornAt >= this.options.maxLifetime
+  private isOld({ createdAt }: PooledConnection): boolean {
+    return this.options.maxLifetime !== Number.POSITIVE_INFINITY && this.now() - createdAt >= this.options.maxLifetime
   }
 
-  /** What the connections to a target are in use by, for one who waited for them in vain. */
+  /** The present uses of the connections to a target, for the error of a request that waited for them in vain. */
   uses(key: string): string {
     return describeUses(this.state.targets.get(key)?.slots ?? [])
   }
 
-  /** Notes a lease. `stack` is where it was taken. */
-  lend<L extends PoolLink | undefined>(link: L, stack?: string | undefined): L {
-    if (link === undefined) return link
+  /** A connection was leased. */
+  onLease({ slot }: PooledConnection, stack: string | undefined): void {
     this.acquisitions++
-    if (this.options.leakThreshold !== Number.POSITIVE_INFINITY) {
-      const span = Option.getOrUndefined(Fiber.getCurrentFiber())?.currentSpan
-      this.loans.set(link.slot, { peer: peerOf(link.slot), since: this.now(), stack, span })
-    }
-    return link
+    if (this.options.leakThreshold === Number.POSITIVE_INFINITY) return
+    const span = Option.getOrUndefined(Fiber.getCurrentFiber())?.currentSpan
+    this.watchedLeases.set(slot, { peer: peerOf(slot), since: this.now(), stack, span })
   }
 
   /** Leases held for too long; each is named once. */
-  leaks(): ReadonlyArray<Loan> {
+  leaks(): ReadonlyArray<WatchedLease> {
     const before = this.now() - this.options.leakThreshold
-    const found = Array.from(this.loans).filter(([_, loan]) => loan.since <= before)
-    for (const [slot] of found) this.loans.delete(slot)
-    return found.map(([_, loan]) => loan)
+    const found = Array.from(this.watchedLeases).filter(([_, lease]) => lease.since <= before)
+    for (const [slot] of found) this.watchedLeases.delete(slot)
+    return found.map(([_, lease]) => lease)
   }
 
-  /** A lease ends: its connection is handed on, becomes idle, or is given up and its slot handed on. */
-  settle(slot: PoolSlot, care = false): void {
-    const { link } = slot
-    if (this.loans.size > 0) this.loans.delete(slot)
-    const reason = slot.retired ?? (link !== undefined && this.isOld(link) ? "Age" : undefined)
-    if (link?.connection.isUsable() && reason === undefined && !this.isClosed) {
-      this.state.release(slot, care ? undefined : this.now())
+  /**
+   * A lease ends: its connection is handed on, becomes idle, or is given up and its slot handed on. The lease of a probe
+   * does not count as a use.
+   */
+  release(slot: PoolSlot, isProbe = false): void {
+    const { pooled } = slot
+    if (this.watchedLeases.size > 0) this.watchedLeases.delete(slot)
+    const reason = slot.retired ?? (pooled !== undefined && this.isOld(pooled) ? "Age" : undefined)
+    if (pooled?.connection.isUsable() && reason === undefined && !this.connections.isClosed) {
+      this.state.release(slot, isProbe ? undefined : this.now())
       return
     }
-    if (link !== undefined && reason !== undefined) link.connection.unsafeRetire(reason)
+    if (pooled !== undefined && reason !== undefined) pooled.connection.unsafeRetire(reason)
     this.state.drop(slot)
   }
 
   /**
-   * Leases a connection: an idle one, a new one, or one that is handed over, first come first. `resume` is called once,
-   * with what gives the connection to the fiber; the claim is withdrawn if that did not happen or was not used.
+   * Leases a connection: an idle one, a new one, or one that is handed over, first come first. `onDecided` is called once,
+   * with the permit that gives the connection to the fiber; it is cancelled if that did not happen or was not used.
    */
-  claim<ER>(
+  acquire<ER>(
     key: string,
-    claimant: Claimant<ER>,
-    resume: (granted: Granted<PoolLink, E | OpenError | ER>) => void
-  ): Claim {
-    const claim = new PoolClaim(this, key, claimant, resume)
-    if (this.isClosed) claim.refuse(undefined)
+    request: PendingRequest<ER>,
+    onDecided: (permit: Permit<PooledConnection, E | OpenError | ER>) => void,
+    stack?: string
+  ): Permit<PooledConnection, E | OpenError | ER> {
+    const waiter = new PoolWaiter(this, key, request, onDecided, stack)
+    if (this.connections.isClosed) waiter.refuse(undefined)
     else {
-      const slot = this.take(key)?.slot ?? this.state.open(this.state.target(key))
-      if (typeof slot !== "string") claim.grant(slot)
-      else if (this.options.acquireTimeout <= 0) claim.refuse(slot)
-      else this.wait(key, claim)
+      const slot = this.findIdle(key)?.slot ?? this.state.leaseNew(this.state.target(key))
+      if (typeof slot !== "string") waiter.grant(slot)
+      else if (this.options.acquireTimeout <= 0) waiter.refuse(slot)
+      else this.wait(waiter)
     }
-    return claim
+    return waiter
   }
 
-  private wait(
-    key: string,
-    claim: Waiter<PoolLink> & { ticket: Ticket<PoolLink> | undefined; waitsSince: number | undefined }
-  ): void {
+  private wait<ER>(waiter: PoolWaiter<E, ER>): void {
     const now = this.now()
-    claim.waitsSince = now
-    claim.ticket = this.state.wait(key, claim, now + this.options.acquireTimeout)
-    if (claim.ticket === undefined) {
-      claim.waitsSince = undefined
-      claim.refuse("Waiting")
+    if (!this.state.wait(waiter, now + this.options.acquireTimeout)) {
+      waiter.refuse("Waiting")
+      return
     }
-    if (claim.ticket !== undefined && !this.watching) {
-      this.watching = true
-      this.fork(this.deadlines)
+    waiter.waitsSince = now
+    if (this.watchesDeadlines) return
+    this.watchesDeadlines = true
+    this.fork(this.refuseAtDeadlines)
+  }
+
+  /** The requests to one target: each leases a connection for its exchange. */
+  sourceOf(key: string, stack?: string): ConnectionSource<PooledConnection, E | RequestFailure> {
+    return {
+      takeIdle: () => this.takeIdle(key, stack),
+      acquire: (request, onDecided) => this.acquire(key, request, onDecided, stack),
+      release: ({ slot }) => this.release(slot)
     }
   }
 
-  /**
-   * Opens the connection of a leased slot; on failure the slot stays leased. It is a fiber of its own, so that the end
-   * of the pool can abandon it.
-   */
-  open<ER, EC>(slot: PoolSlot, claimant: Claimant<ER>, closed: () => EC): Effect.Effect<PoolLink, OpenError | ER | EC> {
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.fork(this.dial(slot, claimant)), (fiber) =>
-        Effect.flatMap(
-          Effect.catchAllCause(restore(Fiber.await(fiber)), (cause) =>
-            Effect.zipRight(Fiber.interrupt(fiber), Effect.failCause(cause))
-          ),
-          (exit): Effect.Effect<PoolLink, OpenError | ER | EC> =>
-            Exit.isInterrupted(exit) && this.isClosed ? Effect.fail(closed()) : exit
-        )
-      )
-    )
-  }
-
-  private dial<ER>(slot: PoolSlot, claimant: Claimant<ER>): Effect.Effect<PoolLink, OpenError | ER> {
-    return withFiber<PoolLink, OpenError | ER>((fiber) => {
-      if (this.isClosed) return Effect.interrupt
-      this.openers.add(fiber)
-      return Effect.interruptible(
-        Effect.tap(this.options.address(slot.target.key), (base) => claimant.admit(base))
-      ).pipe(
-        Effect.flatMap((base) =>
-          Effect.zipRight(this.enterWire(slot.target), handshakeSpan(this.connect(slot, base), slot.target.key, base))
-        ),
-        Effect.ensuring(Effect.sync(() => this.openers.delete(fiber)))
-      )
-    }).pipe(Effect.uninterruptible)
-  }
-
-  /** Waits until a connection that was given up is off the wire, where it stands in the way. */
-  private enterWire(target: Target<PoolLink>): Effect.Effect<void, OpenError> {
-    return Effect.suspend(() => {
-      let outcome: Effect.Effect<void, OpenError> | undefined
-      let resume: ((outcome: Effect.Effect<void, OpenError>) => void) | undefined
-      const finish = (result: Effect.Effect<void, OpenError>): void => {
-        outcome = result
-        resume?.(result)
-      }
-      const dialer: Dialer<PoolLink> = { target, proceed: () => finish(Effect.void) }
-      if (this.state.dial(dialer)) return Effect.void
-      const expire = Effect.sync(() => {
-        if (outcome === undefined) finish(Effect.fail(this.wireTimeout(target.key)))
-      })
-      const wait = Effect.async<void, OpenError>((callback) => {
-        if (outcome === undefined) resume = callback
-        else callback(outcome)
-      })
-      return Effect.flatMap(
-        Effect.fork(Effect.interruptible(Effect.delay(expire, Duration.millis(this.options.wireTimeout)))),
-        (timer) =>
-          Effect.catchAllCause(Effect.interruptible(wait), (cause) => {
-            if (outcome === Effect.void) this.state.hangUp(target)
-            else this.state.undial(dialer)
-            return Effect.failCause(cause)
-          }).pipe(Effect.ensuring(Fiber.interruptFork(timer)))
-      )
-    })
-  }
-
-  private wireTimeout(key: string): OpenError {
-    return new TimeoutError({
-      phase: "Acquire",
-      outcome: "NotSent",
-      limit: Duration.millis(this.options.wireTimeout),
-      target: key
-    })
-  }
-
-  /** Opens a connection that is counted on the wire already, and uncounts it when it has ended or never came to be. */
-  private connect(slot: PoolSlot, base: Base): Effect.Effect<PoolLink, OpenError> {
-    const { key } = slot.target
-    return Effect.flatMap(Scope.make(), (scope) => {
-      let link: PoolLink | undefined
-      let hasEnded = false
-      const end = (): void => {
-        if (hasEnded) return
-        hasEnded = true
-        this.state.hangUp(slot.target)
-        if (link !== undefined) this.ended(link)
-      }
-      const attempt = Scope.extend(this.options.connect(key, base, end), scope)
-      return Effect.flatMap(Effect.exit(Effect.interruptible(attempt)), (exit): Effect.Effect<PoolLink, OpenError> => {
-        if (Exit.isSuccess(exit) && !hasEnded) {
-          link = { connection: exit.value, base, slot, scope, bornAt: this.now() }
-          slot.link = link
-          this.links.add(link)
-          this.creations++
-          return Effect.succeed(link)
-        }
-        const failure = Exit.flatMap(exit, ({ address }) => Exit.fail(brokenOnArrival(address)))
-        return Effect.zipRight(Effect.ensuring(Scope.close(scope, failure), Effect.sync(end)), failure)
-      })
-    })
-  }
-
-  /** A connection is off the wire. One that is leased keeps its slot until the lease ends. */
-  private ended(link: PoolLink): void {
-    this.links.delete(link)
-    this.cleanups++
-    if (link.slot.status === "Idle") this.state.drop(link.slot)
-    if (!this.isClosed) this.fork(Scope.close(link.scope, Exit.void))
-  }
-
-  /** Runs while somebody waits: sleeps until the next deadline. */
-  private readonly deadlines: Effect.Effect<void> = Effect.suspend(() => {
+  /** Runs while a fiber waits: sleeps until the next deadline. */
+  private readonly refuseAtDeadlines: Effect.Effect<void> = Effect.suspend(() => {
     const now = this.now()
-    for (let next = this.state.tickets.head; next !== undefined; next = this.state.tickets.head) {
-      const ticket = next.value
-      if (ticket.deadline > now) return Effect.delay(this.deadlines, Duration.millis(ticket.deadline - now))
-      this.state.leave(ticket)
-      ticket.waiter.refuse(this.state.limit(ticket.target))
+    for (const waiter of this.state.waiters) {
+      if (waiter.deadline > now) return Effect.delay(this.refuseAtDeadlines, Duration.millis(waiter.deadline - now))
+      const limit = this.state.limit(waiter.key)
+      this.state.leave(waiter)
+      waiter.refuse(limit)
     }
-    this.watching = false
+    this.watchesDeadlines = false
     return Effect.void
   })
 
   /** Closes what has been idle or alive for too long. */
-  clean(): void {
+  closeExpired(): void {
     const now = this.now()
     const idle = Array.from(this.state.targets.values(), (target) => target.idle).flat()
     for (const slot of idle) {
       if (now - slot.idleSince >= this.options.idleTimeout) this.state.retire(slot, "Idle")
-      else if (slot.link !== undefined && this.isOld(slot.link)) this.state.retire(slot, "Age")
+      else if (slot.pooled !== undefined && this.isOld(slot.pooled)) this.state.retire(slot, "Age")
     }
   }
 
@@ -297,94 +209,90 @@ export class Pool<E> {
     }
   }
 
-  /** Ends the pool: nobody waits any more, nothing is being opened, all connections are closed. */
+  /** Ends the pool: no fiber waits any more, nothing is being opened, all connections are closed. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    this.isClosed = true
-    for (let next = this.state.tickets.head; next !== undefined; next = this.state.tickets.head) {
-      this.state.leave(next.value)
-      next.value.waiter.refuse(undefined)
+    this.connections.isClosed = true
+    for (const waiter of this.state.waiters) {
+      this.state.leave(waiter)
+      waiter.refuse(undefined)
     }
-    return Effect.zipRight(
-      Fiber.interruptAll(Array.from(this.openers)),
-      Effect.suspend(() =>
-        Effect.forEach(Array.from(this.links), (link) => Scope.close(link.scope, Exit.void), {
-          concurrency: "unbounded",
-          discard: true
-        })
-      )
-    )
+    return this.connections.close
   })
 }
 
-/** A claim whose slot is granted in the moment of its fiber's interruption gives it back when it is withdrawn. */
-class PoolClaim<E, ER> implements Claim, Granted<PoolLink, E | OpenError | ER>, Waiter<PoolLink> {
-  ticket: Ticket<PoolLink> | undefined = undefined
+/**
+ * One wait for a connection: its place in the queue, and then the permit. One that is granted in the moment of its fiber's
+ * interruption gives its slot back when it is cancelled.
+ */
+class PoolWaiter<E, ER> extends Waiter<PooledConnection> implements Permit<PooledConnection, E | OpenError | ER> {
   /** Since when it waits, as long as it does. */
   waitsSince: number | undefined = undefined
   private slot: PoolSlot | undefined = undefined
   /** Why it was refused, if a limit was the reason. */
   private limit: Limit | undefined = undefined
   private readonly pool: Pool<E>
-  private readonly key: string
-  private readonly claimant: Claimant<ER>
-  private readonly resume: (granted: Granted<PoolLink, E | OpenError | ER>) => void
+  private readonly request: PendingRequest<ER>
+  private readonly onDecided: (permit: Permit<PooledConnection, E | OpenError | ER>) => void
+  private readonly stack: string | undefined
 
   constructor(
     pool: Pool<E>,
     key: string,
-    claimant: Claimant<ER>,
-    resume: (granted: Granted<PoolLink, E | OpenError | ER>) => void
+    request: PendingRequest<ER>,
+    onDecided: (permit: Permit<PooledConnection, E | OpenError | ER>) => void,
+    stack: string | undefined
   ) {
+    super(key)
     this.pool = pool
-    this.key = key
-    this.claimant = claimant
-    this.resume = resume
+    this.request = request
+    this.onDecided = onDecided
+    this.stack = stack
   }
 
   grant(slot: PoolSlot): void {
     this.slot = slot
-    this.waited("Leased")
-    this.resume(this)
+    this.recordWait("Leased")
+    this.onDecided(this)
   }
 
   refuse(limit: Limit | undefined): void {
     this.limit = limit
-    this.waited("Refused")
-    this.resume(this)
+    this.recordWait("Refused")
+    this.onDecided(this)
   }
 
-  private waited(outcome: WaitOutcome): void {
+  private recordWait(outcome: WaitOutcome): void {
     if (this.waitsSince === undefined) return
-    waited(this.pool.now() - this.waitsSince, outcome)
+    recordWait(this.pool.now() - this.waitsSince, outcome)
     this.waitsSince = undefined
   }
 
-  take(): PoolLink | undefined {
-    const link = this.slot?.link
-    return link !== undefined && this.pool.isUsable(link) ? link : undefined
+  takeIdle(): PooledConnection | undefined {
+    const pooled = this.slot?.pooled
+    if (pooled === undefined || !this.pool.isUsable(pooled)) return undefined
+    this.pool.onLease(pooled, this.stack)
+    return pooled
   }
 
-  open(): Effect.Effect<PoolLink, E | OpenError | ER> {
-    const { claimant, key, limit, pool, slot } = this
+  open(): Effect.Effect<PooledConnection, E | OpenError | ER> {
+    const { key, limit, pool, request, slot } = this
     const { closed, exhausted } = pool.options
-    if (slot !== undefined) return pool.open(slot, claimant, () => closed(key))
-    return Effect.fail(limit === undefined ? closed(key) : exhausted(key, limit))
+    if (slot === undefined) return Effect.fail(limit === undefined ? closed(key) : exhausted(key, limit))
+    return Effect.map(
+      pool.connections.openFor(slot, request, () => closed(key)),
+      (pooled) => {
+        pool.onLease(pooled, this.stack)
+        return pooled
+      }
+    )
   }
 
-  withdraw(): void {
-    this.waited("Withdrawn")
-    if (this.slot !== undefined) this.pool.settle(this.slot)
-    else if (this.ticket !== undefined) this.pool.state.leave(this.ticket)
+  cancel(): void {
+    this.recordWait("Withdrawn")
+    if (this.slot !== undefined) this.pool.release(this.slot)
+    else this.pool.state.leave(this)
   }
 }
-
-const brokenOnArrival = (address: string): OpenError =>
-  new ConnectionError({
-    reason: "Closed",
-    outcome: "NotSent",
-    address,
-    description: "expected an open connection, it ended before its first request"
-  })
 
 /** A pool that lives until the scope closes. */
 export const make = <E>(options: PoolOptions<E>): Effect.Effect<Pool<E>, never, Scope.Scope> =>

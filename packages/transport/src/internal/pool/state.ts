@@ -1,5 +1,4 @@
 import type { CloseReason } from "../../AuditEvent.js"
-import { List, Node } from "./linkedList.js"
 
 /** The bound that stands in the way: connections to one target, connections in all, or fibers waiting. */
 export type Limit = "Target" | "Total" | "Waiting"
@@ -12,107 +11,101 @@ export interface Limits {
 
 /**
  * The right to one connection of a target. `Opening`: leased, no connection was made on it yet; `Busy`: leased;
- * `Idle`: free; `Gone`: no longer counted. `link` is what the slot's connection is to the code around this machine.
+ * `Idle`: free; `Gone`: no longer counted. `C` is what the code around this machine knows of a slot's connection.
  */
-export class Slot<L> {
-  readonly target: Target<L>
+export class Slot<C> {
+  readonly target: PoolTarget<C>
   status: "Opening" | "Busy" | "Idle" | "Gone" = "Opening"
-  link: L | undefined = undefined
+  pooled: C | undefined = undefined
   /** When the connection was last used. */
   idleSince = 0
   /** The same as a number that no two slots share: the order in which idle ones are reused and evicted. */
   lastUse = 0
   /** Set while leased: end the connection with the lease. */
   retired: CloseReason | undefined = undefined
-  constructor(target: Target<L>) {
+  constructor(target: PoolTarget<C>) {
     this.target = target
   }
 }
 
-/** The state of one target while it has a slot, a waiter or a connection on the wire. */
-export class Target<L> {
+/** The state of one target while it has a slot, a waiter or a socket. */
+export class PoolTarget<C> {
   readonly key: string
-  readonly slots = new Set<Slot<L>>()
+  readonly slots = new Set<Slot<C>>()
   /** Longest idle first; the last one is reused first. */
-  readonly idle: Array<Slot<L>> = []
-  readonly tickets = new List<Ticket<L>>()
+  readonly idle: Array<Slot<C>> = []
+  /** First come first. */
+  readonly waiters = new Set<Waiter<C>>()
   /** Connections being opened, established, or not yet off the wire. */
-  wire = 0
+  sockets = 0
   constructor(key: string) {
     this.key = key
   }
 }
 
-/** Somebody who waits for a slot. */
-export interface Waiter<L> {
-  readonly grant: (slot: Slot<L>) => void
-  /** He has left the queue without a slot; `undefined` when there is no pool any more. */
-  readonly refuse: (limit: Limit | undefined) => void
-}
-
-/** A place in the queue. */
-export class Ticket<L> {
-  readonly target: Target<L>
-  readonly waiter: Waiter<L>
-  readonly deadline: number
-  readonly number: number
-  readonly inTarget: Node<Ticket<L>> = new Node(this)
-  readonly inPool: Node<Ticket<L>> = new Node(this)
-  constructor(target: Target<L>, waiter: Waiter<L>, deadline: number, number: number) {
-    this.target = target
-    this.waiter = waiter
-    this.deadline = deadline
-    this.number = number
+/** A fiber that waits for a slot of one target, and its place in the queue. */
+export abstract class Waiter<C> {
+  /** The target it waits for a slot of. */
+  readonly key: string
+  /** When it gives up, in milliseconds of the pool's clock. */
+  deadline = Number.POSITIVE_INFINITY
+  /** Its number in the queue over all targets. */
+  order = 0
+  constructor(key: string) {
+    this.key = key
   }
+  abstract grant(slot: Slot<C>): void
+  /** It has left the queue without a slot; `undefined` when there is no pool any more. */
+  abstract refuse(limit: Limit | undefined): void
 }
 
-/** Somebody who holds a slot and waits for the wire: a connection that was given up must be off it first. */
-export interface Dialer<L> {
-  readonly target: Target<L>
+/** A slot whose connection waits for a socket: a connection that was given up must be off the wire first. */
+export interface SocketWaiter<C> {
+  readonly target: PoolTarget<C>
   readonly proceed: () => void
 }
 
 /**
- * The pool's bookkeeping: who holds which slot, who waits, what is on the wire. No clock, no effects, no connections:
- * a deterministic machine that is told what happened.
+ * The pool's bookkeeping: which slots are leased, which fibers wait, how many sockets there are. No clock, no effects, no
+ * connections: a deterministic machine that is told what happened.
  *
- * Between two calls no waiter is left who could be served. So whoever finds an idle slot or room may take it: he
- * overtakes nobody.
+ * Between two calls no waiter is left that could be served. So a caller that finds an idle slot or room may take it: it
+ * overtakes no waiter.
  */
-export class PoolState<L> {
+export class PoolState<C> {
   readonly limits: Limits
   /** Called when an idle connection has to end: its slot is gone already. */
-  readonly close: (slot: Slot<L>, reason: CloseReason) => void
-  readonly targets = new Map<string, Target<L>>()
+  readonly close: (slot: Slot<C>, reason: CloseReason) => void
+  readonly targets = new Map<string, PoolTarget<C>>()
   /** Slots of all targets: this is what `maxTotal` bounds. */
   total = 0
   /** Connections of all targets on the wire; differs from slots with one for as long as closing takes. */
-  wire = 0
+  sockets = 0
   /** Idle slots of all targets. */
   idle = 0
   /** Of all targets, first come first. */
-  readonly tickets = new List<Ticket<L>>()
-  /** Targets with waiters whom only the total limit holds back. */
-  private readonly starved = new Set<Target<L>>()
-  private readonly dialers = new Set<Dialer<L>>()
-  private issued = 0
+  readonly waiters = new Set<Waiter<C>>()
+  /** Targets with waiters that only the total limit holds back. */
+  private readonly heldByTotal = new Set<PoolTarget<C>>()
+  private readonly socketWaiters = new Set<SocketWaiter<C>>()
+  private queued = 0
   private uses = 0
 
-  constructor(limits: Limits, close: (slot: Slot<L>, reason: CloseReason) => void) {
+  constructor(limits: Limits, close: (slot: Slot<C>, reason: CloseReason) => void) {
     this.limits = limits
     this.close = close
   }
 
-  target(key: string): Target<L> {
+  target(key: string): PoolTarget<C> {
     const known = this.targets.get(key)
     if (known !== undefined) return known
-    const target = new Target<L>(key)
+    const target = new PoolTarget<C>(key)
     this.targets.set(key, target)
     return target
   }
 
   /** Leases the target's most recently used idle slot. */
-  take(target: Target<L>): Slot<L> | undefined {
+  leaseIdle(target: PoolTarget<C>): Slot<C> | undefined {
     const slot = target.idle.pop()
     if (slot === undefined) return undefined
     this.idle--
@@ -120,8 +113,8 @@ export class PoolState<L> {
     return slot
   }
 
-  /** Leases an idle slot. */
-  lease(slot: Slot<L>): void {
+  /** Leases this idle slot. */
+  lease(slot: Slot<C>): void {
     const { idle } = slot.target
     idle.splice(idle.indexOf(slot), 1)
     this.idle--
@@ -129,7 +122,7 @@ export class PoolState<L> {
   }
 
   /** Leases a new slot. At the total limit the longest idle connection is closed for it. */
-  open(target: Target<L>): Slot<L> | Limit {
+  leaseNew(target: PoolTarget<C>): Slot<C> | Limit {
     if (target.slots.size >= this.limits.maxPerTarget) return this.refused(target, "Target")
     if (this.total >= this.limits.maxTotal) {
       const victim = this.longestIdle()
@@ -144,9 +137,9 @@ export class PoolState<L> {
   }
 
   /** Looks at every target: next to the handshake that is about to follow that is nothing, on each lease it would not be. */
-  private longestIdle(): Slot<L> | undefined {
+  private longestIdle(): Slot<C> | undefined {
     if (this.idle === 0) return undefined
-    let found: Slot<L> | undefined
+    let found: Slot<C> | undefined
     for (const { idle } of this.targets.values()) {
       const [first] = idle
       if (first !== undefined && (found === undefined || first.lastUse < found.lastUse)) found = first
@@ -154,33 +147,33 @@ export class PoolState<L> {
     return found
   }
 
-  private refused(target: Target<L>, limit: Limit): Limit {
+  private refused(target: PoolTarget<C>, limit: Limit): Limit {
     this.forget(target)
     return limit
   }
 
   /** The limit that holds a target's waiters back. */
-  limit(target: Target<L>): Limit {
-    return target.slots.size >= this.limits.maxPerTarget ? "Target" : "Total"
+  limit(key: string): Limit {
+    return this.target(key).slots.size >= this.limits.maxPerTarget ? "Target" : "Total"
   }
 
-  /** Joins the queue; `undefined` when it is full. Only after {@link take} and {@link open} gave nothing. */
-  wait(key: string, waiter: Waiter<L>, deadline: number): Ticket<L> | undefined {
-    if (this.tickets.size >= this.limits.maxWaiting) return undefined
-    const target = this.target(key)
-    const ticket = new Ticket(target, waiter, deadline, this.issued++)
-    target.tickets.push(ticket.inTarget)
-    this.tickets.push(ticket.inPool)
+  /** Joins the queue; `false` when it is full. Only after {@link leaseIdle} and {@link leaseNew} gave nothing. */
+  wait(waiter: Waiter<C>, deadline: number): boolean {
+    if (this.waiters.size >= this.limits.maxWaiting) return false
+    const target = this.target(waiter.key)
+    waiter.deadline = deadline
+    waiter.order = this.queued++
+    target.waiters.add(waiter)
+    this.waiters.add(waiter)
     this.reconsider(target)
-    return ticket
+    return true
   }
 
-  /** Leaves the queue; nothing happens to one who has left it already. */
-  leave(ticket: Ticket<L>): void {
-    if (ticket.inPool.list === undefined) return
-    const { target } = ticket
-    target.tickets.remove(ticket.inTarget)
-    this.tickets.remove(ticket.inPool)
+  /** Leaves the queue; nothing happens to a waiter that has left it already. */
+  leave(waiter: Waiter<C>): void {
+    if (!this.waiters.delete(waiter)) return
+    const target = this.target(waiter.key)
+    target.waiters.delete(waiter)
     this.reconsider(target)
     this.forget(target)
   }
@@ -189,7 +182,7 @@ export class PoolState<L> {
    * A lease ends and its connection can be used again: the next waiter gets it, or it is idle. It was used until `usedAt`;
    * a lease without it did not count as a use, and the slot has its old place again.
    */
-  release(slot: Slot<L>, usedAt?: number): void {
+  release(slot: Slot<C>, usedAt?: number): void {
     const { idle } = slot.target
     slot.status = "Idle"
     this.idle++
@@ -205,14 +198,14 @@ export class PoolState<L> {
   }
 
   /** The slot is gone, whatever its status: its opening failed or its connection ended. */
-  drop(slot: Slot<L>): void {
+  drop(slot: Slot<C>): void {
     if (!this.remove(slot)) return
     this.serve(slot.target)
     this.forget(slot.target)
   }
 
   /** An idle connection is closed, one in use when its lease ends. */
-  retire(slot: Slot<L>, reason: CloseReason): void {
+  retire(slot: Slot<C>, reason: CloseReason): void {
     if (slot.status !== "Idle") {
       slot.retired ??= reason
       return
@@ -222,7 +215,7 @@ export class PoolState<L> {
     this.forget(slot.target)
   }
 
-  private remove(slot: Slot<L>): boolean {
+  private remove(slot: Slot<C>): boolean {
     if (slot.status === "Gone") return false
     if (slot.status === "Idle") this.lease(slot)
     slot.status = "Gone"
@@ -232,68 +225,69 @@ export class PoolState<L> {
     return true
   }
 
-  /** Serves, first come first, whoever can be served now that something of `target` became free. */
-  private serve(target: Target<L>): void {
-    while (this.tickets.size > 0) {
-      const ticket = this.next(target)
-      if (ticket === undefined) return
-      const slot = this.take(ticket.target) ?? this.open(ticket.target)
+  /** Serves, first come first, every waiter that can be served now that something of `target` became free. */
+  private serve(target: PoolTarget<C>): void {
+    while (this.waiters.size > 0) {
+      const waiter = this.next(target)
+      if (waiter === undefined) return
+      const other = this.target(waiter.key)
+      const slot = this.leaseIdle(other) ?? this.leaseNew(other)
       if (typeof slot === "string") return
-      this.leave(ticket)
-      ticket.waiter.grant(slot)
+      this.leave(waiter)
+      waiter.grant(slot)
     }
   }
 
-  private next(target: Target<L>): Ticket<L> | undefined {
-    let first = target.idle.length > 0 ? target.tickets.head?.value : undefined
-    if (this.starved.size > 0 && (this.total < this.limits.maxTotal || this.idle > 0)) {
-      for (const other of this.starved) {
-        const ticket = other.tickets.head?.value
-        if (ticket !== undefined && (first === undefined || ticket.number < first.number)) first = ticket
+  private next(target: PoolTarget<C>): Waiter<C> | undefined {
+    let first = target.idle.length > 0 ? target.waiters.values().next().value : undefined
+    if (this.heldByTotal.size > 0 && (this.total < this.limits.maxTotal || this.idle > 0)) {
+      for (const other of this.heldByTotal) {
+        const waiter = other.waiters.values().next().value
+        if (waiter !== undefined && (first === undefined || waiter.order < first.order)) first = waiter
       }
     }
     return first
   }
 
-  private reconsider(target: Target<L>): void {
-    if (target.tickets.size > 0 && target.slots.size < this.limits.maxPerTarget) this.starved.add(target)
-    else if (this.starved.size > 0) this.starved.delete(target)
+  private reconsider(target: PoolTarget<C>): void {
+    if (target.waiters.size > 0 && target.slots.size < this.limits.maxPerTarget) this.heldByTotal.add(target)
+    else if (this.heldByTotal.size > 0) this.heldByTotal.delete(target)
   }
 
-  /** The holder of a slot is about to open a connection: `true` at once, or `proceed` is called when it may. */
-  dial(dialer: Dialer<L>): boolean {
-    const { target } = dialer
-    if (this.wire >= this.limits.maxTotal || target.wire >= this.limits.maxPerTarget) {
-      this.dialers.add(dialer)
+  /** A leased slot is about to open a connection: `true` at once, or `proceed` is called when it may. */
+  reserveSocket(waiter: SocketWaiter<C>): boolean {
+    const { target } = waiter
+    if (this.sockets >= this.limits.maxTotal || target.sockets >= this.limits.maxPerTarget) {
+      this.socketWaiters.add(waiter)
       return false
     }
-    this.wire++
-    target.wire++
+    this.sockets++
+    target.sockets++
     return true
   }
 
-  /** Gives up waiting for the wire. */
-  undial(dialer: Dialer<L>): void {
-    this.dialers.delete(dialer)
+  /** Gives up waiting for a socket. */
+  cancelSocket(waiter: SocketWaiter<C>): void {
+    this.socketWaiters.delete(waiter)
   }
 
   /** A connection is off the wire, or could not be made. */
-  hangUp(target: Target<L>): void {
-    this.wire--
-    target.wire--
-    for (const dialer of this.dialers) {
-      if (this.wire >= this.limits.maxTotal) break
-      if (dialer.target.wire >= this.limits.maxPerTarget) continue
-      this.dialers.delete(dialer)
-      this.wire++
-      dialer.target.wire++
-      dialer.proceed()
+  releaseSocket(target: PoolTarget<C>): void {
+    this.sockets--
+    target.sockets--
+    for (const waiter of this.socketWaiters) {
+      if (this.sockets >= this.limits.maxTotal) break
+      if (waiter.target.sockets >= this.limits.maxPerTarget) continue
+      this.socketWaiters.delete(waiter)
+      this.sockets++
+      waiter.target.sockets++
+      waiter.proceed()
     }
     this.forget(target)
   }
 
-  /** A target without slot, waiter and connection is dropped: a peer known but not used costs nothing here. */
-  private forget(target: Target<L>): void {
-    if (target.slots.size === 0 && target.tickets.size === 0 && target.wire === 0) this.targets.delete(target.key)
+  /** A target without slot, waiter and socket is dropped: a peer known but not used costs nothing here. */
+  private forget(target: PoolTarget<C>): void {
+    if (target.slots.size === 0 && target.waiters.size === 0 && target.sockets === 0) this.targets.delete(target.key)
   }
 }
