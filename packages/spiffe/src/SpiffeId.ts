@@ -8,7 +8,7 @@ import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as S from "effect/Schema"
 import { InvalidSpiffeIdError } from "./InvalidSpiffeIdError.js"
-import { pathStart, scheme, spiffeIdViolation } from "./internal/grammar.js"
+import { pathStart, spiffeScheme, spiffeIdViolation } from "./internal/grammar.js"
 import type { TrustDomain } from "./TrustDomain.js"
 
 /**
@@ -79,7 +79,7 @@ export const make = (text: string): SpiffeId => Either.getOrThrowWith(parse(text
  * @since 0.1.0
  * @category getters
  */
-export const trustDomain = (id: SpiffeId): TrustDomain => id.slice(scheme.length, pathStart(id)) as TrustDomain
+export const trustDomain = (id: SpiffeId): TrustDomain => id.slice(spiffeScheme.length, pathStart(id)) as TrustDomain
 
 /**
  * The path of an ID, with its leading slash.

@@ -17,10 +17,10 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { type AuditError, optionalRecorder } from "./AuditLog.js"
-import { Connector, type RequestFailure } from "./Connector.js"
+import { Connector, type ExchangeError } from "./Connector.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { FunctionOf, decoder as optionsDecoder } from "./internal/config.js"
-import { parseBase } from "./internal/http/target.js"
+import { parseBase } from "./internal/http/url.js"
 import { addressOf, noAddress, PeerKeys } from "./internal/peer.js"
 import type { Lease, PeerPool } from "./internal/pool/lease.js"
 import * as leases from "./internal/pool/lease.js"
@@ -174,7 +174,7 @@ export class ConnectionPool extends Context.Tag("@agentweave/transport/Connectio
      * failed, was aborted or dropped. Making one takes no connection. Relative URLs are resolved by the
      * `PeerDirectory`; absolute ones must be of the origin it names.
      */
-    readonly client: (peer: Peer) => HttpClient.With<RequestFailure | ConnectionPoolError>
+    readonly client: (peer: Peer) => HttpClient.With<ExchangeError | ConnectionPoolError>
     readonly stats: Effect.Effect<Stats>
     /** Closes all connections there are now: idle ones at once, leased ones with their lease. The pool stays open. */
     readonly closeAll: Effect.Effect<void>

@@ -27,7 +27,7 @@ import type { ByteStream } from "./Wire.js"
  * @since 0.1.0
  * @category models
  */
-export type RequestFailure = TransportError | AuditError | HttpClientError
+export type ExchangeError = TransportError | AuditError | HttpClientError
 
 /**
  * The peer a connection is for, where it is, and the limits of opening it.
@@ -99,7 +99,7 @@ export interface Connection {
    */
   readonly unsafeStart: (
     exchange: Exchange,
-    resume: (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
+    resume: (result: Effect.Effect<HttpClientResponse, ExchangeError>) => void
   ) => () => void
   /** Takes no new exchange from now on and closes as soon as the one in flight has settled (at once when idle). */
   readonly unsafeRetire: (reason: CloseReason) => void

@@ -10,7 +10,7 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import type { AuditEvent, RequestEnded } from "./AuditEvent.js"
 import { AuditLog } from "./AuditLog.js"
-import { Labelled } from "./internal/metrics/labelled.js"
+import { BoundedLabels } from "./internal/metrics/boundedLabels.js"
 import { methodOf } from "./internal/tracing.js"
 
 /** The buckets that the conventions advise, in seconds. */
@@ -46,8 +46,8 @@ export const serverRequestDuration = Metric.histogram(
 )
 
 const common = ["http.request.method", "http.response.status_code", "error.type"]
-const byClient = new Labelled(clientRequestDuration, [...common, "server.address", "server.port"], { omitsEmpty: true })
-const byServer = new Labelled(serverRequestDuration, [...common, "url.scheme"], { omitsEmpty: true })
+const byClient = new BoundedLabels(clientRequestDuration, [...common, "server.address", "server.port"], { omitsEmpty: true })
+const byServer = new BoundedLabels(serverRequestDuration, [...common, "url.scheme"], { omitsEmpty: true })
 
 const observe = ({ address, durationMillis, error, method, side, status }: typeof RequestEnded.Type): void => {
   const firstError = side === "Client" ? 400 : 500

@@ -16,8 +16,8 @@ import { isIterable } from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { InvalidConfigError } from "./InvalidConfigError.js"
 import { decoder, Text, ValueOf } from "./internal/config.js"
-import * as internal from "./internal/directory/peerTemplate.js"
-import { parseBase } from "./internal/http/target.js"
+import * as internal from "./internal/directory/urlTemplate.js"
+import { parseBase } from "./internal/http/url.js"
 import { noAddress } from "./internal/peer.js"
 import type { ConnectionError } from "./TransportError.js"
 
@@ -44,7 +44,7 @@ export class PeerDirectory extends Context.Tag("@agentweave/transport/PeerDirect
 >() {}
 
 /**
- * Base URLs by SPIFFE ID.
+ * BaseUrl URLs by SPIFFE ID.
  *
  * @since 0.1.0
  * @category models

@@ -53,7 +53,7 @@ export type Limit = "Timeout" | "Budget"
  * @since 0.1.0
  * @category errors
  */
-export type Added<Limits extends Limit, E> =
+export type AddedError<Limits extends Limit, E> =
   | TimedOut<Limits>
   | ("Budget" extends Limits ? RetryBudgetExhaustedError<E | TimedOut<Limits>> : never)
 
@@ -90,7 +90,7 @@ export interface RetryPolicy<out Limits extends Limit = never> extends Schedule.
   readonly budget: RetryBudget | undefined
   readonly stats: Effect.Effect<RetryStats>
   /** Runs an effect, again and again if need be. Running it more than once has to be safe: only the caller knows that. */
-  retry<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Added<Limits, E>, R>
+  retry<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | AddedError<Limits, E>, R>
 }
 
 /**
@@ -167,7 +167,7 @@ type TimeLimit = Duration.DurationInput | undefined
 
 /**
  * A policy, of options or of a `Schedule` of the caller's that says when and how often. Its type tells which errors it
- * adds: see {@link Added}. Given a policy it is that policy.
+ * adds: see {@link AddedError}. Given a policy it is that policy.
  *
  * @since 0.1.0
  * @category constructors
@@ -304,9 +304,9 @@ export const schedule = (config: RetryConfig.RetryConfig): Schedule.Schedule<num
  */
 export type Retried<Self, Limits extends Limit> =
   Self extends HttpClient.HttpClient.With<infer E, infer R>
-    ? HttpClient.HttpClient.With<E | Added<Limits, E>, R>
+    ? HttpClient.HttpClient.With<E | AddedError<Limits, E>, R>
     : Self extends Effect.Effect<infer A, infer E, infer R>
-      ? Effect.Effect<A, E | Added<Limits, E>, R>
+      ? Effect.Effect<A, E | AddedError<Limits, E>, R>
       : never
 
 type Retryable = HttpClient.HttpClient.With<unknown, unknown> | Effect.Effect<unknown, unknown, unknown>
@@ -348,7 +348,7 @@ export const withRetry: {
   <E, R, Limits extends Limit>(
     self: HttpClient.HttpClient.With<E, R>,
     policy: RetryPolicy<Limits>
-  ): HttpClient.HttpClient.With<E | Added<Limits, E>, R>
+  ): HttpClient.HttpClient.With<E | AddedError<Limits, E>, R>
   <E, R>(
     self: HttpClient.HttpClient.With<E, R>,
     schedule: Schedule.Schedule<unknown, unknown>
@@ -356,7 +356,7 @@ export const withRetry: {
   <A, E, R, Limits extends Limit>(
     self: Effect.Effect<A, E, R>,
     policy: RetryPolicy<Limits>
-  ): Effect.Effect<A, E | Added<Limits, E>, R>
+  ): Effect.Effect<A, E | AddedError<Limits, E>, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, schedule: Schedule.Schedule<unknown, unknown>): Effect.Effect<A, E, R>
 } = dual(2, (self: Retryable, schedule: Schedule.Schedule<unknown, unknown>): Retried<Retryable, Limit> => {
   const policy = ofSchedule(schedule)
@@ -373,17 +373,17 @@ export const withRetry: {
 export const retry: {
   <Limits extends Limit>(
     policy: RetryPolicy<Limits>
-  ): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Added<Limits, E>, R>
+  ): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | AddedError<Limits, E>, R>
   <A, E, R, Limits extends Limit>(
     self: Effect.Effect<A, E, R>,
     policy: RetryPolicy<Limits>
-  ): Effect.Effect<A, E | Added<Limits, E>, R>
+  ): Effect.Effect<A, E | AddedError<Limits, E>, R>
 } = dual(
   2,
   <A, E, R, Limits extends Limit>(
     self: Effect.Effect<A, E, R>,
     policy: RetryPolicy<Limits>
-  ): Effect.Effect<A, E | Added<Limits, E>, R> => policy.retry(self)
+  ): Effect.Effect<A, E | AddedError<Limits, E>, R> => policy.retry(self)
 )
 
 /**

@@ -21,13 +21,13 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { Connector, type RequestFailure } from "./Connector.js"
+import { Connector, type ExchangeError } from "./Connector.js"
 import { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/channel.js"
 import { decoder } from "./internal/config.js"
 import { execute } from "./internal/http/exchange.js"
 import { toHttpClientError } from "./internal/http/httpError.js"
-import { absolute, type Base, parseBase, resolve } from "./internal/http/target.js"
+import { absolute, type BaseUrl, parseBase, resolve } from "./internal/http/url.js"
 import { matcherOf } from "./internal/peer.js"
 import * as Pool from "./internal/pool/pool.js"
 import { Policy } from "./internal/retry/policy.js"
@@ -58,7 +58,7 @@ export type TypeId = typeof TypeId
  * @category models
  */
 export interface SecureChannel<out Peer extends SpiffeId.SpiffeId | undefined = SpiffeId.SpiffeId>
-  extends HttpClient.HttpClient.With<RequestFailure> {
+  extends HttpClient.HttpClient.With<ExchangeError> {
   readonly [TypeId]: TypeId
   /** The peer. `undefined` for a channel of its own whose matcher accepts more than one. */
   readonly peerSpiffeId: Peer
@@ -68,7 +68,7 @@ export interface SecureChannel<out Peer extends SpiffeId.SpiffeId | undefined = 
     method: HttpMethod,
     url: string | URL,
     options?: HttpClientRequest.Options.NoUrl
-  ) => Effect.Effect<HttpClientResponse, RequestFailure>
+  ) => Effect.Effect<HttpClientResponse, ExchangeError>
 }
 
 /**
@@ -112,7 +112,7 @@ const decode = decoder(
   })
 )
 
-const base = (url: string | URL | undefined): Either.Either<Base | undefined, InvalidConfigError> =>
+const base = (url: string | URL | undefined): Either.Either<BaseUrl | undefined, InvalidConfigError> =>
   url === undefined
     ? Either.right(undefined)
     : Either.mapLeft(
@@ -162,7 +162,7 @@ export const make: <Peer extends AnyPeer>(
   const config = yield* TransportConfig.make(options.config ?? {})
   const identity = yield* IdentityProvider
   const connector = yield* Connector
-  const pool: Pool.Pool<RequestFailure> = yield* Pool.make<RequestFailure>({
+  const pool: Pool.Pool<ExchangeError> = yield* Pool.make<ExchangeError>({
     limits: {
       maxPerTarget: config.connections,
       maxTotal: Number.POSITIVE_INFINITY,

@@ -19,7 +19,7 @@ import type { CircuitBreaker } from "./CircuitBreaker.js"
 import * as CircuitBreakerRegistry from "./CircuitBreakerRegistry.js"
 import type { CircuitOpenError } from "./CircuitOpenError.js"
 import * as ConnectionPool from "./ConnectionPool.js"
-import type { Connector, RequestFailure } from "./Connector.js"
+import type { Connector, ExchangeError } from "./Connector.js"
 import { InvalidConfigError } from "./InvalidConfigError.js"
 import { makeClient } from "./internal/channel.js"
 import { decoder } from "./internal/config.js"
@@ -41,10 +41,10 @@ import type { ConnectionPoolError } from "./TransportError.js"
  * @category models
  */
 export type Failure =
-  | RequestFailure
+  | ExchangeError
   | ConnectionPoolError
   | CircuitOpenError
-  | RetryBudget.RetryBudgetExhaustedError<RequestFailure | ConnectionPoolError | CircuitOpenError>
+  | RetryBudget.RetryBudgetExhaustedError<ExchangeError | ConnectionPoolError | CircuitOpenError>
 
 /**
  * Options of the transport, each with its default.
@@ -144,7 +144,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   })
 })
 
-type Attempt = Effect.Effect<HttpClientResponse, RequestFailure | ConnectionPoolError>
+type Attempt = Effect.Effect<HttpClientResponse, ExchangeError | ConnectionPoolError>
 
 /**
  * The composition over services that are there already: a pool and a registry shared with the rest of the program.

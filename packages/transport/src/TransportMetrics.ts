@@ -8,7 +8,7 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import type { AuditEvent } from "./AuditEvent.js"
 import { RotationLag } from "./internal/identity/rotationLag.js"
-import { Labelled } from "./internal/metrics/labelled.js"
+import { BoundedLabels } from "./internal/metrics/boundedLabels.js"
 
 const seconds = MetricBoundaries.fromIterable([
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
@@ -241,18 +241,18 @@ export const identityFreshness = Metric.gauge("transport_identity_freshness", {
   description: "1 for the freshness our own identity has, 0 for the others"
 })
 
-const byHandshake = new Labelled(handshakes, ["side", "outcome", "reason"])
-const byHandshakeSide = new Labelled(handshakeDuration, ["side"])
-const byClosed = new Labelled(closedConnections, ["side", "reason"])
-const byOpen = new Labelled(openConnections, ["side"])
-const byRequest = new Labelled(requests, ["side", "peer", "outcome"])
-const byRequestSide = new Labelled(requestDuration, ["side"])
-const byRetry = new Labelled(retries, ["peer"])
-const byLimit = new Labelled(poolExhausted, ["limit"])
-const byCircuit = new Labelled(circuitTransitions, ["peer", "to"])
-const byProblem = new Labelled(identityProblems, ["problem"])
-const byRotation = new Labelled(rotations, ["what"])
-const byLag = new Labelled(rotationLag, ["side"])
+const byHandshake = new BoundedLabels(handshakes, ["side", "outcome", "reason"])
+const byHandshakeSide = new BoundedLabels(handshakeDuration, ["side"])
+const byClosed = new BoundedLabels(closedConnections, ["side", "reason"])
+const byOpen = new BoundedLabels(openConnections, ["side"])
+const byRequest = new BoundedLabels(requests, ["side", "peer", "outcome"])
+const byRequestSide = new BoundedLabels(requestDuration, ["side"])
+const byRetry = new BoundedLabels(retries, ["peer"])
+const byLimit = new BoundedLabels(poolExhausted, ["limit"])
+const byCircuit = new BoundedLabels(circuitTransitions, ["peer", "to"])
+const byProblem = new BoundedLabels(identityProblems, ["problem"])
+const byRotation = new BoundedLabels(rotations, ["what"])
+const byLag = new BoundedLabels(rotationLag, ["side"])
 const lag = new RotationLag((seconds, side) => byLag.update(seconds, side))
 
 const open = { Client: 0, Server: 0 }
@@ -262,7 +262,7 @@ const outcomeOf = (status: number | undefined, error: string | undefined): strin
   error ?? classes[Math.floor((status ?? 0) / 100)] ?? "other"
 
 const circuitStates = ["Closed", "Open", "HalfOpen"] as const
-const byCircuitState = new Labelled(circuitState, ["peer", "state"], {
+const byCircuitState = new BoundedLabels(circuitState, ["peer", "state"], {
   max: 1_000 * circuitStates.length,
   beyond: "nothing"
 })

@@ -13,7 +13,7 @@ import type { X509Context } from "@agentweave/spiffe/X509Context"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type * as Effect from "effect/Effect"
 import type { CloseReason } from "./AuditEvent.js"
-import type { ConnectOptions, Exchange, RequestFailure } from "./Connector.js"
+import type { ConnectOptions, Exchange, ExchangeError } from "./Connector.js"
 import type { TransportConfig } from "./TransportConfig.js"
 import type { TransportError } from "./TransportError.js"
 
@@ -142,7 +142,7 @@ export interface HttpCarrier {
    */
   readonly start: (
     exchange: Exchange,
-    resume: (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
+    resume: (result: Effect.Effect<HttpClientResponse, ExchangeError>) => void
   ) => () => void
   /** The deadline set with `Supervision.setDeadline` has passed: the exchange fails with `TimeoutError`. */
   readonly onTimeout: () => void

@@ -12,7 +12,7 @@ export interface Behaviour {
   /** What an attempt does before it is established: sleeps, fails. */
   connect: (options: Connector.ConnectOptions) => Effect.Effect<void, TransportError.TransportError>
   /** Sees a connection before the one who asked for it does. */
-  born: (connection: FakeConnection) => void
+  onCreated: (connection: FakeConnection) => void
   /** What the peer does with a request. */
   serve: (exchange: FakeExchange) => void
   /** Connections that we close stay on the wire until `FakeWire.drain`. */
@@ -33,14 +33,14 @@ export class FakeExchange {
   settled = 0
   private whole = false
   private readonly resume: (
-    result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.RequestFailure>
+    result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.ExchangeError>
   ) => void
   private sink: ConnectorResponse.ResponseSink | undefined
 
   constructor(
     connection: FakeConnection,
     exchange: Connector.Exchange,
-    resume: (result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.RequestFailure>) => void
+    resume: (result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.ExchangeError>) => void
   ) {
     this.connection = connection
     this.exchange = exchange
@@ -147,7 +147,7 @@ export class FakeConnection implements Connector.Connection {
 
   unsafeStart(
     exchange: Connector.Exchange,
-    resume: (result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.RequestFailure>) => void
+    resume: (result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.ExchangeError>) => void
   ): () => void {
     if (!this.isUsable()) this.wire.faults.push(`${this.id}: a request on a connection that is not usable`)
     const made = new FakeExchange(this, exchange, resume)
@@ -185,7 +185,7 @@ export class FakeConnection implements Connector.Connection {
 export class FakeWire {
   behaviour: Behaviour = {
     connect: () => Effect.void,
-    born: () => {},
+    onCreated: () => {},
     serve: answer,
     lingers: false,
     settlesLater: false
@@ -242,7 +242,7 @@ export class FakeWire {
           Effect.map(() => {
             const connection = new FakeConnection(this, options, `c${++this.made}`)
             this.connections.push(connection)
-            this.behaviour.born(connection)
+            this.behaviour.onCreated(connection)
             return connection
           }),
           Effect.tap((connection) =>

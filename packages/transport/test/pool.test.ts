@@ -211,13 +211,13 @@ describe("ConnectionPool", () => {
       Effect.gen(function* () {
         const { pool, wire } = yield* setup(
           { maxConnectionsPerTarget: 1, maxTotalConnections: 1 },
-          { lingers: true, born: (connection) => connection.close() }
+          { lingers: true, onCreated: (connection) => connection.close() }
         )
         const error = yield* Effect.flip(hold(pool, a))
         assert.deepInclude(error, { _tag: "ConnectionError", reason: "Closed", outcome: "NotSent" })
         assert.deepInclude(yield* pool.stats, { totalConnections: 0 })
         // It left the wire once: the limits hold as before.
-        wire.behaviour.born = () => {}
+        wire.behaviour.onCreated = () => {}
         yield* Effect.flatMap(hold(pool, a), ({ end }) => end)
         const other = yield* Effect.fork(hold(pool, b))
         assert.strictEqual(yield* peek(other), "running")

@@ -4,7 +4,7 @@ import { type AuditEvent, AuditLog, IdentityMonitor, TransportMetrics } from "@a
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Metric, MetricLabel, TestClock } from "effect"
 import { quicken } from "../../workload-api/test/support/quickTestClock.js"
-import { Labelled } from "../src/internal/metrics/labelled.js"
+import { BoundedLabels } from "../src/internal/metrics/boundedLabels.js"
 
 const count = (metric: Metric.Metric.Counter<number>, labels: Record<string, string>) =>
   Effect.map(
@@ -50,8 +50,8 @@ it.effect("labels are bounded: from a thousand on they are counted as other, or 
   Effect.gen(function* () {
     const counter = Metric.counter("labels_test_total", { incremental: true })
     const gauge = Metric.gauge("labels_test")
-    const counted = new Labelled(counter, ["peer", "to"])
-    const shown = new Labelled(gauge, ["peer"], { beyond: "nothing" })
+    const counted = new BoundedLabels(counter, ["peer", "to"])
+    const shown = new BoundedLabels(gauge, ["peer"], { beyond: "nothing" })
     for (let n = 0; n < 1_500; n++) {
       counted.update(1, `spiffe://many.test/${n}`, "Open")
       shown.update(1, `spiffe://many.test/${n}`)

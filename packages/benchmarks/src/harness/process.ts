@@ -5,7 +5,7 @@ import type { Calls, Reply, Request } from "./worker.js"
 const entry = fileURLToPath(new URL("./worker.js", import.meta.url))
 
 /** Longer than any call should take: a worker that hangs fails its row, and not the run. */
-const patience = 120_000
+const answerTimeout = 120_000
 
 /** A worker process, as its parent sees it. */
 export class Worker {
@@ -32,7 +32,7 @@ export class Worker {
     const id = this.nextId++
     const request: Request = { id, call, args }
     const answer = new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no answer to "${call}" in ${patience / 1000} s`)), patience)
+      const timer = setTimeout(() => reject(new Error(`no answer to "${call}" in ${answerTimeout / 1000} s`)), answerTimeout)
       this.waiting.set(id, (reply) => {
         clearTimeout(timer)
         if ("error" in reply) reject(new Error(reply.error))

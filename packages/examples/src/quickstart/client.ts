@@ -5,7 +5,7 @@ import { NodeConnector } from "@agentweave/transport-node"
 import { WorkloadApi } from "@agentweave/workload-api"
 import { NodeRuntime } from "@effect/platform-node"
 import { Clock, Effect, Either, Layer } from "effect"
-import { apiId, isInspected, layerAudit, layerInspector, say, tell, trustDomain, verdict } from "./story.js"
+import { apiId, isInspected, layerAudit, layerInspector, say, send, trustDomain, verdict } from "./story.js"
 
 const baseUrl = process.env["QUICKSTART_URL"] ?? ""
 
@@ -97,7 +97,7 @@ const Resilient = Transport.layer({
 const traffic = Effect.gen(function* () {
   const transport = yield* Transport.Transport
   const api = yield* transport.client(apiId)
-  yield* tell({ _tag: "GoesOn" })
+  yield* send({ _tag: "GoesOn" })
   const round = Effect.zipRight(
     Effect.ignore(api.post("/fail/3")),
     Effect.repeatN(Effect.delay(Effect.ignore(api.get("/shaky")), "100 millis"), 200)

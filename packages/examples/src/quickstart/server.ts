@@ -6,7 +6,7 @@ import { WorkloadApi } from "@agentweave/workload-api"
 import { HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer, Ref } from "effect"
-import { apiId, layerAudit, layerInspector, say, tell, webId } from "./story.js"
+import { apiId, layerAudit, layerInspector, say, send, webId } from "./story.js"
 
 const app = Effect.gen(function* () {
   const failures = yield* Ref.make(0)
@@ -42,7 +42,7 @@ const announce = Effect.gen(function* () {
   const { address } = yield* HttpServer.HttpServer
   if (address._tag !== "TcpAddress") return
   yield* say("server", `${apiId} listens on 127.0.0.1:${address.port}`)
-  yield* tell({ _tag: "Ready", port: address.port, ownId: apiId })
+  yield* send({ _tag: "Ready", port: address.port, ownId: apiId })
 })
 
 const Server = Layer.unwrapEffect(Effect.map(app, (router) => HttpServer.serve(router))).pipe(

@@ -1,4 +1,4 @@
-/** What the processes of the quickstart tell each other, and how it is printed. */
+/** What the processes of the quickstart send each other, and how it is printed. */
 import { Activity, Inspector } from "@agentweave/inspector"
 import { SpiffeId } from "@agentweave/spiffe"
 import { AuditEvent, AuditLog, IdentityMonitor } from "@agentweave/transport"
@@ -44,13 +44,13 @@ export interface GoesOn {
 export type Message = Verdict | Ready | Audited | Inspected | GoesOn
 
 /** Tells the parent process. */
-export const tell = (message: Message): Effect.Effect<void> =>
+export const send = (message: Message): Effect.Effect<void> =>
   Effect.sync(() => {
     process.send?.(message)
   })
 
 export const verdict = (what: string, expected: string, actual: string): Effect.Effect<void> =>
-  tell({ _tag: "Verdict", what, expected, actual })
+  send({ _tag: "Verdict", what, expected, actual })
 
 const color = (code: number) => (text: string) => (process.env["NO_COLOR"] ? text : `\u001b[${code}m${text}\u001b[0m`)
 export const dim = color(2)
@@ -116,7 +116,7 @@ export const isInspected = process.env["QUICKSTART_INSPECT"] === "yes"
 const inspector = (who: string) =>
   Layer.effectDiscard(
     Effect.flatMap(Inspector.Inspector, ({ url }) =>
-      tell({ _tag: "Inspected", who, url: Option.getOrElse(url, () => "") })
+      send({ _tag: "Inspected", who, url: Option.getOrElse(url, () => "") })
     )
   ).pipe(Layer.provide(Inspector.layer({ port: 0, reset: true })))
 

@@ -5,7 +5,7 @@ import { type Browser, type BrowserContextOptions, chromium, type Page } from "p
 const executablePath = "/usr/bin/chromium"
 
 /** More than ten times what a step takes: it is there for a browser that hangs. */
-export const patience = 100_000
+export const actionTimeout = 100_000
 
 export const launch = async (): Promise<Browser | string> => {
   if (!existsSync(executablePath)) return `there is no ${executablePath}`
@@ -13,7 +13,7 @@ export const launch = async (): Promise<Browser | string> => {
     return await chromium.launch({
       executablePath,
       args: ["--no-sandbox", "--disable-dev-shm-usage"],
-      timeout: patience
+      timeout: actionTimeout
     })
   } catch (error) {
     return `${executablePath} does not start: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`
@@ -26,7 +26,7 @@ export const openPage = async (
   options: BrowserContextOptions
 ): Promise<{ readonly page: Page; readonly complaints: ReadonlyArray<string> }> => {
   const page = await browser.newPage(options)
-  page.setDefaultTimeout(patience)
+  page.setDefaultTimeout(actionTimeout)
   const complaints: Array<string> = []
   page.on("console", (message) => {
     if (message.type() === "error" || message.type() === "warning") complaints.push(message.text())

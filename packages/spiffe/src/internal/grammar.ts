@@ -8,7 +8,7 @@ export interface Violation {
 }
 
 /** `spiffe://`, lower-case only: the scheme is compared on the raw text, never through a URL parser. */
-export const scheme = "spiffe://"
+export const spiffeScheme = "spiffe://"
 
 /** SPIFFE-ID section 2.3: implementations must support IDs up to 2048 bytes, and must not generate longer ones. */
 export const maxIdLength = 2048
@@ -64,7 +64,7 @@ const pathViolation = (text: string, from: number): Violation | undefined => {
 
 /** The index at which the path of a text with the right scheme begins (its length when it has none). */
 export const pathStart = (text: string): number => {
-  const slash = text.indexOf("/", scheme.length)
+  const slash = text.indexOf("/", spiffeScheme.length)
   return slash === -1 ? text.length : slash
 }
 
@@ -72,11 +72,11 @@ export const pathStart = (text: string): number => {
 export const spiffeIdViolation = (text: string): Violation | undefined => {
   if (text.length === 0) return { rule: "Empty", expected: "a SPIFFE ID" }
   if (text.length > maxIdLength) return { rule: "TooLong", expected: `a SPIFFE ID of at most ${maxIdLength} bytes` }
-  if (!text.startsWith(scheme)) {
+  if (!text.startsWith(spiffeScheme)) {
     return { rule: "Scheme", expected: "a SPIFFE ID that starts with spiffe://", position: 0 }
   }
   const path = pathStart(text)
-  const domain = trustDomainViolation(text, scheme.length, path)
+  const domain = trustDomainViolation(text, spiffeScheme.length, path)
   if (domain !== undefined) return domain
   if (path === text.length) return { rule: "PathMissing", expected: "a workload's SPIFFE ID, with a path" }
   return pathViolation(text, path)

@@ -248,7 +248,7 @@ export const execute = (
   connection: Connector.Connection,
   request: HttpClientRequest.HttpClientRequest,
   settled: Settled = { count: 0 }
-): Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.RequestFailure> =>
+): Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.ExchangeError> =>
   Effect.withFiberRuntime((fiber) =>
     Effect.async((resume) => {
       const cancel = connection.unsafeStart(

@@ -5,7 +5,7 @@ import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Effect from "effect/Effect"
-import type { RequestFailure } from "../Connector.js"
+import type { ExchangeError } from "../Connector.js"
 import type { SecureChannel } from "../SecureChannel.js"
 
 export const TypeId: unique symbol = Symbol.for("@agentweave/transport/SecureChannel")
@@ -27,7 +27,7 @@ const brand: Pick<SecureChannel, typeof TypeId> = { [TypeId]: TypeId }
 export const make = <Peer extends SpiffeId | undefined>(options: {
   readonly peer: Peer
   readonly mySpiffeId: Effect.Effect<SpiffeId, IdentityError>
-  readonly execute: (request: HttpClientRequest) => Effect.Effect<HttpClientResponse, RequestFailure>
+  readonly execute: (request: HttpClientRequest) => Effect.Effect<HttpClientResponse, ExchangeError>
 }): SecureChannel<Peer> => {
   const request: SecureChannel["request"] = (method, url, requestOptions) =>
     options.execute(ClientRequest.make(method)(url, requestOptions))

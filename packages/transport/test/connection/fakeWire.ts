@@ -132,7 +132,7 @@ export class FakeIdentity {
 
 export interface FakeExchange {
   readonly exchange: Connector.Exchange
-  readonly resume: (result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.RequestFailure>) => void
+  readonly resume: (result: Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.ExchangeError>) => void
   /** It ends, with an error or whole. */
   readonly settle: (error?: string) => void
 }

@@ -3,7 +3,7 @@ import type { IdentityProblem } from "@agentweave/spiffe"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
 
 /** What became of the identity, and what is no event: a call begins, an update was good, one had nothing for us. */
-export type Happening =
+export type ReportedEvent =
   | WorkloadApiEvent
   | { readonly _tag: "Called" }
   | { readonly _tag: "Usable" }
@@ -11,9 +11,9 @@ export type Happening =
 
 type Problem = Omit<IdentityProblem.IdentityProblem, "time">
 
-/** What was told and is not over yet. */
-export interface Told {
-  /** Why the agent gives us nothing; told once each until a good update comes. */
+/** What was reported and is not over yet. */
+export interface Reported {
+  /** Why the agent gives us nothing; reported once each until a good update comes. */
   readonly outages: ReadonlySet<string>
   /** The last discarded update, until a good one comes. */
   readonly discard: string | undefined
@@ -21,22 +21,22 @@ export interface Told {
   readonly isFirst: boolean
 }
 
-export const initial: Told = { outages: new Set(), discard: undefined, isFirst: true }
+export const initial: Reported = { outages: new Set(), discard: undefined, isFirst: true }
 
-type Step = readonly [told: Told, problem: Problem | undefined]
+type Step = readonly [reported: Reported, problem: Problem | undefined]
 
 /** That the agent has no identity for us, whichever way it says so. */
 const noIdentity = "NoIdentity"
 
-const outage = (self: Told, key: string, problem: Problem): Step =>
+const outage = (self: Reported, key: string, problem: Problem): Step =>
   self.outages.has(key) ? [self, undefined] : [{ ...self, outages: new Set(self.outages).add(key) }, problem]
 
 const unavailable = (reason: string, description: string): Problem => ({ kind: "Unavailable", reason, description })
 
 const iso = (millis: number): string => new Date(millis).toISOString()
 
-export const step = (self: Told, happening: Happening): Step => {
-  switch (happening._tag) {
+export const step = (self: Reported, event: ReportedEvent): Step => {
+  switch (event._tag) {
     case "Called":
       return [{ ...self, isFirst: true }, undefined]
     case "Usable":
@@ -44,39 +44,39 @@ export const step = (self: Told, happening: Happening): Step => {
     case "Updated":
       return [self, undefined]
     case "UpdateDiscarded": {
-      const { description, reason } = happening
+      const { description, reason } = event
       const discard = `${reason}: ${description}`
       const known = self.isFirst && self.discard === discard
       return [{ ...self, discard, isFirst: false }, known ? undefined : { kind: "Discarded", reason, description }]
     }
     case "BundleDiscarded": {
-      const { description, reason } = happening
+      const { description, reason } = event
       return [self, { kind: "Discarded", reason, description }]
     }
     case "AuthoritiesLeftOut":
-      return [self, { kind: "Discarded", reason: "InvalidBundle", description: happening.description }]
+      return [self, { kind: "Discarded", reason: "InvalidBundle", description: event.description }]
     case "NotSelected":
-      return outage(self, noIdentity, unavailable(happening._tag, happening.description))
+      return outage(self, noIdentity, unavailable(event._tag, event.description))
     case "Withdrawn": {
-      const { _tag, description } = happening
-      const [told] = outage(self, noIdentity, unavailable(_tag, description))
-      return [told, { kind: "Withdrawn", reason: _tag, description }]
+      const { _tag, description } = event
+      const [reported] = outage(self, noIdentity, unavailable(_tag, description))
+      return [reported, { kind: "Withdrawn", reason: _tag, description }]
     }
     case "Expired": {
-      const { _tag, notAfter, spiffeId } = happening
+      const { _tag, notAfter, spiffeId } = event
       // The call that brought no successor ends as stalled.
-      const [told] = outage(self, "Stalled", unavailable(_tag, ""))
+      const [reported] = outage(self, "Stalled", unavailable(_tag, ""))
       const description = `the SVID of ${spiffeId} ended at ${iso(notAfter)} and no successor came`
-      return [told, { kind: "Expired", reason: _tag, description }]
+      return [reported, { kind: "Expired", reason: _tag, description }]
     }
     case "Disconnected": {
-      const { description, reason } = happening
+      const { description, reason } = event
       const kind = reason === "LimitExceeded" ? "Discarded" : "Unavailable"
       return outage(self, reason === "PermissionDenied" ? noIdentity : reason, { kind, reason, description })
     }
     case "InitialWaitOver":
-      return [self, unavailable(happening._tag, happening.description)]
+      return [self, unavailable(event._tag, event.description)]
     case "Stopped":
-      return [self, unavailable(happening._tag, `${happening.description}; the agent is not asked any more`)]
+      return [self, unavailable(event._tag, `${event.description}; the agent is not asked any more`)]
   }
 }

@@ -55,7 +55,7 @@ const noAnswer = new WorkloadApiError({
 const calls = Effect.fnUntraced(function* <Message>(
   settings: Settings<Message>,
   { change, stalled, state }: StateClock.StateClock,
-  { emit, tell }: Reporting.Reporting,
+  { emit, publish }: Reporting.Reporting,
   updates: Updates.Updates<Message>
 ) {
   const answered = yield* Ref.make(false)
@@ -77,7 +77,7 @@ const calls = Effect.fnUntraced(function* <Message>(
 
   /** One call from its beginning to its end; it never ends well. A defect is a reason to try again like any other. */
   const session: Effect.Effect<never, WorkloadApiError> = Ref.set(answered, false).pipe(
-    Effect.zipRight(tell({ _tag: "Called" })),
+    Effect.zipRight(publish({ _tag: "Called" })),
     Effect.zipRight(Queue.takeAll(stalled)),
     Effect.zipRight(Stream.runForEach(settings.messages, onMessage)),
     Effect.zipRight(new WorkloadApiError({ reason: "Ended", description: "the agent ended the stream" })),

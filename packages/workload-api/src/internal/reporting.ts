@@ -1,4 +1,4 @@
-/** Events of the identity, to whom they are told: the log, the caller's hook, and the stream of problems. */
+/** Events of the identity, to whom they are reported: the log, the caller's hook, and the stream of problems. */
 import { IdentityProblem, X509Bundle, type X509Svid } from "@agentweave/spiffe"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -35,8 +35,8 @@ export const svidFields = (svid: X509Svid.X509Svid) => ({
 
 export interface Reporting {
   readonly problems: Stream.Stream<IdentityProblem.IdentityProblem>
-  /** A happening that is no event of its own, but may be a problem or the end of one. */
-  readonly tell: (happening: Problems.Happening) => Effect.Effect<void>
+  /** A event that is no event of its own, but may be a problem or the end of one. */
+  readonly publish: (event: Problems.ReportedEvent) => Effect.Effect<void>
   /** An event with the time of now. It never fails, whatever the hook does. */
   readonly emit: (fields: WithoutTime<WorkloadApiEvent>) => Effect.Effect<void>
   /** The parts of an update's bundles that cannot be used: the agent repeats them with every update, that is no news. */
@@ -47,14 +47,14 @@ export const make = Effect.fnUntraced(function* (
   onEvent: (event: WorkloadApiEvent) => Effect.Effect<void>
 ): Effect.fn.Return<Reporting, never, Scope.Scope> {
   const reporter = yield* IdentityProblem.makeReporter
-  const told = yield* Ref.make(Problems.initial)
+  const reported = yield* Ref.make(Problems.initial)
   /** The events of the bundles of the last good update. */
   const bundleEvents = yield* Ref.make<ReadonlyArray<BundleEvent>>([])
 
-  const tell = (happening: Problems.Happening): Effect.Effect<void> =>
+  const publish = (event: Problems.ReportedEvent): Effect.Effect<void> =>
     Effect.flatMap(
-      Ref.modify(told, (before) => {
-        const [after, problem] = Problems.step(before, happening)
+      Ref.modify(reported, (before) => {
+        const [after, problem] = Problems.step(before, event)
         return [problem, after]
       }),
       (problem) => (problem === undefined ? Effect.void : reporter.report(problem))
@@ -62,7 +62,7 @@ export const make = Effect.fnUntraced(function* (
 
   const emit = Effect.fnUntraced(function* (fields: WithoutTime<WorkloadApiEvent>) {
     const event: WorkloadApiEvent = { ...fields, time: yield* Clock.currentTimeMillis }
-    yield* tell(event)
+    yield* publish(event)
     const level = event._tag === "Updated" ? LogLevel.Debug : LogLevel.Warning
     yield* Effect.whenLogLevel(
       Effect.annotateLogs(Effect.logWithLevel(level, `workload API: ${event._tag}`), annotations(event)),
@@ -88,5 +88,5 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.forEach(events.filter(isNew), emit)
   })
 
-  return { problems: reporter.problems, tell, emit, reportBundles }
+  return { problems: reporter.problems, publish, emit, reportBundles }
 })

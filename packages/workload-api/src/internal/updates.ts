@@ -53,7 +53,7 @@ export interface Updates<Message> {
 
 export const make = <Message>(
   { change, state, watch }: StateClock,
-  { emit, reportBundles, tell }: Reporting,
+  { emit, reportBundles, publish }: Reporting,
   { read, select }: { readonly read: Read<Message>; readonly select: Selection | undefined }
 ): Updates<Message> => {
   const withdraw = Effect.fnUntraced(function* (description: string) {
@@ -65,7 +65,7 @@ export const make = <Message>(
   })
 
   const lacksOurs = (description: string) =>
-    Effect.zipRight(withdraw(description), tell({ _tag: "NotSelected", description }))
+    Effect.zipRight(withdraw(description), publish({ _tag: "NotSelected", description }))
 
   const accept = Effect.fnUntraced(function* (delivered: Delivered) {
     yield* reportBundles(delivered)
@@ -75,7 +75,7 @@ export const make = <Message>(
         `expected an SVID for ${describeSelection(select)}, got none of ${delivered.svids.length}`
       )
     }
-    yield* tell({ _tag: "Usable" })
+    yield* publish({ _tag: "Usable" })
     const others = delivered.svids.filter((other) => other !== svid)
     const context = X509Context.make({ svid, others, bundles: delivered.bundles })
     const now = yield* Clock.currentTimeMillis

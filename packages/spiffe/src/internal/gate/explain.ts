@@ -5,7 +5,7 @@ import * as SpiffeId from "../../SpiffeId.js"
 import { readCertificate } from "../der/certificate.js"
 import { makeReader } from "./anchors.js"
 import { findPath } from "./chain.js"
-import { bundleOf, type GateInput, judge, readCandidates, type Tools } from "./gate.js"
+import { bundleOf, type GateInput, verifyChain, readCandidates, type Tools } from "./gate.js"
 import type { Guard, Refusal } from "./guard.js"
 import { hintFor } from "./hints.js"
 import { claimedId, leafGuards } from "./leafGuards.js"
@@ -129,7 +129,7 @@ export const explainAt = (input: Input): Explanation => {
   const size = apply(sizeGuards, chain, "chain")
   const tooLarge = sizeRefusal(chain)
   const tools = { anchorsOf: makeReader(), isSignedBy: makeCheck() }
-  const judged = tooLarge === undefined ? judge(input, tools) : Either.left({ refusal: tooLarge, claimed: null })
+  const judged = tooLarge === undefined ? verifyChain(input, tools) : Either.left({ refusal: tooLarge, claimed: null })
   const id = Either.isRight(judged) ? judged.right.spiffeId : judged.left.claimed
   const [leaf] = chain
   const middle =

@@ -109,7 +109,7 @@ export interface Tools {
 }
 
 /** Everything but the matcher: from the bytes a peer sent to the identity it proved. */
-export const judge = (input: GateInput, { anchorsOf, isSignedBy }: Tools): Either.Either<Verdict, Rejection> => {
+export const verifyChain = (input: GateInput, { anchorsOf, isSignedBy }: Tools): Either.Either<Verdict, Rejection> => {
   const { chain, now, purpose } = input
   const [leafDer, ...others] = chain
   const read = leafDer === undefined ? undefined : readCertificate(leafDer)

@@ -9,11 +9,11 @@ export type SignatureCheck = (certificate: Certificate, issuer: Certificate) => 
 /** Importing a key takes twice as long as a verification, and few CAs sign many leaves. */
 const maxImportedKeys = 64
 
-/** Links between CAs that are remembered. */
-const maxLinks = 64
+/** Signatures on certificates of CAs that are remembered. */
+const maxVerified = 64
 
 /** A CA's certificate whose signature verified, and the key that made it. */
-interface Link {
+interface VerifiedSignature {
   readonly certificate: Buffer
   readonly publicKey: Buffer
 }
@@ -25,7 +25,7 @@ interface Link {
  */
 export const makeCheck = (): SignatureCheck => {
   const keys = LruCache.make<KeyObject>(maxImportedKeys)
-  const links = LruCache.make<Link>(maxLinks)
+  const verified = LruCache.make<VerifiedSignature>(maxVerified)
 
   const publicKeyOf = (certificate: Certificate): KeyObject => {
     const id = certificate.publicKey.toString("latin1")
@@ -43,7 +43,7 @@ export const makeCheck = (): SignatureCheck => {
     }
     const isCa = certificate.extensions.basicConstraints?.ca === true
     const id = isCa ? certificate.signature.toString("latin1") : ""
-    const known = isCa ? links.get(id) : undefined
+    const known = isCa ? verified.get(id) : undefined
     if (known?.certificate.equals(certificate.der) === true && known.publicKey.equals(issuer.publicKey)) return true
     const isSigned = Either.getOrElse(
       Either.try(() => {
@@ -54,7 +54,7 @@ export const makeCheck = (): SignatureCheck => {
       }),
       () => false
     )
-    if (isSigned && isCa) links.set(id, { certificate: certificate.der, publicKey: issuer.publicKey })
+    if (isSigned && isCa) verified.set(id, { certificate: certificate.der, publicKey: issuer.publicKey })
     return isSigned
   }
 }

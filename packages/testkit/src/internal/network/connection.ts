@@ -26,7 +26,7 @@ import type { RunFork } from "../background.js"
 import { makeRequest, responseBody } from "./message.js"
 import { MemoryConnection, type MemoryTls } from "./wire.js"
 
-type Resume = (result: Effect.Effect<HttpClientResponse, Connector.RequestFailure>) => void
+type Resume = (result: Effect.Effect<HttpClientResponse, Connector.ExchangeError>) => void
 
 export interface Options extends MemoryTls {
   /** Whether the peer serves us; otherwise it says that it does not. */
@@ -77,7 +77,7 @@ export class MemoryWire extends MemoryConnection implements Wire.HttpWire {
 const forbidden = HttpServerResponse.empty({ status: 403, headers: { [Wire.refusalHeader]: "UnexpectedPeer" } })
 
 /** The name of an exchange's error, as it stands in the audit log. */
-const tagOf = (cause: Cause.Cause<Connector.RequestFailure>): string =>
+const tagOf = (cause: Cause.Cause<Connector.ExchangeError>): string =>
   Option.match(Cause.failureOption(cause), { onNone: () => "Defect", onSome: ({ _tag }) => _tag })
 
 class TestExchange implements ConnectorResponse.Source {
@@ -103,7 +103,7 @@ class TestExchange implements ConnectorResponse.Source {
     this.fiber = this.wire.options.run(conversation)
   }
 
-  private converse(): Effect.Effect<void, Connector.RequestFailure> {
+  private converse(): Effect.Effect<void, Connector.ExchangeError> {
     const { address, config, id, peer } = this.connection
     const { caller, handler, isAuthorized } = this.wire.options
     const { timeout } = config
@@ -125,7 +125,7 @@ class TestExchange implements ConnectorResponse.Source {
     )
   }
 
-  private answer(response: HttpServerResponse.HttpServerResponse): Effect.Effect<void, Connector.RequestFailure> {
+  private answer(response: HttpServerResponse.HttpServerResponse): Effect.Effect<void, Connector.ExchangeError> {
     return Effect.suspend(() => {
       const sink = ConnectorResponse.makeSink(this)
       this.sink = sink
@@ -229,7 +229,7 @@ class TestExchange implements ConnectorResponse.Source {
   }
 
   /** The handler failed, or its answer did: whatever it was, the connection is in no state to be used again. */
-  private failWith(cause: Cause.Cause<Connector.RequestFailure>): void {
+  private failWith(cause: Cause.Cause<Connector.ExchangeError>): void {
     if (this.done) return
     if (Cause.isInterruptedOnly(cause)) {
       this.connection.abandon("Shutdown")
@@ -271,7 +271,7 @@ class TestExchange implements ConnectorResponse.Source {
     this.fiber?.unsafeInterruptAsFork(FiberId.none)
   }
 
-  private settleFiber(result: Effect.Effect<HttpClientResponse, Connector.RequestFailure>): void {
+  private settleFiber(result: Effect.Effect<HttpClientResponse, Connector.ExchangeError>): void {
     if (this.resumed) return
     this.resumed = true
     this.resumeFiber(result)

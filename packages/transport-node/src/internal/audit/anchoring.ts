@@ -9,7 +9,7 @@ import { hashOf, type Range } from "./format.js"
 import type { Origin } from "./rotation.js"
 
 /** How long the log waits for its anchor when it opens and when it closes. */
-const patience = "2 seconds"
+const anchorTimeout = "2 seconds"
 
 /** Checkpoints that wait for an anchor that is slow; of more the oldest are left out, the newest says the most. */
 const maxWaiting = 64
@@ -71,7 +71,7 @@ export const make: Effect.Effect<Anchoring> = Effect.gen(function* () {
     )
   const giveNext = Effect.uninterruptibleMask((restore) => Effect.flatMap(restore(Queue.take(waiting)), give))
   return {
-    latest: Effect.timeoutOption(anchor.latest, patience).pipe(
+    latest: Effect.timeoutOption(anchor.latest, anchorTimeout).pipe(
       Effect.map(Option.flatten),
       Effect.catchAll((error) =>
         Effect.as(Effect.logError("the anchor of the audit log does not answer", error), Option.none())
@@ -87,7 +87,7 @@ export const make: Effect.Effect<Anchoring> = Effect.gen(function* () {
       }),
     close: Effect.flatMap(Queue.takeAll(waiting), (all) => Effect.forEach(all, give, { discard: true })).pipe(
       Effect.interruptible,
-      Effect.timeoutOption(patience),
+      Effect.timeoutOption(anchorTimeout),
       Effect.asVoid
     )
   }

@@ -1,6 +1,6 @@
 import type { TLSSocket } from "node:tls"
 import type { CloseReason } from "@agentweave/transport/AuditEvent"
-import type { Exchange, RequestFailure } from "@agentweave/transport/Connector"
+import type { Exchange, ExchangeError } from "@agentweave/transport/Connector"
 import type { GoneReason, HttpCarrier, HttpWire, Supervision } from "@agentweave/transport/Wire"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
@@ -105,7 +105,7 @@ export class SocketWire extends TlsWire implements HttpWire, HttpCarrier, Carrie
     if (isIdleTimeout(cause)) this.idled = true
   }
 
-  start(exchange: Exchange, resume: (result: Effect<HttpClientResponse, RequestFailure>) => void): () => void {
+  start(exchange: Exchange, resume: (result: Effect<HttpClientResponse, ExchangeError>) => void): () => void {
     const handler = new ExchangeHandler(this, exchange, resume)
     this.current = handler
     this.exchange = exchange

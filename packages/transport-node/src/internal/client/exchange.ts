@@ -1,6 +1,6 @@
 import type { CloseReason } from "@agentweave/transport/AuditEvent"
 import { BodyTimeout } from "@agentweave/transport/BodyTimeout"
-import type { Exchange, RequestFailure } from "@agentweave/transport/Connector"
+import type { Exchange, ExchangeError } from "@agentweave/transport/Connector"
 import * as ConnectorResponse from "@agentweave/transport/ConnectorResponse"
 import {
   ConnectionError,
@@ -87,7 +87,7 @@ const isRequestFault = (code: string): boolean =>
 export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorResponse.Source {
   private carrier: Carrier
   private exchange: Exchange | undefined
-  private resumeFiber: ((result: Effect.Effect<HttpClientResponse, RequestFailure>) => void) | undefined
+  private resumeFiber: ((result: Effect.Effect<HttpClientResponse, ExchangeError>) => void) | undefined
   private sink: ConnectorResponse.ResponseSink | undefined = undefined
   private resumeWire: (() => void) | undefined = undefined
   private abortWire: ((cause?: Error) => void) | undefined = undefined
@@ -112,7 +112,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   constructor(
     carrier: Carrier,
     exchange: Exchange,
-    resume: (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
+    resume: (result: Effect.Effect<HttpClientResponse, ExchangeError>) => void
   ) {
     this.carrier = carrier
     this.bodyMillis = carrier.bodyTimeoutMillis
@@ -317,7 +317,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     this.finish(error)
   }
 
-  private settleFiber(result: Effect.Effect<HttpClientResponse, RequestFailure>): void {
+  private settleFiber(result: Effect.Effect<HttpClientResponse, ExchangeError>): void {
     const resume = this.resumeFiber
     this.resumeFiber = undefined
     this.response = undefined

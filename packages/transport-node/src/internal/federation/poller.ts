@@ -121,7 +121,7 @@ export const make = Effect.fnUntraced(function* <E, R>(
       endpoints.flatMap(({ bundle, trustDomain }) => (bundle === undefined ? [] : [[trustDomain, bundle.x509Bundle]]))
     )
   )
-  const { problems, report: tell } = yield* makeReporter
+  const { problems, report: publish } = yield* makeReporter
   const closed = yield* Deferred.make<void>()
   const provider = withFederated(inner, federated, problems, closed)
   const get = yield* connect(provider)
@@ -148,7 +148,7 @@ export const make = Effect.fnUntraced(function* <E, R>(
       const event = describe(state, result, changed, delay)
       const [toldNow, problem] = Problems.step(told, event)
       told = toldNow
-      if (problem !== undefined) yield* tell(problem)
+      if (problem !== undefined) yield* publish(problem)
       yield* report(event)
       yield* Deferred.succeed(attempted, undefined)
       yield* Effect.sleep(delay)

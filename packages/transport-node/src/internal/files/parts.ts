@@ -39,7 +39,7 @@ export interface Fault {
 }
 
 /** The outcome of reading one snapshot of the files. */
-export interface Judgement {
+export interface ReconciledParts {
   /** The identity that serves now; `undefined` when there never was a whole one. The very same object when unchanged. */
   readonly context: X509Context.X509Context | undefined
   readonly faults: ReadonlyArray<Fault>
@@ -172,7 +172,7 @@ const ownDomain = ({ last, parser, snapshot, sources }: Given): TrustDomain | un
   return Either.isRight(read) ? SpiffeId.trustDomain(read.right.spiffeId) : undefined
 }
 
-/** Parses the bundles that {@link judge} will ask for, in pieces that do not hold up the event loop. */
+/** Parses the bundles that {@link reconcileParts} will ask for, in pieces that do not hold up the event loop. */
 export const prepareBundles = (given: Given): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { parser, snapshot, sources } = given
@@ -186,13 +186,13 @@ export const prepareBundles = (given: Given): Effect.Effect<void> =>
  * bundle. A part that cannot be used is a fault, and the last good one stays: a broken certificate must not keep alive the
  * trust in an authority that a good bundle has just removed.
  */
-export const judge = (
+export const reconcileParts = (
   options: Given & {
     /** Milliseconds since the epoch. */
     readonly now: number
     readonly verifier: PeerVerifier
   }
-): Judgement => {
+): ReconciledParts => {
   const { last, now, parser, snapshot, sources, verifier } = options
   const faults: Array<Fault> = []
   const fault = (

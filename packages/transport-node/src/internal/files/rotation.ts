@@ -15,7 +15,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { IdentityFileEvent } from "../../IdentityFileEvent.js"
 import { forkScoped } from "../background.js"
 import type { IdentityFiles } from "./files.js"
-import { type Fault, judge, makeParser, type Parser, pathsOf, prepareBundles, type Sources } from "./parts.js"
+import { type Fault, reconcileParts, makeParser, type Parser, pathsOf, prepareBundles, type Sources } from "./parts.js"
 import * as Problems from "./problems.js"
 import { readSnapshot, type Snapshot } from "./snapshot.js"
 import * as Watch from "./watch.js"
@@ -53,7 +53,7 @@ const first = (
   judges: Judges,
   now: number
 ): Either.Either<X509Context, IdentityError> => {
-  const { context, faults } = judge({ sources, snapshot, last: undefined, now, ...judges })
+  const { context, faults } = reconcileParts({ sources, snapshot, last: undefined, now, ...judges })
   const fault = faults.find(({ isPartial }) => !isPartial)
   if (fault !== undefined) return Either.left(fault.error)
   return context === undefined
@@ -111,7 +111,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Context.Tag.Service<IdentityProvider>, IdentityError, Scope.Scope> {
   const { debounce, pollInterval, sources } = settings
   const report = reporter(settings.onEvent)
-  const { problems, report: tell } = yield* makeReporter
+  const { problems, report: publish } = yield* makeReporter
   const judges = { parser: makeParser(), verifier: PeerVerifier.make() }
   const read = readSnapshot(files, pathsOf(sources))
 
@@ -133,7 +133,7 @@ export const make = Effect.fnUntraced(function* (
     unwatched = failed
     for (const [directory, code] of failed) {
       if (before.get(directory) === code) continue
-      yield* tell(Problems.ofWatch(directory, code))
+      yield* publish(Problems.ofWatch(directory, code))
       yield* report({ _tag: "WatchFailed", directory, code })
     }
   })
@@ -143,7 +143,7 @@ export const make = Effect.fnUntraced(function* (
     const content = seen.files.get(sources.key)?.content
     exposed = content !== undefined && Either.isRight(content) && content.right.worldReadable
     if (!exposed || before) return
-    yield* tell(Problems.ofExposure(sources.key))
+    yield* publish(Problems.ofExposure(sources.key))
     yield* report({ _tag: "KeyExposed", path: sources.key })
   })
 
@@ -153,7 +153,7 @@ export const make = Effect.fnUntraced(function* (
     for (const fault of next) {
       const { error, key } = fault
       if (before.some((other) => other.key === key)) continue
-      yield* tell(Problems.ofFault(fault))
+      yield* publish(Problems.ofFault(fault))
       yield* report({ _tag: "IdentityRejected", reason: error.reason, description: error.description })
     }
     if (before.length > 0 && next.length === 0) {
@@ -178,19 +178,19 @@ export const make = Effect.fnUntraced(function* (
     const last = yield* SubscriptionRef.get(current)
     yield* prepareBundles({ sources, snapshot: seen, last, parser: judges.parser })
     const now = yield* Clock.currentTimeMillis
-    const judgement = judge({ sources, snapshot: seen, last, now, ...judges })
-    const next = judgement.context ?? last
+    const reconciled = reconcileParts({ sources, snapshot: seen, last, now, ...judges })
+    const next = reconciled.context ?? last
     if (next !== last) {
       yield* SubscriptionRef.set(current, next)
       yield* report(loaded(next))
     }
-    yield* reportFaults(judgement.faults, next)
+    yield* reportFaults(reconciled.faults, next)
     yield* reportExposure()
     yield* reportWatch()
   })
 
   yield* report(loaded(context))
-  const begun = judge({ sources, snapshot, last: context, now: yield* Clock.currentTimeMillis, ...judges })
+  const begun = reconcileParts({ sources, snapshot, last: context, now: yield* Clock.currentTimeMillis, ...judges })
   yield* reportFaults(begun.faults, context)
   yield* reportExposure()
   yield* reportWatch()

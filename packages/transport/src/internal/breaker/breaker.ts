@@ -15,7 +15,7 @@ import { CircuitOpenError } from "../../CircuitOpenError.js"
 import { currentClock, millis, withClock } from "../clock.js"
 import { clockOf, withFiber } from "../fiber.js"
 import { changes } from "./changes.js"
-import { BreakerMachine, type Ticket } from "./machine.js"
+import { BreakerMachine, type CallPermit } from "./machine.js"
 
 export const TypeId: Api.TypeId = Symbol.for("@agentweave/transport/CircuitBreaker") as Api.TypeId
 
@@ -61,13 +61,13 @@ export class Breaker implements Api.CircuitBreaker {
   /** A call whose success changes nothing but a count: its handlers are made once for all of them. */
   pass<A, E, R>(
     effect: Effect.Effect<A, E, R>,
-    healthy: Ticket,
+    healthy: CallPermit,
     isFailure: ((value: A) => boolean) | undefined
   ): Effect.Effect<A, E, R> {
     const { machine } = this
     let { passing } = this
-    if (passing?.ticket !== healthy || passing.isFailure !== isFailure) {
-      passing = { ticket: healthy, isFailure, handlers: handlersOf(machine, healthy, isFailure) }
+    if (passing?.permit !== healthy || passing.isFailure !== isFailure) {
+      passing = { permit: healthy, isFailure, handlers: handlersOf(machine, healthy, isFailure) }
       this.passing = passing
     }
     return Effect.matchCauseEffect<A, E, R, never, E, never, A, never, never>(effect, passing.handlers)
@@ -116,14 +116,14 @@ export class Breaker implements Api.CircuitBreaker {
     isFailure: ((value: A) => boolean) | undefined
   ): Effect.Effect<A, E | CircuitOpenError, R> {
     const { machine } = this
-    const ticket = machine.admit(clock)
-    if (ticket === undefined) {
+    const permit = machine.acquirePermit(clock)
+    if (permit === undefined) {
       return this.reject(clock)
     }
     const startedAt = machine.startedAt(clock)
     return Effect.matchCauseEffect(effect, {
-      onFailure: afterFailure(machine, ticket, clock, startedAt),
-      onSuccess: afterSuccess(machine, ticket, clock, startedAt, isFailure)
+      onFailure: afterFailure(machine, permit, clock, startedAt),
+      onSuccess: afterSuccess(machine, permit, clock, startedAt, isFailure)
     })
   }
 
@@ -178,7 +178,7 @@ interface Handlers {
 }
 
 interface Passing {
-  readonly ticket: Ticket
+  readonly permit: CallPermit
   readonly isFailure: unknown
   readonly handlers: Handlers
 }
@@ -186,12 +186,12 @@ interface Passing {
 /** `A` is what the calls succeed with for which {@link Breaker.pass} takes these. */
 const handlersOf = <A>(
   machine: BreakerMachine,
-  ticket: Ticket,
+  permit: CallPermit,
   isFailure: ((value: A) => boolean) | undefined
 ): Handlers => ({
-  onFailure: (cause) => afterFailure(machine, ticket, currentClock(), 0)(cause),
+  onFailure: (cause) => afterFailure(machine, permit, currentClock(), 0)(cause),
   onSuccess: (value) => {
-    if (isFailure?.(value as never)) machine.fail(ticket, currentClock(), 0)
+    if (isFailure?.(value as never)) machine.fail(permit, currentClock(), 0)
     else machine.totalSuccesses++
     return Effect.succeed(value)
   }
@@ -200,38 +200,38 @@ const handlersOf = <A>(
 const afterSuccess =
   <A>(
     machine: BreakerMachine,
-    ticket: Ticket,
+    permit: CallPermit,
     clock: Clock.Clock,
     startedAt: number,
     isFailure: ((value: A) => boolean) | undefined
   ) =>
   (value: A): Effect.Effect<A> => {
     if (isFailure?.(value)) {
-      machine.fail(ticket, clock, startedAt)
+      machine.fail(permit, clock, startedAt)
     } else {
-      machine.succeed(ticket, clock, startedAt)
+      machine.succeed(permit, clock, startedAt)
     }
     return Effect.succeed(value)
   }
 
 /** A failure counts if the target can be blamed for one of the errors or defects in it; interruption alone is neutral. */
 const afterFailure =
-  (machine: BreakerMachine, ticket: Ticket, clock: Clock.Clock, startedAt: number) =>
+  (machine: BreakerMachine, permit: CallPermit, clock: Clock.Clock, startedAt: number) =>
   <E>(cause: Cause.Cause<E>): Effect.Effect<never, E> => {
     const { isExcluded } = machine.config
     const errors = Cause.failures(cause)
     // A predicate that throws must not keep the probe slot.
     const blamed = Either.try({ try: () => Chunk.some(errors, (error) => !isExcluded(error)), catch: identity })
     if (Either.isLeft(blamed)) {
-      machine.fail(ticket, clock, startedAt)
+      machine.fail(permit, clock, startedAt)
       return Effect.failCause(Cause.sequential(cause, Cause.die(blamed.left)))
     }
     if (blamed.right || !Chunk.isEmpty(Cause.defects(cause))) {
-      machine.fail(ticket, clock, startedAt)
+      machine.fail(permit, clock, startedAt)
     } else if (Chunk.isEmpty(errors)) {
-      machine.release(ticket)
+      machine.release(permit)
     } else {
-      machine.exclude(ticket)
+      machine.exclude(permit)
     }
     return Effect.failCause(cause)
   }

@@ -9,16 +9,16 @@ import { fromRule, type Trip, type Window } from "./window.js"
 
 /**
  * The right to run one call, and what its outcome is worth: it counts in the epoch it was given in and in no other, and a
- * success ends a row of failures only if it carries the ticket of that row.
+ * success ends a row of failures only if it carries the permit of that row.
  */
-export interface Ticket {
+export interface CallPermit {
   readonly epoch: number
 }
 
 /**
  * The breaker without Effect: a state, the events that change it, and the time as a clock handed in with each event.
  *
- * Each transition begins a new epoch. Within `Closed`, a row of failures has a ticket of its own, so that a call which
+ * Each transition begins a new epoch. Within `Closed`, a row of failures has a permit of its own, so that a call which
  * began before the row cannot end it: what it says about the target is older than the failures.
  */
 export class BreakerMachine {
@@ -26,8 +26,8 @@ export class BreakerMachine {
   readonly listeners = new Set<(state: CircuitState) => void>()
   state: CircuitState = "Closed"
   isolated = false
-  /** The present ticket, while no failure is counted and the rule looks at nothing else: successes change nothing then. */
-  healthy: Ticket | undefined
+  /** The present permit, while no failure is counted and the rule looks at nothing else: successes change nothing then. */
+  healthy: CallPermit | undefined
   /** Monotonic milliseconds at which `Open` ends. */
   openUntil = 0
   failureCount = 0
@@ -43,7 +43,7 @@ export class BreakerMachine {
   private readonly timed: boolean
   private readonly maxProbes: number
   private readonly maxTimeout: number
-  private ticket: Ticket = { epoch: 0 }
+  private permit: CallPermit = { epoch: 0 }
   private windows: ReadonlyArray<Window>
   /** Times in a row that half-open ended in `Open`. */
   private relapses = 0
@@ -73,21 +73,21 @@ export class BreakerMachine {
     }
   }
 
-  /** Whether a call would get a ticket now; nothing is counted. */
+  /** Whether a call would get a permit now; nothing is counted. */
   admits(clock: Clock.Clock): boolean {
     this.advance(clock)
     return this.state === "Closed" || (this.state === "HalfOpen" && this.probes < this.maxProbes)
   }
 
-  /** Takes a ticket, and a probe slot with it when half-open; `undefined` means that the call is to be rejected. */
-  admit(clock: Clock.Clock): Ticket | undefined {
+  /** Takes a permit, and a probe slot with it when half-open; `undefined` means that the call is to be rejected. */
+  acquirePermit(clock: Clock.Clock): CallPermit | undefined {
     if (!this.admits(clock)) {
       return undefined
     }
     if (this.state === "HalfOpen") {
       this.probes++
     }
-    return this.ticket
+    return this.permit
   }
 
   /** Calls that came to an outcome. A call that was interrupted has none, so that nothing has to be taken back. */
@@ -100,9 +100,9 @@ export class BreakerMachine {
     return this.timed ? millis(clock) : 0
   }
 
-  succeed(ticket: Ticket, clock: Clock.Clock, startedAt: number): void {
+  succeed(permit: CallPermit, clock: Clock.Clock, startedAt: number): void {
     this.totalSuccesses++
-    if (ticket.epoch !== this.ticket.epoch) {
+    if (permit.epoch !== this.permit.epoch) {
       return
     }
     if (this.state === "HalfOpen") {
@@ -114,7 +114,7 @@ export class BreakerMachine {
       }
       return
     }
-    if (this.failureCount > 0 && ticket === this.ticket) {
+    if (this.failureCount > 0 && permit === this.permit) {
       this.failureCount = 0
       this.refresh()
     }
@@ -123,10 +123,10 @@ export class BreakerMachine {
     }
   }
 
-  fail(ticket: Ticket, clock: Clock.Clock, startedAt: number): void {
+  fail(permit: CallPermit, clock: Clock.Clock, startedAt: number): void {
     this.totalFailures++
     this.lastFailureTime = Option.some(wallClock(clock))
-    if (ticket.epoch !== this.ticket.epoch) {
+    if (permit.epoch !== this.permit.epoch) {
       return
     }
     if (this.state === "HalfOpen") {
@@ -136,7 +136,7 @@ export class BreakerMachine {
       return
     }
     if (this.failureCount++ === 0) {
-      this.ticket = { epoch: this.ticket.epoch }
+      this.permit = { epoch: this.permit.epoch }
       this.refresh()
     }
     if (this.failureCount >= this.trip.threshold || this.record(true, clock, startedAt)) {
@@ -144,14 +144,14 @@ export class BreakerMachine {
     }
   }
 
-  exclude(ticket: Ticket): void {
+  exclude(permit: CallPermit): void {
     this.totalExcluded++
-    this.release(ticket)
+    this.release(permit)
   }
 
   /** A call ended without an outcome: interrupted. Its probe slot comes back. */
-  release(ticket: Ticket): void {
-    if (ticket.epoch === this.ticket.epoch && this.state === "HalfOpen") {
+  release(permit: CallPermit): void {
+    if (permit.epoch === this.permit.epoch && this.state === "HalfOpen") {
       this.probes--
     }
   }
@@ -196,7 +196,7 @@ export class BreakerMachine {
 
   private enter(state: CircuitState, at: DateTime.Utc): void {
     const changed = state !== this.state
-    this.ticket = { epoch: this.ticket.epoch + 1 }
+    this.permit = { epoch: this.permit.epoch + 1 }
     this.state = state
     this.successCount = 0
     this.probes = 0
@@ -218,7 +218,7 @@ export class BreakerMachine {
 
   private refresh(): void {
     const unwatched = this.windows.length === 0
-    this.healthy = this.state === "Closed" && this.failureCount === 0 && unwatched ? this.ticket : undefined
+    this.healthy = this.state === "Closed" && this.failureCount === 0 && unwatched ? this.permit : undefined
   }
 
   /** Whether a window says that the breaker has to open. Windows that are not asked any more begin anew when it closes. */

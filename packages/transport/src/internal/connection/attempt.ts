@@ -195,7 +195,7 @@ class Attempts {
       if (exit._tag === "Failure") return this.refuse(attempt, attempt.failure(exit.cause))
       return Effect.flatMap(this.stillStands(attempt, exit.value), (stands) => {
         if (Either.isLeft(stands)) return this.refuse(attempt, Cause.fail(stands.left))
-        if (stands.right) return Effect.flatMap(Random.next, (drawn) => this.admit(attempt, exit.value, drawn))
+        if (stands.right) return Effect.flatMap(Random.next, (drawn) => this.establish(attempt, exit.value, drawn))
         exit.value.wire.destroy()
         return this.run(attempt, restore)
       })
@@ -237,7 +237,7 @@ class Attempts {
     deadlines.touch(attempt.wait("Identity", deadlines.now()))
     return Effect.flatMap(this.identity.x509Context, (context): Effect.Effect<Met<W>, TransportError> => {
       attempt.generation = this.supervisor.generation
-      const proven = own.prove(context, deadlines.wall())
+      const proven = own.verify(context, deadlines.wall())
       if (Either.isLeft(proven)) return Effect.fail(proven.left)
       const trustDomains = requireBundle(options.matcher, context)
       if (Either.isLeft(trustDomains)) return Effect.fail(trustDomains.left)
@@ -252,11 +252,11 @@ class Attempts {
           attempt.seen = seen
         }
       })
-      return Effect.flatMap(dialed, (wire) => this.judge(attempt, wire, context))
+      return Effect.flatMap(dialed, (wire) => this.verifyPeer(attempt, wire, context))
     })
   }
 
-  private judge<W extends Wire>(
+  private verifyPeer<W extends Wire>(
     attempt: Attempt<W, Supervised>,
     wire: W,
     context: X509Context
@@ -312,7 +312,7 @@ class Attempts {
   }
 
   /** A verified peer becomes a live connection, and is on record as one. */
-  private admit<W extends Wire, C extends Supervised>(
+  private establish<W extends Wire, C extends Supervised>(
     attempt: Attempt<W, C>,
     { context: { svid }, peer, wire }: Met<W>,
     drawn: number

@@ -7,7 +7,7 @@ import type { RuntimeFiber } from "effect/Fiber"
 import * as Tracer from "effect/Tracer"
 import type { Mutable } from "effect/Types"
 import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
-import type { Connection, Exchange, RequestFailure } from "../../Connector.js"
+import type { Connection, Exchange, ExchangeError } from "../../Connector.js"
 import { CurrentAttempt } from "../../CurrentAttempt.js"
 import type { TransportConfig } from "../../TransportConfig.js"
 import { ConnectionError } from "../../TransportError.js"
@@ -18,7 +18,7 @@ import { newRequestId } from "./ids.js"
 import { requestEnded, timePassed } from "./lifetime.js"
 import { type Established, type Owner, Supervised } from "./supervised.js"
 
-type Resume = (result: Effect.Effect<HttpClientResponse, RequestFailure>) => void
+type Resume = (result: Effect.Effect<HttpClientResponse, ExchangeError>) => void
 
 type RequestStarted = Extract<AuditEvent, { _tag: "RequestStarted" }>
 type RequestEnded = Extract<AuditEvent, { _tag: "RequestEnded" }>
@@ -168,8 +168,8 @@ export class ClientConnection extends Supervised implements Connection, Supervis
   /** The first request learns from a peer that does not want us why there is no response. */
   private firstResult(
     exchange: SupervisedExchange,
-    result: Effect.Effect<HttpClientResponse, RequestFailure>
-  ): Effect.Effect<HttpClientResponse, RequestFailure> {
+    result: Effect.Effect<HttpClientResponse, ExchangeError>
+  ): Effect.Effect<HttpClientResponse, ExchangeError> {
     if (exchange.isRefused) return Effect.zipRight(result, Effect.fail(this.unauthorised()))
     if (exchange.isAnswered) return result
     return Effect.mapError(result, (error) =>

@@ -116,7 +116,7 @@ const isPressing = (terms: Terms, reason: CloseReason, { wall }: Moment): boolea
     : reason === "Distrust" || reason === "Withdrawn" || reason === "Shutdown"
 
 /** How long one more request is waited for. */
-const patience = ({ rules }: Terms, reason: CloseReason, facts: Facts): number => {
+const lastRequestMillis = ({ rules }: Terms, reason: CloseReason, facts: Facts): number => {
   if (!facts.takesRequests) return 0
   switch (reason) {
     case "Age":
@@ -148,7 +148,7 @@ const beginToEnd = (
   facts: Facts,
   at: Moment
 ): State => {
-  const wait = at.wall < terms.expiresAt ? patience(terms, reason, facts) : 0
+  const wait = at.wall < terms.expiresAt ? lastRequestMillis(terms, reason, facts) : 0
   if (wait === 0 || (facts.inFlight > 0 && facts.canAnnounce)) return drain(terms, reason, facts.inFlight, at)
   const until = at.mono + wait
   // A second reason does not give more time.

@@ -23,7 +23,7 @@ export class OwnIdentity {
   }
 
   /** Asked once for each identity, and again when a certificate has ended. The value is until when it holds. */
-  prove(context: X509Context, now: number): Either.Either<number, IdentityError> {
+  verify(context: X509Context, now: number): Either.Either<number, IdentityError> {
     const known = this.proven.get(context)
     if (known !== undefined && known.from <= now && now <= known.until) return Either.right(known.until)
     return Either.map(this.validUntil(context.svid, context.bundles, now), (until) => {

@@ -19,7 +19,7 @@ interface Waiter {
 }
 
 /** Where handshakes go to: a host and a port. */
-interface Target {
+interface HandshakeTarget {
   /** Handshakes that have not ended, those that no longer hold a place too. */
   inFlight: number
   readonly waiting: Set<Waiter>
@@ -36,9 +36,9 @@ interface Target {
 export class HandshakePlaces {
   private running = 0
   private arrivals = 0
-  private readonly targets = new Map<string, Target>()
+  private readonly targets = new Map<string, HandshakeTarget>()
   /** Targets for which a handshake waits. */
-  private readonly waiting = new Set<Target>()
+  private readonly waiting = new Set<HandshakeTarget>()
   private readonly deadlines: Deadlines
 
   constructor(deadlines: Deadlines) {
@@ -73,24 +73,24 @@ export class HandshakePlaces {
     })
   }
 
-  private target(key: string): Target {
+  private target(key: string): HandshakeTarget {
     const known = this.targets.get(key)
     if (known !== undefined) return known
-    const target: Target = { inFlight: 0, waiting: new Set() }
+    const target: HandshakeTarget = { inFlight: 0, waiting: new Set() }
     this.targets.set(key, target)
     return target
   }
 
-  private forget(key: string, target: Target): void {
+  private forget(key: string, target: HandshakeTarget): void {
     if (target.inFlight === 0 && target.waiting.size === 0) this.targets.delete(key)
   }
 
-  private unqueue(target: Target, waiter: Waiter): void {
+  private unqueue(target: HandshakeTarget, waiter: Waiter): void {
     target.waiting.delete(waiter)
     if (target.waiting.size === 0) this.waiting.delete(target)
   }
 
-  private begin(key: string, target: Target): Leave {
+  private begin(key: string, target: HandshakeTarget): Leave {
     this.running++
     target.inFlight++
     let holds = true
@@ -100,7 +100,7 @@ export class HandshakePlaces {
       holds = false
       this.deadlines.remove(hold)
       this.running--
-      this.admitNext()
+      this.beginNext()
     }
     const hold: Timed = {
       deadline: this.deadlines.now() + longestHold,
@@ -117,8 +117,8 @@ export class HandshakePlaces {
     }
   }
 
-  private admitNext(): void {
-    let next: { readonly target: Target; readonly waiter: Waiter } | undefined
+  private beginNext(): void {
+    let next: { readonly target: HandshakeTarget; readonly waiter: Waiter } | undefined
     for (const target of this.waiting) {
       const [waiter] = target.waiting
       if (waiter === undefined) continue

@@ -38,7 +38,7 @@ export class ServerIdentity<A> {
     context: X509Context.X509Context,
     now: number
   ): Either.Either<ServerIdentity<A>, IdentityError> {
-    return Either.flatMap(own.prove(context, now), (until) =>
+    return Either.flatMap(own.verify(context, now), (until) =>
       Either.map(prepare(context), (credentials) => new ServerIdentity(own, prepare, { context, credentials }, until))
     )
   }
@@ -81,7 +81,7 @@ export class ServerIdentity<A> {
         this.inUse = { context, credentials }
         this.until = until
       })
-    const whole = Either.flatMap(this.own.prove(next, now), (until) => adopt(next, until))
+    const whole = Either.flatMap(this.own.verify(next, now), (until) => adopt(next, until))
     if (Either.isRight(whole)) return
     discarded(whole.left, "our new SVID cannot serve, the last good one goes on")
     const lastGood = X509Context.make({ svid: this.inUse.context.svid, bundles: next.bundles })

@@ -4,7 +4,7 @@ import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { PeerDirectory } from "../../PeerDirectory.js"
-import { parseBase, resolve } from "../http/target.js"
+import { parseBase, resolve } from "../http/url.js"
 
 const invalid = (request: HttpClientRequest, description: string) =>
   new RequestError({ request, reason: "InvalidUrl", description })

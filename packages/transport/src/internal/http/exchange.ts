@@ -8,16 +8,16 @@ import * as Either from "effect/Either"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Tracer from "effect/Tracer"
-import type { Connection, Exchange, RequestFailure } from "../../Connector.js"
+import type { Connection, Exchange, ExchangeError } from "../../Connector.js"
 import { ConnectionError } from "../../TransportError.js"
 import { isInterruptible, withFiber } from "../fiber.js"
 import { RequestSpan } from "./requestSpan.js"
-import { absolute, type Base, resolve } from "./target.js"
+import { absolute, type BaseUrl, resolve } from "./url.js"
 
 /** An open connection and the base URL that it leads to. */
 export interface OpenConnection {
   readonly connection: Connection
-  readonly base: Base
+  readonly base: BaseUrl
   /** The request whose exchange is on it. */
   inUseBy?: HttpClientRequest | undefined
 }
@@ -25,7 +25,7 @@ export interface OpenConnection {
 /** A request that has no connection yet, as far as a source of connections has to know it. */
 export interface PendingRequest<out E = HttpClientError> {
   /** Fails if the request cannot be sent to this base: asked before a connection is opened for it. */
-  readonly checkUrl: (base: Base) => Effect.Effect<void, E>
+  readonly checkUrl: (base: BaseUrl) => Effect.Effect<void, E>
 }
 
 /** For a connection that is leased before there is a request. */
@@ -61,7 +61,7 @@ export interface ConnectionSource<C extends OpenConnection, E> {
   readonly release: (connection: C) => void
 }
 
-type Result<E> = Effect.Effect<HttpClientResponse, E | RequestFailure>
+type Result<E> = Effect.Effect<HttpClientResponse, E | ExchangeError>
 
 /** Whether a failure says that a connection had ended, or had become unusable, before a byte of the request was written. */
 const isStale = (cause: Cause.Cause<unknown>): boolean =>
@@ -102,7 +102,7 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
     return this.span?.span.traceId
   }
 
-  checkUrl(base: Base): Effect.Effect<void, HttpClientError> {
+  checkUrl(base: BaseUrl): Effect.Effect<void, HttpClientError> {
     return this.path === "" ? Effect.asVoid(resolve(base, this.request)) : Effect.void
   }
 
@@ -117,7 +117,7 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
     const wait = this.span?.waits()
     this.permit = this.source.acquire(this, (permit) => {
       resume(
-        Effect.async<HttpClientResponse, E | RequestFailure>((resume) => {
+        Effect.async<HttpClientResponse, E | ExchangeError>((resume) => {
           const idle = permit.takeIdle()
           this.wasOpen = idle !== undefined
           if (idle !== undefined) this.start(idle, resume)
@@ -130,7 +130,7 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
   private open(permit: Permit<C, E>, wait: Tracer.Span | undefined): Result<E> {
     const opened = wait === undefined ? permit.open() : Effect.withParentSpan(permit.open(), wait)
     return Effect.flatMap(opened, (connection) =>
-      Effect.async<HttpClientResponse, E | RequestFailure>((resume) => this.start(connection, resume))
+      Effect.async<HttpClientResponse, E | ExchangeError>((resume) => this.start(connection, resume))
     )
   }
 
@@ -182,7 +182,7 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
    * Interrupted, or failed. An exchange that still runs is aborted, and settles; a connection that broke its contract
    * and threw is given up; what was not used goes back.
    */
-  readonly onFailure = (cause: Cause.Cause<E | RequestFailure>): Effect.Effect<never, E | RequestFailure> => {
+  readonly onFailure = (cause: Cause.Cause<E | ExchangeError>): Effect.Effect<never, E | ExchangeError> => {
     if (this.abort !== undefined) this.abort()
     else if (this.held !== undefined) {
       this.held.connection.unsafeRetire("Error")
@@ -211,11 +211,11 @@ export const execute = <C extends OpenConnection, E>(
   request: HttpClientRequest,
   path: string
 ): Result<E> =>
-  withFiber<HttpClientResponse, E | RequestFailure>((fiber, status) => {
+  withFiber<HttpClientResponse, E | ExchangeError>((fiber, status) => {
     const run = new RequestRun(source, request, path, fiber)
     const exchange = Effect.async(run.begin)
     const canBeInterrupted = isInterruptible(status)
-    const onFailure = (cause: Cause.Cause<E | RequestFailure>): Result<E> => {
+    const onFailure = (cause: Cause.Cause<E | ExchangeError>): Result<E> => {
       const failed = run.onFailure(cause)
       if (!run.canRestart(cause)) return failed
       const again = execute(source, request, path)

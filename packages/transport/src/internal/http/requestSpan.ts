@@ -12,7 +12,7 @@ import type { Connection } from "../../Connector.js"
 import { CurrentAttempt } from "../../CurrentAttempt.js"
 import { clockOf, fiberRefOf, serviceOf } from "../fiber.js"
 import { captureHeaders, nameOf, pathOf, tracerOf } from "../tracing.js"
-import type { Base } from "./target.js"
+import type { BaseUrl } from "./url.js"
 
 /** The tracer a request is to be traced with, if somebody has put one there. */
 const tracer = (fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequest): Tracer.Tracer | undefined => {
@@ -89,7 +89,7 @@ export class RequestSpan {
   }
 
   /** The request as it is sent on this connection: with its `traceparent` (W3C Trace Context section 3.2). */
-  sent(request: HttpClientRequest, connection: Connection, base: Base, path: string): HttpClientRequest {
+  sent(request: HttpClientRequest, connection: Connection, base: BaseUrl, path: string): HttpClientRequest {
     const { span } = this
     this.waited(Exit.void)
     span.attribute("url.scheme", "https")

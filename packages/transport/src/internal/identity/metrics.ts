@@ -1,8 +1,8 @@
 import { identityFreshness, secondsToExpiry } from "../../TransportMetrics.js"
-import { Labelled } from "../metrics/labelled.js"
+import { BoundedLabels } from "../metrics/boundedLabels.js"
 
 const states = ["Fresh", "Stale", "Expired", "None"] as const
-const byFreshness = new Labelled(identityFreshness, ["freshness"])
+const byFreshness = new BoundedLabels(identityFreshness, ["freshness"])
 
 /** Sets the gauges of our own identity. */
 export const unsafeUpdate = (state: (typeof states)[number], expiresIn: number | undefined): void => {

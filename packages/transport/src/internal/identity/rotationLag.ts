@@ -4,7 +4,7 @@ type Side = "Client" | "Server"
 type EventOf<Tag extends AuditEvent["_tag"]> = Extract<AuditEvent, { readonly _tag: Tag }>
 
 /** One of our identities: its newest SVID, and the one that each side last shook hands with. */
-interface Known {
+interface RotatedIdentity {
   newest: string | undefined
   /** When `newest` took the place of another one, milliseconds since the epoch; absent for the first there was. */
   rotatedAt: number | undefined
@@ -16,17 +16,17 @@ const maxIdentities = 100
 
 /** Follows the events of our identities: how long after a rotation the first handshake used the new SVID, on each side. */
 export class RotationLag {
-  private readonly identities = new Map<string, Known>()
+  private readonly identities = new Map<string, RotatedIdentity>()
   private readonly report: (seconds: number, side: Side) => void
 
   constructor(report: (seconds: number, side: Side) => void) {
     this.report = report
   }
 
-  private known(ownId: string): Known | undefined {
+  private known(ownId: string): RotatedIdentity | undefined {
     const before = this.identities.get(ownId)
     if (before !== undefined || this.identities.size >= maxIdentities) return before
-    const known: Known = { newest: undefined, rotatedAt: undefined, used: new Map() }
+    const known: RotatedIdentity = { newest: undefined, rotatedAt: undefined, used: new Map() }
     this.identities.set(ownId, known)
     return known
   }

@@ -23,7 +23,7 @@ type Identity = Context.Tag.Service<IdentityProvider>
 type Log = Context.Tag.Service<AuditLog>
 
 /** The state of an identity, as far as one log has been told. It outlives the watch: a later one goes on from it. */
-interface Known {
+interface SharedWatch {
   current: X509Context | undefined
   /** The last state of an SVID that was told: each is told once. */
   overdue: string
@@ -33,13 +33,13 @@ interface Known {
 }
 
 /** By log and provider; nothing here keeps either alive. */
-const known = new WeakMap<Log, WeakMap<Identity, Known>>()
+const known = new WeakMap<Log, WeakMap<Identity, SharedWatch>>()
 
 /** The problems a log was told: a provider passes on those of the provider it wraps, and both may be watched. */
 const recorded = new WeakMap<Log, WeakSet<IdentityProblem>>()
 
-const knownOf = (log: Log, identity: Identity): Known => {
-  const ofLog = known.get(log) ?? new WeakMap<Identity, Known>()
+const watchOf = (log: Log, identity: Identity): SharedWatch => {
+  const ofLog = known.get(log) ?? new WeakMap<Identity, SharedWatch>()
   known.set(log, ofLog)
   const found = ofLog.get(identity) ?? {
     current: undefined,
@@ -70,7 +70,7 @@ export interface Settings {
 
 /** Starts the fibers that watch; they end with the scope. */
 const watch = Effect.fnUntraced(function* (
-  self: Known,
+  self: SharedWatch,
   { identity, interval, log, record }: Settings
 ): Effect.fn.Return<void, never, Scope.Scope> {
   const wake = yield* Queue.sliding<void>(1)
@@ -137,7 +137,7 @@ const watch = Effect.fnUntraced(function* (
   }
 })
 
-const enter = (self: Known, settings: Settings): Effect.Effect<void> =>
+const enter = (self: SharedWatch, settings: Settings): Effect.Effect<void> =>
   self.turn.withPermits(1)(
     Effect.gen(function* () {
       self.users += 1
@@ -148,7 +148,7 @@ const enter = (self: Known, settings: Settings): Effect.Effect<void> =>
     })
   )
 
-const leave = (self: Known): Effect.Effect<void> =>
+const leave = (self: SharedWatch): Effect.Effect<void> =>
   self.turn.withPermits(1)(
     Effect.suspend(() => {
       self.users -= 1
@@ -162,6 +162,6 @@ const leave = (self: Known): Effect.Effect<void> =>
 /** Watches until the scope closes, together with all who watch this identity for this log. */
 export const make = (settings: Settings): Effect.Effect<void, never, Scope.Scope> =>
   Effect.suspend(() => {
-    const self = knownOf(settings.log, settings.identity)
+    const self = watchOf(settings.log, settings.identity)
     return Effect.acquireRelease(enter(self, settings), () => leave(self))
   })

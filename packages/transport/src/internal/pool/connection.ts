@@ -10,7 +10,7 @@ import type { Connection } from "../../Connector.js"
 import { ConnectionError, TimeoutError, type TransportError } from "../../TransportError.js"
 import { withFiber } from "../fiber.js"
 import type { OpenConnection, PendingRequest } from "../http/exchange.js"
-import type { Base } from "../http/target.js"
+import type { BaseUrl } from "../http/url.js"
 import type { PoolState, PoolTarget, Slot, SocketWaiter } from "./state.js"
 
 /** A connection in a pool. It belongs to one slot for all its life. */
@@ -33,16 +33,16 @@ export type OpenError = TransportError | AuditError
 export interface OpenOptions {
   /** How long a connection may take to leave the wire when another one waits for its place, in milliseconds. */
   readonly wireTimeout: number
-  readonly address: (key: string) => Effect.Effect<Base, OpenError>
+  readonly address: (key: string) => Effect.Effect<BaseUrl, OpenError>
   readonly connect: (
     key: string,
-    base: Base,
+    base: BaseUrl,
     onClose: (reason: CloseReason) => void
   ) => Effect.Effect<Connection, OpenError, Scope.Scope>
 }
 
 /** A handshake as a span, below the request that needed it. The key is a peer's ID, or an origin. */
-const handshakeSpan = <A, E>(connect: Effect.Effect<A, E>, key: string, { host, port }: Base): Effect.Effect<A, E> =>
+const handshakeSpan = <A, E>(connect: Effect.Effect<A, E>, key: string, { host, port }: BaseUrl): Effect.Effect<A, E> =>
   Effect.withSpan(connect, "transport.handshake", {
     kind: "client",
     captureStackTrace: false,
@@ -171,7 +171,7 @@ export class PooledConnections {
   }
 
   /** Opens a connection whose socket is reserved, and releases the socket when it has ended or never came to be. */
-  private connect(slot: PoolSlot, base: Base): Effect.Effect<PooledConnection, OpenError> {
+  private connect(slot: PoolSlot, base: BaseUrl): Effect.Effect<PooledConnection, OpenError> {
     const { key } = slot.target
     return Effect.flatMap(Scope.make(), (scope) => {
       let pooled: PooledConnection | undefined

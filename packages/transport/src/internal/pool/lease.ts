@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { RequestFailure } from "../../Connector.js"
+import type { ExchangeError } from "../../Connector.js"
 import type { SecureChannel } from "../../SecureChannel.js"
 import { ScopeClosedError, type ScopeClosedErrorReason } from "../../TransportError.js"
 import { makeClient, TypeId } from "../channel.js"
@@ -32,7 +32,7 @@ const scopeClosed = (reason: ScopeClosedErrorReason, slot: PoolSlot): ScopeClose
  * One connection, leased for more than one request. Its requests run one at a time, first come first. When the
  * connection ends, the next request opens another one in the same slot.
  */
-export class Lease implements ConnectionSource<PooledConnection, RequestFailure> {
+export class Lease implements ConnectionSource<PooledConnection, ExchangeError> {
   readonly pool: Pool<unknown>
   readonly slot: PoolSlot
   /** A probe's: the connection is as long idle afterwards as it would be without. */
@@ -57,8 +57,8 @@ export class Lease implements ConnectionSource<PooledConnection, RequestFailure>
 
   acquire(
     request: PendingRequest,
-    onDecided: (permit: Permit<PooledConnection, RequestFailure>) => void
-  ): Permit<PooledConnection, RequestFailure> {
+    onDecided: (permit: Permit<PooledConnection, ExchangeError>) => void
+  ): Permit<PooledConnection, ExchangeError> {
     const turn = new Turn(this, request, onDecided)
     if (this.hasEnded) turn.decide(false)
     else if (this.isBusy) (this.turns ??= new Set()).add(turn)
@@ -98,16 +98,16 @@ export class Lease implements ConnectionSource<PooledConnection, RequestFailure>
 }
 
 /** One request's wait for its turn on a leased connection, and then its permit. */
-class Turn implements Permit<PooledConnection, RequestFailure> {
+class Turn implements Permit<PooledConnection, ExchangeError> {
   private hasTurn = false
   private readonly lease: Lease
   private readonly request: PendingRequest
-  private readonly onDecided: (permit: Permit<PooledConnection, RequestFailure>) => void
+  private readonly onDecided: (permit: Permit<PooledConnection, ExchangeError>) => void
 
   constructor(
     lease: Lease,
     request: PendingRequest,
-    onDecided: (permit: Permit<PooledConnection, RequestFailure>) => void
+    onDecided: (permit: Permit<PooledConnection, ExchangeError>) => void
   ) {
     this.lease = lease
     this.request = request
@@ -124,7 +124,7 @@ class Turn implements Permit<PooledConnection, RequestFailure> {
     return this.hasTurn && pooled?.connection.isUsable() ? pooled : undefined
   }
 
-  open(): Effect.Effect<PooledConnection, RequestFailure> {
+  open(): Effect.Effect<PooledConnection, ExchangeError> {
     const { pool, slot } = this.lease
     return this.hasTurn
       ? pool.connections.openFor(slot, this.request, () => scopeClosed("Pool", slot))
@@ -180,7 +180,7 @@ export class LeasedChannel extends Client implements SecureChannel {
     return Effect.succeed<HttpClientRequest>
   }
   get postprocess() {
-    return (request: Effect.Effect<HttpClientRequest, RequestFailure>) => Effect.flatMap(request, this.execute)
+    return (request: Effect.Effect<HttpClientRequest, ExchangeError>) => Effect.flatMap(request, this.execute)
   }
 }
 
@@ -291,7 +291,7 @@ export const acquire = <E>(peers: PeerPool<E>, peer: Peer): Effect.Effect<Secure
 }
 
 /** Leases a connection for each request. */
-export const client = <E>(peers: PeerPool<E>, peer: Peer): HttpClient.HttpClient.With<E | RequestFailure> => {
+export const client = <E>(peers: PeerPool<E>, peer: Peer): HttpClient.HttpClient.With<E | ExchangeError> => {
   const key = peers.keys.of(peer)
   const matcher = peers.keys.matcher(key)
   if (Either.isLeft(matcher)) return makeClient(() => Effect.fail(matcher.left))

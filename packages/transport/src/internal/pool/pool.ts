@@ -8,7 +8,7 @@ import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import type { CloseReason } from "../../AuditEvent.js"
-import type { RequestFailure } from "../../Connector.js"
+import type { ExchangeError } from "../../Connector.js"
 import { millis } from "../clock.js"
 import type { ConnectionSource, PendingRequest, Permit } from "../http/exchange.js"
 import {
@@ -170,7 +170,7 @@ export class Pool<E> {
   }
 
   /** The requests to one target: each leases a connection for its exchange. */
-  sourceOf(key: string, stack?: string): ConnectionSource<PooledConnection, E | RequestFailure> {
+  sourceOf(key: string, stack?: string): ConnectionSource<PooledConnection, E | ExchangeError> {
     return {
       takeIdle: () => this.takeIdle(key, stack),
       acquire: (request, onDecided) => this.acquire(key, request, onDecided, stack),

@@ -5,7 +5,7 @@ import type * as Scope from "effect/Scope"
 import type { AuditEvent } from "../../AuditEvent.js"
 import { pool, poolWait } from "../../TransportMetrics.js"
 import { forkScoped } from "../background.js"
-import { Labelled } from "../metrics/labelled.js"
+import { BoundedLabels } from "../metrics/boundedLabels.js"
 import { updateBudgets } from "../retry/budget.js"
 import type { PoolSlot } from "./connection.js"
 
@@ -14,8 +14,8 @@ const states = ["inUse", "idle", "waiting"] as const
 /** Of one pool: connections in use, idle ones, and fibers that wait. */
 type Totals = { readonly [state in (typeof states)[number]]: number }
 
-const byState = new Labelled(pool, ["state"])
-const byOutcome = new Labelled(poolWait, ["outcome"])
+const byState = new BoundedLabels(pool, ["state"])
+const byOutcome = new BoundedLabels(poolWait, ["outcome"])
 
 /** The gauges are of the process: they show the sum over the pools that are alive. */
 const pools = new Set<() => Totals>()

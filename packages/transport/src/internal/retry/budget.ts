@@ -2,7 +2,7 @@ import type * as Effect from "effect/Effect"
 import type * as Api from "../../RetryBudget.js"
 import { retryBudget, retryBudgetExhausted } from "../../TransportMetrics.js"
 import { millis, withClock } from "../clock.js"
-import { Labelled } from "../metrics/labelled.js"
+import { BoundedLabels } from "../metrics/boundedLabels.js"
 import { SlidingCounts } from "../metrics/slidingCounts.js"
 
 export const TypeId: Api.TypeId = Symbol.for("@agentweave/transport/RetryBudget") as Api.TypeId
@@ -10,8 +10,8 @@ export const TypeId: Api.TypeId = Symbol.for("@agentweave/transport/RetryBudget"
 const requests = 0
 const retries = 1
 
-const byExhausted = new Labelled(retryBudgetExhausted, ["peer"])
-const byPeer = new Labelled(retryBudget, ["peer"], { beyond: "nothing" })
+const byExhausted = new BoundedLabels(retryBudgetExhausted, ["peer"])
+const byPeer = new BoundedLabels(retryBudget, ["peer"], { beyond: "nothing" })
 
 /** The budgets in the gauge. They are held weakly: a budget has no scope that would say when it ends. */
 const shown = new Map<string, WeakRef<Budget>>()

@@ -58,7 +58,7 @@ export class Policy<Limits extends Api.Limit> implements Api.RetryPolicy<Limits>
     return step(this.config, this.budget, this.rules, now, input, state)
   }
 
-  retry<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Api.Added<Limits, E>, R> {
+  retry<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | Api.AddedError<Limits, E>, R> {
     return asAdded(run(this.shared, effect, this.rules))
   }
 
@@ -66,12 +66,12 @@ export class Policy<Limits extends Api.Limit> implements Api.RetryPolicy<Limits>
   retryRequest<E, R>(
     response: Effect.Effect<HttpClientResponse.HttpClientResponse, E, R>,
     request: HttpClientRequest.HttpClientRequest
-  ): Effect.Effect<HttpClientResponse.HttpClientResponse, E | Api.Added<Limits, E>, R> {
+  ): Effect.Effect<HttpClientResponse.HttpClientResponse, E | Api.AddedError<Limits, E>, R> {
     const rules: Rules<HttpClientResponse.HttpClientResponse, E> = new HttpRules(this.config, request)
     return asAdded(run(this.shared, response, rules))
   }
 
-  retryClient<E, R>(client: HttpClient.HttpClient.With<E, R>): HttpClient.HttpClient.With<E | Api.Added<Limits, E>, R> {
+  retryClient<E, R>(client: HttpClient.HttpClient.With<E, R>): HttpClient.HttpClient.With<E | Api.AddedError<Limits, E>, R> {
     return HttpClient.transform(client, (response, request) => this.retryRequest(response, request))
   }
 
@@ -84,4 +84,4 @@ export class Policy<Limits extends Api.Limit> implements Api.RetryPolicy<Limits>
 /** `run` raises what the configuration has a limit for, and `Limits` is read off the same options. */
 const asAdded = <A, E, R, Limits extends Api.Limit>(
   effect: Effect.Effect<A, Raised<E>, R>
-): Effect.Effect<A, E | Api.Added<Limits, E>, R> => effect as Effect.Effect<A, E | Api.Added<Limits, E>, R>
+): Effect.Effect<A, E | Api.AddedError<Limits, E>, R> => effect as Effect.Effect<A, E | Api.AddedError<Limits, E>, R>

@@ -38,9 +38,9 @@ const heldBy = (error: object): unknown => {
   return isWrapper && hasProperty(error, "cause") ? error.cause : undefined
 }
 
-const judge = (error: unknown, depth: number): boolean | undefined => {
+const verdictOf = (error: unknown, depth: number): boolean | undefined => {
   if (typeof error !== "object" || error === null || depth > maxDepth) return undefined
-  return verdict(error) ?? judge(heldBy(error), depth + 1)
+  return verdict(error) ?? verdictOf(heldBy(error), depth + 1)
 }
 
 export const isRetryableByDefault = (error: unknown): boolean => {
@@ -48,5 +48,5 @@ export const isRetryableByDefault = (error: unknown): boolean => {
     hasProperty(error, "_tag") && error._tag === "RequestError" && hasProperty(error, "reason")
       ? error.reason === "Transport"
       : undefined
-  return isTransport === false ? false : (judge(error, 0) ?? isTransport ?? false)
+  return isTransport === false ? false : (verdictOf(error, 0) ?? isTransport ?? false)
 }

@@ -5,7 +5,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 
 /** Where a request goes: an https origin, and the base path that relative URLs are appended to. */
-export interface Base {
+export interface BaseUrl {
   /** `https://host[:port]`, the default port left out. */
   readonly origin: string
   /** Host name or IP address, IPv6 without brackets. */
@@ -16,12 +16,12 @@ export interface Base {
 }
 
 /** A request's base and its request target in origin form (RFC 9112 section 3.2.1). */
-export interface Target {
-  readonly base: Base
+export interface RequestTarget {
+  readonly base: BaseUrl
   readonly path: string
 }
 
-const baseOf = (url: URL, prefix: string): Base => ({
+const baseOf = (url: URL, prefix: string): BaseUrl => ({
   origin: url.origin,
   host: url.hostname.startsWith("[") ? url.hostname.slice(1, -1) : url.hostname,
   port: url.port === "" ? 443 : Number(url.port),
@@ -38,7 +38,7 @@ const refusal = (url: URL): string | undefined => {
 }
 
 /** Reads a base URL; the Left says what was expected and what came. */
-export const parseBase = (text: string | URL): Either.Either<Base, string> => {
+export const parseBase = (text: string | URL): Either.Either<BaseUrl, string> => {
   const url = typeof text === "string" ? (URL.canParse(text) ? new URL(text) : undefined) : text
   if (url === undefined) return Either.left(`expected an absolute https: URL, got ${JSON.stringify(text)}`)
   const refused = refusal(url)
@@ -60,9 +60,9 @@ const plainPath = /^\/(?!\/)(?:(?!\/(?:\.|%2[eE]))[!$-&(-;=?-[\]_a-z~])*$/
  * a base, of its origin: that is what keeps a redirect (RFC 9110 section 15.4) from leaving the peer's origin.
  */
 export const resolve = (
-  base: Base | undefined,
+  base: BaseUrl | undefined,
   request: HttpClientRequest
-): Either.Either<Target, HttpClientError.RequestError> => {
+): Either.Either<RequestTarget, HttpClientError.RequestError> => {
   const text = request.url
   if (base !== undefined && request.urlParams.length === 0 && plainPath.test(text)) {
     return Either.right({ base, path: base.prefix === "" ? text : base.prefix + text })
@@ -73,16 +73,16 @@ export const resolve = (
 const isAbsolute = (text: string): boolean => /^[a-zA-Z][a-zA-Z0-9+.-]*:/.test(text)
 
 /** A request's URL with its origin: what followers of redirects and readers of errors expect of a request. */
-export const absolute = (base: Base, text: string): string => {
+export const absolute = (base: BaseUrl, text: string): string => {
   if (text.startsWith("/")) return base.origin + base.prefix + text
   if (isAbsolute(text)) return text
   return `${base.origin}${base.prefix}${text === "" || text.startsWith("?") || text.startsWith("#") ? "" : "/"}${text}`
 }
 
 const resolveSlow = (
-  base: Base | undefined,
+  base: BaseUrl | undefined,
   request: HttpClientRequest
-): Either.Either<Target, HttpClientError.RequestError> => {
+): Either.Either<RequestTarget, HttpClientError.RequestError> => {
   const text = request.url
   if (!isAbsolute(text) && base === undefined) {
     return invalid(

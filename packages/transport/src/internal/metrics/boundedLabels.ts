@@ -25,7 +25,7 @@ class Branch {
 }
 
 /** A metric under the values of its labels: each set of labels is made once and remembered. */
-export class Labelled<Type, In, Out> {
+export class BoundedLabels<Type, In, Out> {
   /** Value after value, and not joined to one key: strings that are used again need no new hash. */
   private readonly known = new Branch()
   private size = 0

@@ -1,6 +1,6 @@
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as Either from "effect/Either"
-import { parseBase } from "../http/target.js"
+import { parseBase } from "../http/url.js"
 
 /** A URL with placeholders in its host, taken apart. */
 export interface Template {
