@@ -10,6 +10,7 @@ import * as Certificate from "./Certificate.js"
 import { type ExplainInput, type Explanation, explain as explainPeer } from "./Explanation.js"
 import type { IdentityError } from "./IdentityError.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
+import type * as leafGuards from "./internal/gate/leafGuards.js"
 import { makeCheck } from "./internal/gate/signature.js"
 import { makeVerifier } from "./internal/gate/verifier.js"
 import * as OptionsDecoder from "./OptionsDecoder.js"
@@ -24,7 +25,7 @@ import type { X509BundleSet } from "./X509BundleSet.js"
  * @since 0.1.0
  * @category models
  */
-export type Purpose = "ServerAuth" | "ClientAuth"
+export type Purpose = leafGuards.Purpose
 
 /**
  * The certificates of a peer whose rest is only read when it is needed: a TLS stack may take twenty times as long to describe

@@ -1,6 +1,7 @@
 /**
  * @since 0.1.0
  */
+export * as Background from "./Background.js"
 export * as Certificate from "./Certificate.js"
 export * as Explanation from "./Explanation.js"
 export * as IdentityError from "./IdentityError.js"

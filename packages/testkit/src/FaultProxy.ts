@@ -8,6 +8,7 @@ import { type InvalidConfigError, OptionsDecoder } from "@agentweave/spiffe"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { absurd } from "effect/Function"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -17,7 +18,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Fault from "./Fault.js"
-import { forkScoped } from "./internal/background.js"
+import { forkScoped } from "@agentweave/spiffe/Background"
 import * as sockets from "./internal/sockets.js"
 
 /**
@@ -193,20 +194,34 @@ const relay = Effect.fnUntraced(function* (client: sockets.Inbox, target: Target
   reset(client.socket)
 })
 
+/** Answers the first bytes of the client with these, and ends the connection. */
+const answer = Effect.fnUntraced(function* (client: sockets.Inbox, bytes: Uint8Array, count: Count) {
+  const first = yield* client.next
+  if (typeof first === "string") return
+  yield* count("FromClient", first.length)
+  yield* sockets.write(client.socket, bytes)
+  yield* count("ToClient", bytes.length)
+  yield* finish(client)
+})
+
 /** Runs one connection to its end. */
 const handle = Effect.fnUntraced(function* (client: Socket, target: Target, fault: CheckedFault, count: Count) {
   if (fault._tag === "Refuse" || (fault._tag === "Reset" && fault.afterBytes === 0)) return reset(client)
   const inbox = yield* sockets.inbox(client)
-  if (fault._tag === "Silence") return yield* drain(inbox, count)
-  if (fault._tag === "Finish" && fault.afterBytes === 0) return yield* finish(inbox)
-  if (fault._tag !== "Answer") return yield* relay(inbox, target, fault, count)
-
-  const first = yield* inbox.next
-  if (typeof first === "string") return
-  yield* count("FromClient", first.length)
-  yield* sockets.write(client, fault.bytes)
-  yield* count("ToClient", fault.bytes.length)
-  yield* finish(inbox)
+  switch (fault._tag) {
+    case "Silence":
+      return yield* drain(inbox, count)
+    case "Answer":
+      return yield* answer(inbox, fault.bytes, count)
+    case "Finish":
+      return yield* fault.afterBytes === 0 ? finish(inbox) : relay(inbox, target, fault, count)
+    case "Reset":
+    case "Delay":
+    case "PassThrough":
+      return yield* relay(inbox, target, fault, count)
+    default:
+      return absurd<void>(fault)
+  }
 }, Effect.scoped)
 
 /**

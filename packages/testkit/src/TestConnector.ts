@@ -19,7 +19,7 @@ import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Credentials } from "./Credentials.js"
-import { makeRunFork } from "./internal/background.js"
+import { makeRunFork } from "@agentweave/spiffe/Background"
 import { end, type Link, layer, type Network } from "./internal/network/network.js"
 import type { Handler, StreamHandler } from "./TestMessage.js"
 

@@ -26,6 +26,7 @@ import * as internal from "./internal/breaker/breaker.js"
 import { onTransition } from "./internal/breaker/changes.js"
 import { withClock } from "./internal/clock.js"
 import { decoder, Text } from "./internal/config.js"
+import { isServerErrorStatus } from "./internal/requestTelemetry.js"
 import { unsafeCircuitMade } from "./TransportMetrics.js"
 
 /**
@@ -308,4 +309,5 @@ export const protect: {
  * @category guards
  * @deprecated `CircuitBreakerConfig.isFailureByDefault` is the default of every breaker.
  */
-export const isServerError = (response: HttpClientResponse.HttpClientResponse): boolean => response.status >= 500
+export const isServerError = (response: HttpClientResponse.HttpClientResponse): boolean =>
+  isServerErrorStatus(response.status)

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import { isLocalFault } from "./internal/blame.js"
 import * as internal from "./internal/config.js"
+import { isServerErrorStatus } from "./internal/requestTelemetry.js"
 import { TripRule } from "./TripRule.js"
 
 /**
@@ -55,7 +56,7 @@ export const isFailureByDefault = (value: unknown): boolean =>
   (HttpClientResponse.TypeId in value || value instanceof Response) &&
   "status" in value &&
   typeof value.status === "number" &&
-  value.status >= 500
+  isServerErrorStatus(value.status)
 
 const fields = Schema.Struct({
   /** Failures in a row that open the breaker. Default 5. A `rule` takes its place. */

@@ -10,8 +10,9 @@ import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
 import type { AuditEvent, RequestEnded } from "./AuditEvent.js"
 import { AuditLog } from "./AuditLog.js"
+import { hostOf } from "./internal/http/url.js"
 import { BoundedLabels } from "./internal/metrics/boundedLabels.js"
-import { methodOf } from "./internal/tracing.js"
+import { methodOf } from "./internal/requestTelemetry.js"
 
 /** The buckets that the conventions advise, in seconds. */
 const seconds = MetricBoundaries.fromIterable([
@@ -58,7 +59,7 @@ const observe = ({ address, durationMillis, error, method, side, status }: typeo
     return
   }
   const colon = address.lastIndexOf(":")
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, "")
+  const host = hostOf(address.slice(0, colon))
   byClient.update(durationMillis / 1000, methodOf(method), code, type, host, address.slice(colon + 1))
 }
 

@@ -6,7 +6,7 @@
  */
 import type { RuntimeFiber } from "effect/Fiber"
 import type * as Tracer from "effect/Tracer"
-import * as tracing from "./internal/tracing.js"
+import * as tracing from "./internal/requestTelemetry.js"
 
 /**
  * The tracer that a fiber's requests are to be traced with: `undefined` where there is none but Effect's own, which keeps
@@ -22,7 +22,7 @@ export const tracerOf: (fiber: RuntimeFiber<unknown, unknown>) => Tracer.Tracer 
  * `authorization`, `cookie` and the like.
  *
  * @since 0.1.0
- * @category getters
+ * @category operations
  */
 export const captureHeaders: (
   span: Tracer.Span,
@@ -55,3 +55,12 @@ export const methodOf: (method: string) => string = tracing.methodOf
  * @category getters
  */
 export const nameOf: (error: unknown) => string = tracing.nameOf
+
+/**
+ * Whether a status says that the server failed (RFC 9110 section 15.6): it counts at a breaker, and in spans and metrics as an
+ * error of the server's. A 4xx is the caller's.
+ *
+ * @since 0.1.0
+ * @category guards
+ */
+export const isServerErrorStatus: (status: number) => boolean = tracing.isServerErrorStatus

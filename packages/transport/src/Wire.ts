@@ -14,6 +14,7 @@ import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import type * as Effect from "effect/Effect"
 import type { CloseReason } from "./AuditEvent.js"
 import type { ConnectOptions, Exchange, ExchangeError } from "./Connector.js"
+import * as url from "./internal/http/url.js"
 import type { TransportConfig } from "./TransportConfig.js"
 import type { TransportError } from "./TransportError.js"
 
@@ -270,3 +271,11 @@ export interface RequestEnd {
  * @category constants
  */
 export const refusalHeader = "agentweave-peer-refused"
+
+/**
+ * The host of a URL or of `host:port` as sockets take it: an IPv6 address without its brackets (RFC 3986 section 3.2.2).
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const hostOf: (hostname: string) => string = url.hostOf

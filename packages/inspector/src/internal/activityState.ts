@@ -1,5 +1,6 @@
 /** What the audit events of a process amount to, in bounded memory: told of each event, read by the snapshots. */
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
+import { isServerErrorStatus } from "@agentweave/transport/RequestTelemetry"
 import type { Connection, Traffic } from "../Snapshot.js"
 import { bounded } from "./boundedEvent.js"
 import { Ring } from "./ring.js"
@@ -43,7 +44,7 @@ export type IdentityEvent = EventOf<"SvidRotated" | "BundleRotated" | "IdentityP
 export type RefusalEvent = EventOf<"ConnectionRefused" | "ConnectionsRefused" | "AttemptsSummed">
 
 const isFailure = (event: EventOf<"RequestEnded">): boolean =>
-  event.error !== undefined || event.status === undefined || event.status >= 500
+  event.error !== undefined || event.status === undefined || isServerErrorStatus(event.status)
 
 export class ActivityState {
   readonly startedAt: number

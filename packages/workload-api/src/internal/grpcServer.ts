@@ -16,7 +16,7 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import type { WorkloadApiError, WorkloadApiErrorReason } from "../WorkloadApiError.js"
 import type { Answers } from "../WorkloadApiServer.js"
-import type { RunFork } from "./background.js"
+import type { RunFork } from "@agentweave/spiffe/Background"
 import * as methods from "./methods.js"
 
 const statusOf: { readonly [Reason in WorkloadApiErrorReason]: Status } = {

@@ -79,6 +79,25 @@ const curves: ReadonlyMap<string, { readonly name: CurveName; readonly octets: n
   ["301006072a8648ce3d020106052b81040023", { name: "P-521", octets: 133 }]
 ])
 
+const anyOf = (names: ReadonlyArray<string>): string => names.join(", ").replace(/, ([^,]*)$/, " or $1")
+
+/** The keys that are accepted, for people. */
+export const acceptableKeys: string = anyOf([
+  `RSA ${minRsaBits} to ${maxRsaBits}`,
+  ...Array.from(curves.values(), ({ name }) => name),
+  "Ed25519"
+])
+
+/** How a key of each kind signs, for people. */
+const signatureNames: Readonly<Record<SignatureScheme["keyKind"], string>> = {
+  rsa: "RSA",
+  ec: "ECDSA",
+  ed25519: "Ed25519"
+}
+
+/** The signatures that are accepted, for people. */
+export const acceptableSignatures: string = `SHA-256 or better and ${anyOf(Object.values(signatureNames))}`
+
 const rsaEncryption = "300d06092a864886f70d0101010500"
 const ed25519 = "300506032b6570"
 

@@ -9,7 +9,7 @@ import { bundleOf, type GateInput, verifyChain, readCandidates, type Tools } fro
 import type { Guard, Refusal } from "./guard.js"
 import { hintFor } from "./hints.js"
 import { claimedId, leafGuards } from "./leafGuards.js"
-import { caGuards, dateGuards, makeNameJudge, membersOf, type Path } from "./pathGuards.js"
+import { caGuards, dateGuards, makeNameCheck, membersOf, type Path } from "./pathGuards.js"
 import { makeCheck } from "./signature.js"
 import { sizeGuards, sizeRefusal } from "./sizeGuards.js"
 
@@ -86,7 +86,7 @@ const pathSteps = (input: Input, leafDer: Uint8Array, { anchorsOf, isSignedBy }:
   }
   const candidates = readCandidates(input.chain.slice(1))
   const trustDomain = SpiffeId.trustDomain(id)
-  const rules = { trustDomain, purpose: input.purpose, now: input.now, names: makeNameJudge() }
+  const rules = { trustDomain, purpose: input.purpose, now: input.now, names: makeNameCheck() }
   const { outcome, signatureChecks } = findPath({
     leaf: leaf.right,
     candidates: candidates.usable,

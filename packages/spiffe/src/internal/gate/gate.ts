@@ -10,7 +10,7 @@ import type { Anchors } from "./anchors.js"
 import { findPath } from "./chain.js"
 import { firstRefusal, type Refusal } from "./guard.js"
 import { claimedId, leafGuards, namesLimit, type Purpose } from "./leafGuards.js"
-import { makeNameJudge } from "./pathGuards.js"
+import { makeNameCheck } from "./pathGuards.js"
 import type { SignatureCheck } from "./signature.js"
 
 /** The inputs of a judgement on a chain; the matcher is not part of it. */
@@ -133,7 +133,7 @@ export const verifyChain = (input: GateInput, { anchorsOf, isSignedBy }: Tools):
   }
   const candidates = readCandidates(others)
   const anchors = anchorsOf(bundle)
-  const rules = { trustDomain, purpose, now, names: makeNameJudge() }
+  const rules = { trustDomain, purpose, now, names: makeNameCheck() }
   const { outcome } = findPath({ leaf, candidates: candidates.usable, anchors, rules, isSignedBy })
   if (Either.isLeft(outcome)) return reject(nearestCause(outcome.left, candidates), spiffeId)
   return Either.right({

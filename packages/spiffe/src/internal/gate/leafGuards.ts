@@ -1,11 +1,12 @@
 import * as Either from "effect/Either"
 import * as SpiffeId from "../../SpiffeId.js"
-import { describeSignatureAlgorithm } from "../der/algorithms.js"
+import { acceptableKeys, acceptableSignatures, describeSignatureAlgorithm } from "../der/algorithms.js"
 import type { Certificate } from "../der/certificate.js"
 import { extendedKeyUsages, keyUsageBits } from "../der/extensions.js"
 import type { Guard } from "./guard.js"
 import { describeKey, isKeyUsable } from "./publicKey.js"
 
+/** The use of a leaf in TLS (RFC 5280 section 4.2.1.12). */
 export type Purpose = "ServerAuth" | "ClientAuth"
 
 /** A leaf and what it must be good for: one purpose, both, or none yet. */
@@ -124,14 +125,14 @@ export const leafGuards: ReadonlyArray<Guard<Leaf>> = [
   {
     rule: "leaf-signature-algorithm",
     reason: "InvalidLeaf",
-    expected: () => "a leaf signed with SHA-256 or better and RSA, ECDSA or Ed25519",
+    expected: () => `a leaf signed with ${acceptableSignatures}`,
     holds: ({ certificate }) => certificate.signatureAlgorithm.scheme !== undefined,
     seen: ({ certificate }) => describeSignatureAlgorithm(certificate.signatureAlgorithm)
   },
   {
     rule: "leaf-key",
     reason: "InvalidLeaf",
-    expected: () => "a key of RSA 2048 to 8192, P-256, P-384, P-521 or Ed25519",
+    expected: () => `a key of ${acceptableKeys}`,
     holds: ({ certificate }) => isKeyUsable(certificate),
     seen: ({ certificate }) => describeKey(certificate)
   },

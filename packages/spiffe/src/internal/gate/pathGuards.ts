@@ -1,5 +1,5 @@
 import type { TrustDomain } from "../../TrustDomain.js"
-import { describeSignatureAlgorithm } from "../der/algorithms.js"
+import { acceptableKeys, acceptableSignatures, describeSignatureAlgorithm } from "../der/algorithms.js"
 import type { Certificate } from "../der/certificate.js"
 import { keyUsageBits } from "../der/extensions.js"
 import { firstRefusal, type Guard, type Refusal } from "./guard.js"
@@ -31,7 +31,7 @@ type NameVerdict = ReturnType<typeof findViolation>
 export type NameJudge = (constrained: Certificate, authority: Certificate) => NameVerdict
 
 /** Each pair of certificates is judged once, on however many paths it occurs. */
-export const makeNameJudge = (): NameJudge => {
+export const makeNameCheck = (): NameJudge => {
   const allowance: Allowance = { comparisons: maxNameComparisons }
   const known = new Map<Certificate, Map<Certificate, NameVerdict>>()
   return (constrained, authority) => {
@@ -77,8 +77,7 @@ const isOwnDomain = ({ certificate, trustDomain }: PathMember): boolean => {
 const caKey: Guard<Certificate> = {
   rule: "ca-key",
   reason: "InvalidChain",
-  expected: (certificate) =>
-    `CA ${certificate.serialNumber} with a key of RSA 2048 to 8192, P-256, P-384, P-521 or Ed25519`,
+  expected: (certificate) => `CA ${certificate.serialNumber} with a key of ${acceptableKeys}`,
   holds: isKeyUsable,
   seen: describeKey
 }
@@ -89,7 +88,7 @@ export const strengthGuards: ReadonlyArray<Guard<Certificate>> = [
   {
     rule: "ca-signature-algorithm",
     reason: "InvalidChain",
-    expected: (certificate) => `CA ${certificate.serialNumber} signed with SHA-256 or better and RSA, ECDSA or Ed25519`,
+    expected: (certificate) => `CA ${certificate.serialNumber} signed with ${acceptableSignatures}`,
     holds: (certificate) => certificate.signatureAlgorithm.scheme !== undefined,
     seen: (certificate) => describeSignatureAlgorithm(certificate.signatureAlgorithm)
   }

@@ -22,7 +22,7 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Handler } from "../../TestMessage.js"
-import type { RunFork } from "../background.js"
+import type { RunFork } from "@agentweave/spiffe/Background"
 import { makeRequest, responseBody } from "./message.js"
 import { MemoryConnection, type MemoryTls } from "./wire.js"
 

@@ -12,7 +12,7 @@ import * as Encoding from "effect/Encoding"
 import * as Layer from "effect/Layer"
 import type { Answerer, OnConnect } from "../../TestConnector.js"
 import type { Handler, StreamHandler } from "../../TestMessage.js"
-import type { RunFork } from "../background.js"
+import type { RunFork } from "@agentweave/spiffe/Background"
 import { MemoryWire } from "./connection.js"
 import { ClientEnd, MemoryStream } from "./stream.js"
 

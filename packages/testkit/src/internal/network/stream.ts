@@ -5,7 +5,7 @@ import type { PeerVerifier } from "@agentweave/spiffe"
 import { type Connector, SecureSocket, TransportError, type Wire } from "@agentweave/transport"
 import * as Effect from "effect/Effect"
 import type { StreamHandler } from "../../TestMessage.js"
-import type { RunFork } from "../background.js"
+import type { RunFork } from "@agentweave/spiffe/Background"
 import { Pipe } from "./pipe.js"
 import { MemoryConnection, type MemoryTls } from "./wire.js"
 

@@ -4,7 +4,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { type Anchored, AuditAnchor } from "../../AuditAnchor.js"
-import { forkScoped } from "../background.js"
+import { forkScoped } from "@agentweave/spiffe/Background"
 import { hashOf, type Range } from "./format.js"
 import type { Origin } from "./rotation.js"
 

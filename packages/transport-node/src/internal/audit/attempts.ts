@@ -13,7 +13,7 @@ const maxHeld = 10_000
 /** Addresses that are told apart in one sum. */
 const maxAddresses = 10_000
 
-const hostOf = (address: string): string => address.slice(0, address.lastIndexOf(":"))
+const sourceOf = (address: string): string => address.slice(0, address.lastIndexOf(":"))
 
 /** Whether a peer that was refused had proven who it is. */
 const isProven = ({ error, reason }: Refused): boolean =>
@@ -101,7 +101,7 @@ export class Attempts {
   private count({ address, time }: Attempted | Refused, reason: string): void {
     this.sum ??= { since: time, attempts: 0, addresses: new Set(), reasons: new Map() }
     this.sum.attempts++
-    if (this.sum.addresses.size < maxAddresses) this.sum.addresses.add(hostOf(address))
+    if (this.sum.addresses.size < maxAddresses) this.sum.addresses.add(sourceOf(address))
     this.sum.reasons.set(reason, (this.sum.reasons.get(reason) ?? 0) + 1)
   }
 

@@ -11,7 +11,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { forkScoped } from "../background.js"
+import { forkScoped } from "@agentweave/spiffe/Background"
 import { codeOf } from "./files.js"
 
 const Lock = Schema.parseJson(

@@ -111,7 +111,7 @@ class InboundSpan implements RequestSpan {
     if (!isWhole && failure === undefined) {
       span.attribute("error.type", "Interrupted")
       this.end(Exit.interrupt(FiberId.none))
-    } else if (!isWhole || statusCode >= 500) {
+    } else if (!isWhole || RequestTelemetry.isServerErrorStatus(statusCode)) {
       const type = failure ?? String(statusCode)
       span.attribute("error.type", type)
       this.end(Exit.fail(type))

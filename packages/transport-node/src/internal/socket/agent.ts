@@ -3,8 +3,9 @@ import { Agent, type AgentOptions, type RequestOptions } from "node:https"
 import type { Duplex } from "node:stream"
 import type { ConnectOptions, StreamConnection } from "@agentweave/transport/Connector"
 import { ConnectionError } from "@agentweave/transport/TransportError"
+import { hostOf } from "@agentweave/transport/Wire"
 import * as Effect from "effect/Effect"
-import { hostOf, portOf } from "./address.js"
+import { portOf } from "./address.js"
 import type { Opener } from "./opener.js"
 
 type OnSocket = (error: Error | null, socket: Duplex) => void

@@ -1,6 +1,6 @@
 import type { AuditEvent, CloseReason } from "../../AuditEvent.js"
 import type { ByteStream, RequestEnd, RequestLine, Shell } from "../../Wire.js"
-import { pathOf } from "../tracing.js"
+import { pathOf } from "../requestTelemetry.js"
 import { newRequestId } from "./ids.js"
 import { type Moment, requestEnded, requestStarted } from "./lifetime.js"
 import { ServedStream } from "./servedStream.js"

@@ -11,7 +11,7 @@ import { CapturedHeaders } from "../../CapturedHeaders.js"
 import type { Connection } from "../../Connector.js"
 import { CurrentAttempt } from "../../CurrentAttempt.js"
 import { clockOf, fiberRefOf, serviceOf } from "../fiber.js"
-import { captureHeaders, nameOf, pathOf, tracerOf } from "../tracing.js"
+import { captureHeaders, nameOf, pathOf, tracerOf } from "../requestTelemetry.js"
 import type { BaseUrl } from "./url.js"
 
 /** The tracer a request is to be traced with, if somebody has put one there. */

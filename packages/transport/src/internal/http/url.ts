@@ -21,9 +21,12 @@ export interface RequestTarget {
   readonly path: string
 }
 
+/** The host of a URL or of `host:port` as sockets take it: an IPv6 address without its brackets (RFC 3986 section 3.2.2). */
+export const hostOf = (hostname: string): string => hostname.replace(/^\[|\]$/g, "")
+
 const baseOf = (url: URL, prefix: string): BaseUrl => ({
   origin: url.origin,
-  host: url.hostname.startsWith("[") ? url.hostname.slice(1, -1) : url.hostname,
+  host: hostOf(url.hostname),
   port: url.port === "" ? 443 : Number(url.port),
   prefix
 })

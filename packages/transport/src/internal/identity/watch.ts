@@ -15,7 +15,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { AuditEvent } from "../../AuditEvent.js"
 import type { AuditError, AuditLog } from "../../AuditLog.js"
-import { forkScoped } from "../background.js"
+import { forkScoped } from "@agentweave/spiffe/Background"
 import { differences, freshnessOf, overdue, reported, untilNextFreshness } from "./events.js"
 import * as IdentityMetrics from "./metrics.js"
 

@@ -72,3 +72,6 @@ export const nameOf = (error: unknown): string => {
   if (hasProperty(error, "_tag") && typeof error._tag === "string") return error._tag
   return error instanceof Error ? error.name : typeof error
 }
+
+/** Whether a status says that the server failed (RFC 9110 section 15.6). */
+export const isServerErrorStatus = (status: number): boolean => status >= 500
