@@ -1,9 +1,11 @@
 // `npm run check`: every rule of the project that a machine can hold. Stops at the first step that fails.
 import { spawnSync } from "node:child_process"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { undocumented } from "./documented.mjs"
 import { markdownFiles, markdownProblems } from "./markdown.mjs"
+import { moduleProblems, sourceFiles } from "./modules.mjs"
+import { nameProblems } from "./names.mjs"
 import { published } from "./packages.mjs"
 
 /** An arrow may only point down. */
@@ -87,6 +89,18 @@ const checkConsumer = () => {
   }
 }
 
+const checkModules = () => {
+  const problems = moduleProblems(floors)
+  if (problems.length > 0) fail(`imports\n  ${problems.join("\n  ")}`)
+  console.log("ok imports of modules and tests point down, and form no cycle")
+}
+
+const checkNames = () => {
+  const problems = nameProblems(published)
+  if (problems.length > 0) fail(`one name with two meanings\n  ${problems.join("\n  ")}`)
+  console.log("ok names of files and of public types, one meaning each")
+}
+
 const checkMarkdown = () => {
   const problems = markdownProblems(published)
   if (problems.length > 0) fail(`Markdown\n  ${problems.join("\n  ")}`)
@@ -98,17 +112,6 @@ const checkDocumented = () => {
   if (problems.length > 0) fail(`doc comments\n  ${problems.join("\n  ")}`)
   console.log("ok a sentence, a category and an example for every exported name that asks for them")
 }
-
-const sourceFiles = () =>
-  readdirSync("packages").flatMap((name) =>
-    ["src", "test"].flatMap((part) =>
-      existsSync(`packages/${name}/${part}`)
-        ? readdirSync(`packages/${name}/${part}`, { recursive: true })
-            .filter((file) => /\.tsx?$/.test(file))
-            .map((file) => `packages/${name}/${part}/${file}`)
-        : []
-    )
-  )
 
 const internals = /\b(?:unsafeMap|getFiberRefs?|(?:default)?RuntimeFlags|withFiberRuntime|currentDefaultServices)\b/
 
@@ -168,6 +171,8 @@ run("types, tests and examples included", "npx", ["tsc", "-p", "tsconfig.json"])
 run("types of the inspector's page", "npx", ["tsc", "-p", "packages/inspector/page"])
 run("lint, format, imports between floors, import cycles", "npx", ["biome", "ci", "."])
 checkFloors()
+checkModules()
+checkNames()
 checkDocumented()
 checkInternals()
 listLongFiles()

@@ -8,7 +8,7 @@ import { PeerMatcher, SpiffeId, X509Bundle, X509BundleSet } from "@agentweave/sp
 import { AuditAnchor, AuditFile } from "@agentweave/transport-node"
 import { FileSystem, Path } from "@effect/platform"
 import { Effect } from "effect"
-import { readBundle } from "./internal/files.js"
+import { readBundle } from "./internal/certificateFiles.js"
 import { asciiJson, printable } from "./internal/printable.js"
 import { UsageError } from "./UsageError.js"
 

@@ -13,7 +13,7 @@ import { FileSystem } from "@effect/platform"
 import { Effect } from "effect"
 import * as ExplainRefusals from "./ExplainRefusals.js"
 import { parseAddress } from "./internal/address.js"
-import { readBundle, readChain } from "./internal/files.js"
+import { readBundle, readChain } from "./internal/certificateFiles.js"
 import { asciiJson, printable } from "./internal/printable.js"
 import { UsageError } from "./UsageError.js"
 

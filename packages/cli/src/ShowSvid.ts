@@ -7,6 +7,7 @@ import { PeerMatcher, SpiffeId, X509BundleSet } from "@agentweave/spiffe"
 import { ConnectionExplanation } from "@agentweave/transport-node"
 import { FileSystem } from "@effect/platform"
 import { Clock, Effect, Either } from "effect"
+import { readBundle, readChain } from "./internal/certificateFiles.js"
 import {
   type CertificateFacts,
   certificateLines,
@@ -18,7 +19,6 @@ import {
   foreseenLines,
   inOrder
 } from "./internal/certificates.js"
-import { readBundle, readChain } from "./internal/files.js"
 import { fromWorkloadApi } from "./internal/identity.js"
 import { printable } from "./internal/printable.js"
 import type { Report } from "./internal/report.js"

@@ -8,8 +8,8 @@ import { assert, describe } from "@effect/vitest"
 import { Clock, Effect, Either, Redacted } from "effect"
 import { type Certificate, readCertificate } from "../src/internal/der/certificate.js"
 import { type Anchors, makeReader } from "../src/internal/gate/anchors.js"
-import { findPath, maxSignatureChecks } from "../src/internal/gate/chain.js"
-import { makeNameJudge } from "../src/internal/gate/pathGuards.js"
+import { makeNameCheck } from "../src/internal/gate/pathGuards.js"
+import { findPath, maxSignatureChecks } from "../src/internal/gate/pathSearch.js"
 import { makeCheck } from "../src/internal/gate/signature.js"
 import { encode, hex, parse, replace, sequence, tlv } from "./support/der.js"
 import { epochClock, inputOf, itAtEpoch, makeShared, verdict } from "./support/gate.js"
@@ -560,7 +560,7 @@ describe("the work of a search", () => {
         leaf: read(certificates[0]),
         candidates: chain.map(read),
         anchors,
-        rules: { trustDomain, purpose: "ServerAuth", now, names: makeNameJudge() },
+        rules: { trustDomain, purpose: "ServerAuth", now, names: makeNameCheck() },
         isSignedBy: makeCheck()
       })
     })

@@ -2,7 +2,7 @@ import { IdentityProblem, IdentityProvider } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { describe } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import { eachEnds, row } from "../../transport/test/uninterruptible.js"
+import { eachEnds, row } from "./support/uninterruptible.js"
 
 describe("every layer of the identities", () => {
   eachEnds(new URL("../src/", import.meta.url), [

@@ -5,11 +5,12 @@
  */
 import type { Socket } from "node:net"
 import { type InvalidConfigError, OptionsDecoder } from "@agentweave/spiffe"
+import { forkScoped } from "@agentweave/spiffe/Background"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { absurd } from "effect/Function"
 import * as FiberSet from "effect/FiberSet"
+import { absurd } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Ref from "effect/Ref"
@@ -18,7 +19,6 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Fault from "./Fault.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
 import * as sockets from "./internal/sockets.js"
 
 /**

@@ -11,6 +11,7 @@ import {
   PeerMatcher,
   SpiffeId
 } from "@agentweave/spiffe"
+import { makeRunFork } from "@agentweave/spiffe/Background"
 import { type AuditEvent, type AuditLog, type Connector, TransportError } from "@agentweave/transport"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Deferred from "effect/Deferred"
@@ -19,7 +20,6 @@ import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Credentials } from "./Credentials.js"
-import { makeRunFork } from "@agentweave/spiffe/Background"
 import { end, type Link, layer, type Network } from "./internal/network/network.js"
 import type { Handler, StreamHandler } from "./TestMessage.js"
 

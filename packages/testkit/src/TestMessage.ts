@@ -83,9 +83,10 @@ const toWeb = (request: TestRequest) =>
  * import { TestConnector, TestMessage } from "@agentweave/testkit"
  * import { HttpRouter, HttpServerResponse } from "@effect/platform"
  *
- * const app = HttpRouter.empty.pipe(HttpRouter.get("/invoices", HttpServerResponse.text("none")), HttpRouter.catchAll(() =>
- *   HttpServerResponse.empty({ status: 404 })
- * ))
+ * const app = HttpRouter.empty.pipe(
+ *   HttpRouter.get("/invoices", HttpServerResponse.text("none")),
+ *   HttpRouter.catchAll(() => HttpServerResponse.empty({ status: 404 }))
+ * )
  * const network = TestConnector.make({ handler: TestMessage.fromApp(app) })
  * ```
  */

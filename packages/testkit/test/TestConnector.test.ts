@@ -7,6 +7,7 @@ import { type AuditEvent, AuditLog, PeerIdentity, SecureChannel, TransportError 
 import { HttpClientRequest, HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Random, Scope, Stream, TestClock } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 
 const peer = "spiffe://example.org/billing"
 
@@ -113,7 +114,7 @@ describe("TestConnector", () => {
       )
       const { channel, network } = yield* setup(() => Effect.succeed(HttpServerResponse.stream(endless)))
       const response = yield* channel.get("/endless")
-      yield* Effect.repeatN(Effect.yieldNow(), 1000)
+      yield* settled
       // 64 KiB are taken ahead of the reader.
       expect(produced).toBeGreaterThan(60)
       expect(produced).toBeLessThan(80)

@@ -4,7 +4,7 @@ import { type AuditEvent, AuditLog, IdentityMonitor, PeerDirectory, Transport } 
 import { HttpServerResponse } from "@effect/platform"
 import { expect, it } from "@effect/vitest"
 import { Clock, Context, Effect, Layer, Logger, TestClock } from "effect"
-import { quicken } from "../../workload-api/test/support/quickTestClock.js"
+import { quicken } from "../../spiffe/test/support/quickTestClock.js"
 
 const hour = 3_600_000
 

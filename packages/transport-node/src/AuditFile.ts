@@ -6,6 +6,7 @@
  * @since 0.1.0
  */
 import type { Anchored } from "./AuditAnchor.js"
+import type { Finding, Signer, TamperedProblem } from "./internal/audit/findings.js"
 import type { Head } from "./internal/audit/format.js"
 import type { Trust } from "./internal/audit/signers.js"
 import { Verification } from "./internal/audit/verification.js"
@@ -38,62 +39,6 @@ const gravity: ReadonlyArray<Verdict> = ["Verified", "Incomplete", "Unsigned", "
  */
 export const gravest = (verdicts: Iterable<Verdict>): Verdict =>
   gravity[Math.max(0, ...Array.from(verdicts, (verdict) => gravity.indexOf(verdict)))] ?? "Tampered"
-
-/**
- * The problem of the first record that is not as it was written.
- *
- * @since 0.1.0
- * @category models
- */
-export type TamperedProblem = "Unreadable" | "Changed" | "Missing" | "OutOfPlace" | "BadSignature"
-
-/**
- * One thing that keeps a file from being `Verified`.
- *
- * @since 0.1.0
- * @category models
- */
-export type Finding =
-  | {
-      readonly _tag: "Tampered"
-      /** Name of the file as it was given; `undefined` for a bare text. */
-      readonly file: string | undefined
-      /** From 1. */
-      readonly line: number
-      /** Number that the record has, or should have. */
-      readonly seq: number
-      readonly problem: TamperedProblem
-      readonly description: string
-    }
-  | {
-      readonly _tag: "SignerUnknown"
-      /** Number of the first checkpoint by this signer. */
-      readonly seq: number
-      readonly description: string
-    }
-  | { readonly _tag: "Unsigned"; readonly from: number; readonly to: number; readonly description: string }
-  | {
-      readonly _tag: "Incomplete"
-      readonly what: "BeginsInTheMiddle" | "BeginsAnew" | "PredecessorMissing" | "TailOpen" | "Lost" | "Dropped"
-      /** Numbers of the missing records, where they are known. */
-      readonly from?: number
-      readonly to?: number
-      readonly description: string
-    }
-
-/**
- * A workload that signed checkpoints.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Signer {
-  readonly ownId: string
-  /** DER of the certificates, the leaf first. */
-  readonly certificates: readonly [Uint8Array, ...ReadonlyArray<Uint8Array>]
-  /** Date of the last checkpoint signed with it, milliseconds since the epoch. */
-  readonly time: number
-}
 
 /**
  * The findings of one verification, and the verdict they come to.
@@ -144,12 +89,33 @@ export interface File {
 
 export type {
   /**
+   * One thing that keeps a file from being `Verified`.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  Finding,
+  /**
    * Where a chain stands: the number of its last record, and the hash of the row that record is in.
    *
    * @since 0.1.0
    * @category models
    */
   Head,
+  /**
+   * A workload that signed checkpoints.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  Signer,
+  /**
+   * The problem of the first record that is not as it was written.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  TamperedProblem,
   /**
    * Which signers are believed: the workloads that are expected, and every authority that may have issued their
    * certificates. Give the bundles of the past too: a signature is verified as of its own date.

@@ -10,8 +10,8 @@ import * as TrustDomain from "@agentweave/spiffe/TrustDomain"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
+import { endpointUrl } from "./internal/federation/endpointUrl.js"
 import { parseBundle } from "./internal/federation/parse.js"
-import { endpointUrl } from "./internal/federation/url.js"
 
 interface Common {
   /** The trust domain of the bundle. */

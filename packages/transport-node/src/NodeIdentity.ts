@@ -17,9 +17,9 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { IdentityFileEvent } from "./IdentityFileEvent.js"
-import { nodeFiles } from "./internal/files/files.js"
+import { nodeFiles } from "./internal/files/identityFiles.js"
+import * as rotation from "./internal/files/identityRotation.js"
 import type { Sources } from "./internal/files/parts.js"
-import * as rotation from "./internal/files/rotation.js"
 
 /**
  * Where an identity stands. Relative paths are relative to the working directory.

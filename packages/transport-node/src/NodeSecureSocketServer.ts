@@ -26,9 +26,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { drain } from "./internal/server/acceptPeer.js"
-import { type ServerContext, ServerContexts } from "./internal/server/context.js"
+import { type ServerContext, ServerContexts } from "./internal/server/serverContexts.js"
 import { type InboundStream, InboundStreams } from "./internal/socket/inboundStreams.js"
-import { read } from "./internal/socket/serverOptions.js"
+import { read } from "./internal/socket/socketServerOptions.js"
 import { handOver } from "./internal/socket/streamWire.js"
 
 /**

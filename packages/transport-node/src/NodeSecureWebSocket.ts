@@ -17,8 +17,8 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { portOf } from "./internal/socket/address.js"
 import * as Opener from "./internal/socket/opener.js"
+import { portOf } from "./internal/socket/urlPort.js"
 import { constructorOver, unwrapped } from "./internal/socket/webSocket.js"
 
 /**

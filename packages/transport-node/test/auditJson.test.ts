@@ -2,7 +2,7 @@ import { AuditEvent } from "@agentweave/transport"
 import { describe, expect, it } from "@effect/vitest"
 import { Arbitrary, Schema } from "effect"
 import * as fc from "fast-check"
-import { toJson } from "../src/internal/audit/json.js"
+import { toJson } from "../src/internal/audit/eventJson.js"
 
 /** Any event; with strings of every kind, which the arbitraries of schemas make seldom. */
 const event = fc

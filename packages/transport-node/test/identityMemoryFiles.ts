@@ -1,6 +1,6 @@
 import { dirname } from "node:path"
 import { Effect } from "effect"
-import type { IdentityFiles } from "../src/internal/files/files.js"
+import type { IdentityFiles } from "../src/internal/files/identityFiles.js"
 
 interface Watcher {
   readonly notify: (name: string | null) => void

@@ -25,8 +25,8 @@ import {
   TestClock
 } from "effect"
 import type { IdentityFileEvent } from "../src/IdentityFileEvent.js"
+import { make, readOnce } from "../src/internal/files/identityRotation.js"
 import type { Sources } from "../src/internal/files/parts.js"
-import { make, readOnce } from "../src/internal/files/rotation.js"
 import { MemoryFiles } from "./identityMemoryFiles.js"
 
 const certificate = "/id/svid.pem"

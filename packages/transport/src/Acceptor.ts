@@ -79,7 +79,7 @@ export interface Attempt<A> {
   /** The handshake came to nothing. The transport destroys the connection. */
   failed(error: TransportError): void
   /** The handshake has succeeded. What is to become of the connection is decided in this very call. */
-  secured(wire: Wire, shell: Shell): Verdict
+  secured(wire: Wire, shell: Shell): AcceptDecision
 }
 
 /**
@@ -90,7 +90,7 @@ export interface Attempt<A> {
  * @since 0.1.0
  * @category models
  */
-export type Verdict =
+export type AcceptDecision =
   | { readonly _tag: "Serve"; readonly connection: AcceptedConnection }
   | { readonly _tag: "Tell"; readonly error: PeerVerificationError }
   | { readonly _tag: "Close" }

@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+
+import { forkScoped } from "@agentweave/spiffe/Background"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
@@ -16,7 +18,6 @@ import type { CircuitBreaker } from "./CircuitBreaker.js"
 import * as CircuitBreakerConfig from "./CircuitBreakerConfig.js"
 import type { CircuitBreakerMetrics } from "./CircuitBreakerMetrics.js"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
 import * as internal from "./internal/breaker/registry.js"
 import * as internalConfig from "./internal/config.js"
 import { unsafeCircuitMade } from "./TransportMetrics.js"

@@ -11,42 +11,23 @@ import type { RuntimeFiber } from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { serviceOf, withFiber } from "./internal/fiber.js"
 import { BodyResponse } from "./internal/http/response.js"
-import { Body } from "./internal/http/responseBody.js"
-import type { TransportError } from "./TransportError.js"
+import { Body, type BodySource, type ResponseSink } from "./internal/http/responseBody.js"
 
-/**
- * Actions on the wire that the reader of a body has.
- *
- * @since 0.1.0
- * @category models
- */
-export interface Source {
-  /** Read on: the reader has taken what was buffered. Called only after `push` answered `false`. */
-  readonly resume: () => void
+export type {
   /**
-   * Runs a task when what the wire has for now has been pushed: a stream's reader that is woken for each piece costs more
-   * than the pieces. Absent: at once.
+   * Actions on the wire that the reader of a body has.
+   *
+   * @since 0.1.0
+   * @category models
    */
-  readonly defer?: (task: () => void) => void
-  /** Nobody will read the rest: end the exchange. Not called after `end` or `fail`. */
-  readonly abort: () => void
-}
-
-/**
- * The body of a response as its connector writes it.
- *
- * @since 0.1.0
- * @category models
- */
-export interface ResponseSink {
-  /** Takes a piece of the body; `false` asks to stop reading from the wire until `Source.resume` is called. */
-  readonly push: (chunk: Uint8Array) => boolean
-  /** Whether a reader has begun to take the body. */
-  readonly isBeingRead: () => boolean
-  /** The body is whole. */
-  readonly end: () => void
-  /** The body broke off. Readers get a `ResponseError` with the error as its cause. */
-  readonly fail: (error: TransportError) => void
+  BodySource,
+  /**
+   * The body of a response as its connector writes it.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  ResponseSink
 }
 
 /**
@@ -78,7 +59,7 @@ export const highWaterMark: number = Body.highWaterMark
  * }
  * ```
  */
-export const makeSink = (source: Source): ResponseSink => new Body(source)
+export const makeSink = (source: BodySource): ResponseSink => new Body(source)
 
 /**
  * The parts of a response, apart from its body.

@@ -47,7 +47,9 @@ export const serverRequestDuration = Metric.histogram(
 )
 
 const common = ["http.request.method", "http.response.status_code", "error.type"]
-const byClient = new BoundedLabels(clientRequestDuration, [...common, "server.address", "server.port"], { omitsEmpty: true })
+const byClient = new BoundedLabels(clientRequestDuration, [...common, "server.address", "server.port"], {
+  omitsEmpty: true
+})
 const byServer = new BoundedLabels(serverRequestDuration, [...common, "url.scheme"], { omitsEmpty: true })
 
 const observe = ({ address, durationMillis, error, method, side, status }: typeof RequestEnded.Type): void => {

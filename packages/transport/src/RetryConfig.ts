@@ -12,8 +12,8 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/config.js"
-import { optionsFromConfig } from "./internal/retry/options.js"
 import * as retryable from "./internal/retry/retryable.js"
+import { optionsFromConfig } from "./internal/retry/retryOptions.js"
 
 /**
  * The errors that are retried by default, connections that failed and limits of time:

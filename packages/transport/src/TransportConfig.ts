@@ -9,7 +9,7 @@ import type * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import type { InvalidConfigError } from "./InvalidConfigError.js"
 import * as internal from "./internal/config.js"
-import { optionalPart } from "./internal/retry/options.js"
+import { optionalPart } from "./internal/retry/retryOptions.js"
 import { FromInput } from "./RetryConfig.js"
 
 /**

@@ -49,13 +49,13 @@ const SlowCallRatio = Schema.TaggedStruct("SlowCallRatio", {
  * @since 0.1.0
  * @category models
  */
-export interface Outcome {
+export interface CallOutcome {
   readonly failed: boolean
   /** How long the call took, in milliseconds. */
   readonly duration: number
 }
 
-type Step<S> = (state: S, outcome: Outcome, now: number) => readonly [state: S, opens: boolean]
+type Step<S> = (state: S, outcome: CallOutcome, now: number) => readonly [state: S, opens: boolean]
 
 const Custom = Schema.TaggedStruct("Custom", {
   /** The state the rule begins with, each time the breaker closes. */

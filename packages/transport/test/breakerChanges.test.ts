@@ -1,6 +1,7 @@
 import { CircuitBreaker } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Chunk, Duration, Effect, Exit, Fiber, Ref, Stream, TestClock } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 import { ManualRuntime } from "./manualRuntime.js"
 
 const make = CircuitBreaker.make({ target: "watched", failureThreshold: 1, successThreshold: 1, timeout: "10 seconds" })
@@ -11,11 +12,9 @@ const watch = (breaker: CircuitBreaker.CircuitBreaker) =>
   Effect.gen(function* () {
     const seen = yield* Ref.make<ReadonlyArray<string>>([])
     yield* Effect.fork(Stream.runForEach(breaker.changes, (state) => Ref.update(seen, (_) => [..._, state])))
-    yield* settle
-    return Effect.zipRight(settle, Ref.get(seen))
+    yield* settled
+    return Effect.zipRight(settled, Ref.get(seen))
   })
-
-const settle = Effect.repeatN(Effect.yieldNow(), 20)
 
 describe("changes", () => {
   it.effect("tells the present state, then each transition when it takes place", () =>
@@ -67,7 +66,7 @@ describe("changes", () => {
         Stream.runCollect,
         Effect.fork
       )
-      yield* settle
+      yield* settled
       for (let i = 0; i < 100; i++) {
         yield* fail(breaker)
         yield* breaker.reset
@@ -134,7 +133,7 @@ describe("changes", () => {
       const breaker = yield* make
       yield* Stream.runCollect(Stream.take(breaker.changes, 1))
       const reader = yield* Effect.fork(Stream.runDrain(breaker.changes))
-      yield* settle
+      yield* settled
       yield* Fiber.interrupt(reader)
       const { machine } = breaker as unknown as { readonly machine: { readonly listeners: ReadonlySet<unknown> } }
       assert.strictEqual(machine.listeners.size, 0)

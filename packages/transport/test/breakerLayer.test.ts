@@ -145,7 +145,7 @@ describe("the results that are failures by default", () => {
 })
 
 describe("a trip rule of the caller's", () => {
-  const seen: Array<readonly [state: number, outcome: TripRule.Outcome, now: number]> = []
+  const seen: Array<readonly [state: number, outcome: TripRule.CallOutcome, now: number]> = []
   /** Opens when the failures outnumber the successes by three. */
   const balance = TripRule.custom(0, (state, outcome, now) => {
     seen.push([state, outcome, now])

@@ -2,8 +2,9 @@ import { SecureChannel, TransportConfig } from "@agentweave/transport"
 import { HttpClient, HttpClientError, HttpClientRequest } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { Config, ConfigProvider, Context, Effect, Exit, Layer, Scope, TestClock } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 import { type Behaviour, type FakeExchange, FakeWire, identity, refused } from "./fakeConnector.js"
-import { peek, settle, tag } from "./fakePool.js"
+import { peek, tag } from "./fakePool.js"
 
 const peer = "spiffe://example.org/billing"
 const baseUrl = "https://billing.internal:8443/v1"
@@ -132,14 +133,14 @@ describe("SecureChannel", () => {
         { serve: (exchange) => void exchanges.push(exchange) }
       )
       const fibers = yield* Effect.forEach([1, 2, 3, 4], (n) => Effect.fork(channel.get(`/${n}`)))
-      yield* settle
+      yield* settled
       assert.deepStrictEqual(
         exchanges.map((_) => _.path),
         ["/v1/1", "/v1/2"]
       )
       yield* TestClock.adjust("4 seconds")
       exchanges[1]?.respond()
-      yield* settle
+      yield* settled
       assert.deepStrictEqual(
         exchanges.map((_) => _.path),
         ["/v1/1", "/v1/2", "/v1/3"]
@@ -161,7 +162,7 @@ describe("SecureChannel", () => {
       yield* Effect.fork(channel.get("https://one.test/"))
       yield* Effect.fork(channel.get("https://one.test/"))
       yield* Effect.fork(channel.get("https://two.test/"))
-      yield* settle
+      yield* settled
       assert.deepStrictEqual(wire.attempts, ["one.test", "two.test"])
     })
   )
@@ -178,7 +179,7 @@ describe("SecureChannel", () => {
       const { channel, close, wire } = yield* setup({ config: { connections: 1 } }, { serve: () => {} })
       const running = yield* Effect.fork(channel.get("/1"))
       const waiting = yield* Effect.fork(channel.get("/2"))
-      yield* settle
+      yield* settled
       yield* close
       assert.deepInclude(yield* peek(running), { _tag: "ConnectionError", outcome: "Unknown" })
       assert.deepInclude(yield* peek(waiting), { _tag: "ScopeClosedError", reason: "Channel" })

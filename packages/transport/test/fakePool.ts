@@ -1,5 +1,6 @@
 import { ConnectionPool, PeerDirectory } from "@agentweave/transport"
 import { Context, Effect, Exit, type Fiber, Layer, Scope } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 import { type Behaviour, FakeWire, identity } from "./fakeConnector.js"
 
 export const a = "spiffe://example.org/a"
@@ -29,12 +30,9 @@ export const hold = (pool: Pool, peer: string) =>
     return { channel, end: Scope.close(scope, Exit.void) }
   })
 
-/** Lets all fibers go on until they wait. */
-export const settle = Effect.forEach(Array(20), () => Effect.yieldNow(), { discard: true })
-
 /** What a fiber has come to by now: a value, an error, or `"running"`. */
 export const peek = <A, E>(fiber: Fiber.RuntimeFiber<A, E>): Effect.Effect<A | E | "running" | "interrupted"> =>
-  Effect.map(settle, () => {
+  Effect.map(settled, () => {
     const exit = fiber.unsafePoll()
     if (exit === null) return "running"
     if (Exit.isSuccess(exit)) return exit.value

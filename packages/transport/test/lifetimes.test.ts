@@ -18,9 +18,10 @@ import {
 import { HttpClient } from "@effect/platform"
 import { describe } from "@effect/vitest"
 import { Config, Context, Effect, Layer, Logger } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
+import { eachEnds, row } from "../../spiffe/test/support/uninterruptible.js"
 import { FakeWire, identity } from "./fakeConnector.js"
-import { a, settle } from "./fakePool.js"
-import { eachEnds, row } from "./uninterruptible.js"
+import { a } from "./fakePool.js"
 
 class Breaker extends Context.Tag("test/Breaker")<Breaker, CircuitBreaker.CircuitBreaker>() {}
 
@@ -43,7 +44,7 @@ const usePool = Effect.flatMap(ConnectionPool.ConnectionPool, (pool) =>
   Effect.zipRight(
     pool.client(a).get("/"),
     // A request that waits starts the fiber that watches the limit of its wait, which lasts longer than the pool.
-    pool.withChannel(a, () => Effect.zipRight(Effect.forkDaemon(pool.client(a).get("/")), settle))
+    pool.withChannel(a, () => Effect.zipRight(Effect.forkDaemon(pool.client(a).get("/")), settled))
   )
 )
 const pool: ConnectionPool.Options = {
@@ -68,7 +69,7 @@ const connect = Effect.gen(function* () {
   const matcher = PeerMatcher.exactly(SpiffeId.make(a))
   const attempt = connector.connect({ matcher, host: "a.test", port: 443, config, onClose: () => {} })
   yield* Effect.forkDaemon(Effect.exit(Effect.scoped(attempt)))
-  yield* settle
+  yield* settled
 })
 
 describe("every layer of the transport", () => {

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, FiberId, TestClock } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 import { refused } from "./fakeConnector.js"
-import { a, b, c, hold, peek, settle, setup, tag } from "./fakePool.js"
+import { a, b, c, hold, peek, setup, tag } from "./fakePool.js"
 
 describe("ConnectionPool", () => {
   describe("limits", () => {
@@ -65,7 +66,7 @@ describe("ConnectionPool", () => {
       Effect.gen(function* () {
         const { pool, wire } = yield* setup({ maxConnectionsPerTarget: 2 }, { connect: () => Effect.sleep("1 second") })
         const fibers = [yield* Effect.fork(hold(pool, a)), yield* Effect.fork(hold(pool, a))]
-        yield* settle
+        yield* settled
         assert.strictEqual(tag(yield* Effect.flip(hold(pool, a))), "PoolExhaustedError")
         assert.deepInclude(yield* pool.stats, { totalConnections: 2, opening: 2, inUse: 0 })
         yield* TestClock.adjust("1 second")
@@ -142,7 +143,7 @@ describe("ConnectionPool", () => {
         const { pool, wire } = yield* setup({ maxConnectionsPerTarget: 1, maxTotalConnections: 1 }, { lingers: true })
         yield* Effect.flatMap(hold(pool, a), ({ end }) => end)
         const second = yield* Effect.fork(hold(pool, b))
-        yield* settle
+        yield* settled
         yield* Fiber.interrupt(second)
         wire.drain()
         assert.strictEqual(wire.now, 0)
@@ -183,9 +184,9 @@ describe("ConnectionPool", () => {
           { connect: () => Effect.sleep("1 second") }
         )
         const first = yield* Effect.fork(hold(pool, a))
-        yield* settle
+        yield* settled
         const second = yield* Effect.fork(hold(pool, a))
-        yield* settle
+        yield* settled
         yield* Fiber.interrupt(first)
         assert.deepStrictEqual(wire.abandoned, ["a.test"])
         yield* TestClock.adjust("1 second")
@@ -197,9 +198,9 @@ describe("ConnectionPool", () => {
       Effect.gen(function* () {
         const { pool, wire } = yield* setup({}, { connect: () => Effect.never })
         const fiber = yield* Effect.fork(Effect.ensuring(pool.client(a).get("/"), Effect.sleep("1 second")))
-        yield* settle
+        yield* settled
         yield* Fiber.interruptFork(fiber)
-        yield* settle
+        yield* settled
         assert.strictEqual(fiber.unsafePoll(), null)
         assert.deepStrictEqual(wire.abandoned, ["a.test"])
         assert.deepInclude(yield* pool.stats, { totalConnections: 0 })
@@ -250,7 +251,7 @@ describe("ConnectionPool", () => {
         const fibers = yield* Effect.forEach([1, 2, 3], (n) =>
           Effect.fork(pool.withChannel(a, () => Effect.sync(() => order.push(n))))
         )
-        yield* settle
+        yield* settled
         const { peers, waiting } = yield* pool.stats
         assert.strictEqual(waiting, 3)
         assert.deepStrictEqual(peers, { [a]: { inUse: 1, idle: 0, opening: 0, waiting: 3 } })
@@ -269,9 +270,9 @@ describe("ConnectionPool", () => {
         })
         const held = yield* hold(pool, a)
         const fiberB = yield* Effect.fork(hold(pool, b))
-        yield* settle
+        yield* settled
         const fiberA = yield* Effect.fork(hold(pool, a))
-        yield* settle
+        yield* settled
         yield* held.end
         assert.property(yield* peek(fiberB), "channel")
         assert.strictEqual(yield* peek(fiberA), "running")
@@ -307,7 +308,7 @@ describe("ConnectionPool", () => {
         const { pool } = yield* setup({ maxConnectionsPerTarget: 1, acquireTimeout: "5 seconds", maxWaiting: 1 })
         yield* hold(pool, a)
         const first = yield* Effect.fork(hold(pool, a))
-        yield* settle
+        yield* settled
         const error = yield* Effect.flip(hold(pool, a))
         assert.deepInclude(error, { _tag: "PoolExhaustedError", limit: "Waiting", maxConnections: 1 })
         assert.strictEqual(yield* peek(first), "running")
@@ -320,7 +321,7 @@ describe("ConnectionPool", () => {
         const held = yield* hold(pool, a)
         const first = yield* Effect.fork(hold(pool, a))
         const second = yield* Effect.fork(hold(pool, a))
-        yield* settle
+        yield* settled
         yield* Fiber.interrupt(first)
         assert.strictEqual((yield* pool.stats).waiting, 1)
         yield* held.end
@@ -333,9 +334,9 @@ describe("ConnectionPool", () => {
         const { pool } = yield* setup({ maxConnectionsPerTarget: 1, acquireTimeout: "1 minute" })
         const held = yield* hold(pool, a)
         const first = yield* Effect.fork(hold(pool, a))
-        yield* settle
+        yield* settled
         const second = yield* Effect.fork(hold(pool, a))
-        yield* settle
+        yield* settled
         yield* Effect.zipRight(
           held.end,
           Effect.sync(() => first.unsafeInterruptAsFork(FiberId.none))

@@ -1,8 +1,9 @@
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Chunk, Effect, Exit, Fiber, Stream, TestClock } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 import { type FakeExchange, refused } from "./fakeConnector.js"
-import { a, hold, peek, settle, setup, tag } from "./fakePool.js"
+import { a, hold, peek, setup, tag } from "./fakePool.js"
 
 /** A peer that answers when told to. */
 const patient = () => {
@@ -25,7 +26,7 @@ describe("a lease", () => {
       )
       assert.isTrue(Exit.isFailure(thrown) && Cause.isDie(thrown.cause))
       const fiber = yield* Effect.fork(pool.withChannel(a, () => Effect.never))
-      yield* settle
+      yield* settled
       assert.deepInclude(yield* pool.stats, { inUse: 1, idle: 0 })
       yield* Fiber.interrupt(fiber)
       assert.deepInclude(yield* pool.stats, { inUse: 0, idle: 1, totalAcquisitions: 5 })
@@ -72,20 +73,20 @@ describe("a lease", () => {
       const { pool, wire } = yield* setup({}, { serve })
       const { channel } = yield* hold(pool, a)
       const fibers = yield* Effect.forEach(["/1", "/2", "/3", "/4"], (path) => Effect.fork(channel.get(path)))
-      yield* settle
+      yield* settled
       assert.deepStrictEqual(
         exchanges.map((_) => _.path),
         ["/1"]
       )
       yield* Fiber.interrupt(fibers[2] as never)
       exchanges[0]?.respond()
-      yield* settle
+      yield* settled
       assert.deepStrictEqual(
         exchanges.map((_) => _.path),
         ["/1", "/2"]
       )
       exchanges[1]?.respond()
-      yield* settle
+      yield* settled
       assert.deepStrictEqual(
         exchanges.map((_) => _.path),
         ["/1", "/2", "/4"]
@@ -100,10 +101,10 @@ describe("a lease", () => {
       const { pool } = yield* setup({}, { serve })
       const { channel } = yield* hold(pool, a)
       const fibers = yield* Effect.forEach(["/1", "/2", "/3"], (path) => Effect.fork(channel.get(path)))
-      yield* settle
+      yield* settled
       exchanges[0]?.respond()
       yield* Fiber.interrupt(fibers[1] as never)
-      yield* settle
+      yield* settled
       assert.deepStrictEqual(
         exchanges.map((_) => _.path),
         ["/1", "/3"]
@@ -159,7 +160,7 @@ describe("a lease", () => {
       const { channel, end } = yield* hold(pool, a)
       const running = yield* Effect.fork(channel.get("/1"))
       const waiting = yield* Effect.fork(channel.get("/2"))
-      yield* settle
+      yield* settled
       yield* end
       assert.deepInclude(yield* peek(waiting), { _tag: "ScopeClosedError", reason: "Lease" })
       assert.deepInclude(yield* Effect.flip(channel.get("/3")), { _tag: "ScopeClosedError", reason: "Lease" })
@@ -180,7 +181,7 @@ describe("a lease", () => {
       const { exchanges, serve } = patient()
       const { pool } = yield* setup({ maxConnectionsPerTarget: 1 }, { serve })
       const fiber = yield* Effect.fork(pool.withChannel(a, (channel) => channel.get("/")))
-      yield* settle
+      yield* settled
       exchanges[0]?.start()
       const response = yield* Fiber.join(fiber)
       assert.deepInclude(yield* pool.stats, { inUse: 1, idle: 0 })
@@ -203,7 +204,7 @@ describe("client", () => {
       wire.behaviour.serve = () => {}
       yield* Effect.fork(client.get("/3"))
       yield* Effect.fork(client.get("/4"))
-      yield* settle
+      yield* settled
       assert.strictEqual(wire.connections.length, 2)
       assert.deepInclude(yield* pool.stats, { inUse: 2, totalAcquisitions: 4 })
     })
@@ -214,13 +215,13 @@ describe("client", () => {
       const { exchanges, serve } = patient()
       const { pool } = yield* setup({ maxConnectionsPerTarget: 1 }, { serve })
       const fiber = yield* Effect.fork(pool.client(a).get("/"))
-      yield* settle
+      yield* settled
       exchanges[0]?.start()
       const response = yield* Fiber.join(fiber)
       assert.deepInclude(yield* pool.stats, { inUse: 1, idle: 0 })
       const body = yield* Effect.fork(Stream.runCollect(Stream.decodeText(response.stream)))
       exchanges[0]?.push("part")
-      yield* settle
+      yield* settled
       assert.deepInclude(yield* pool.stats, { inUse: 1, idle: 0 })
       exchanges[0]?.end(" and rest")
       assert.strictEqual(Chunk.join(yield* Fiber.join(body), ""), "part and rest")
@@ -233,7 +234,7 @@ describe("client", () => {
       const { exchanges, serve } = patient()
       const { pool } = yield* setup({}, { serve })
       const fiber = yield* Effect.fork(pool.client(a).get("/"))
-      yield* settle
+      yield* settled
       exchanges[0]?.start()
       const response = yield* Fiber.join(fiber)
       exchanges[0]?.breakOff()
@@ -247,7 +248,7 @@ describe("client", () => {
       const { exchanges, serve } = patient()
       const { pool, wire } = yield* setup({}, { serve })
       const fiber = yield* Effect.fork(pool.client(a).get("/"))
-      yield* settle
+      yield* settled
       exchanges[0]?.start()
       const response = yield* Fiber.join(fiber)
       exchanges[0]?.push("one")
@@ -263,12 +264,12 @@ describe("client", () => {
       const { exchanges, serve } = patient()
       const { pool, wire } = yield* setup({ maxConnectionsPerTarget: 1, acquireTimeout: "1 minute" }, { serve })
       const first = yield* Effect.fork(pool.client(a).get("/1"))
-      yield* settle
+      yield* settled
       const second = yield* Effect.fork(pool.client(a).get("/2"))
-      yield* settle
+      yield* settled
       yield* Fiber.interrupt(first)
       assert.isTrue(exchanges[0]?.aborted)
-      yield* settle
+      yield* settled
       exchanges[1]?.respond("served")
       assert.strictEqual(yield* Effect.flatMap(Fiber.join(second), (_) => _.text), "served")
       assert.strictEqual(wire.connections.length, 2)
@@ -281,7 +282,7 @@ describe("client", () => {
       const { exchanges, serve } = patient()
       const { pool, wire } = yield* setup({}, { serve, settlesLater: true })
       const fiber = yield* Effect.fork(pool.client(a).get("/1"))
-      yield* settle
+      yield* settled
       exchanges[0]?.respond()
       yield* Fiber.interrupt(fiber)
       yield* Effect.promise(() => Promise.resolve())
@@ -295,9 +296,9 @@ describe("client", () => {
       const { exchanges, serve } = patient()
       const { pool } = yield* setup({ maxConnectionsPerTarget: 1, acquireTimeout: "1 minute" }, { serve })
       const first = yield* Effect.fork(pool.client(a).get("/1"))
-      yield* settle
+      yield* settled
       const second = yield* Effect.fork(pool.client(a).get("/2"))
-      yield* settle
+      yield* settled
       exchanges[0]?.breakOff()
       assert.deepInclude(yield* peek(first), { _tag: "ConnectionError", reason: "Closed", outcome: "Unknown" })
       exchanges[1]?.respond()
@@ -342,11 +343,11 @@ describe("client", () => {
       const { exchanges, serve } = patient()
       const { pool } = yield* setup({}, { serve })
       const fiber = yield* Effect.fork(Effect.uninterruptible(pool.client(a).get("/")))
-      yield* settle
+      yield* settled
       yield* Fiber.interruptFork(fiber)
       yield* TestClock.adjust("1 second")
       exchanges[0]?.respond()
-      yield* settle
+      yield* settled
       assert.isFalse(exchanges[0]?.aborted)
       assert.deepInclude(yield* pool.stats, { idle: 1, totalConnections: 1 })
     })

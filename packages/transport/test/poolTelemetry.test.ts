@@ -1,8 +1,9 @@
 import { type AuditEvent, AuditLog, ConnectionPool, PeerDirectory, TransportMetrics } from "@agentweave/transport"
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Exit, Fiber, Layer, Metric, Scope, TestClock } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 import { FakeWire, identity } from "./fakeConnector.js"
-import { a, b, hold, settle } from "./fakePool.js"
+import { a, b, hold } from "./fakePool.js"
 
 /** A pool with an audit log. It closes with the test at the latest: the gauges are of all pools there are. */
 const setup = (options: ConnectionPool.Options) =>
@@ -71,7 +72,7 @@ it.scoped("the gauges show what all pools together hold, each cleanup interval a
     const waiting = yield* Effect.fork(hold(first.pool, a))
     yield* hold(second.pool, a)
     yield* Effect.flatMap(hold(second.pool, b), ({ end }) => end)
-    yield* settle
+    yield* settled
     assert.deepStrictEqual(yield* held, [0, 0, 0])
     yield* TestClock.adjust("10 seconds")
     assert.deepStrictEqual(yield* held, [2, 1, 1])
@@ -101,7 +102,7 @@ it.scoped("a wait is measured from the claim until the connection, the refusal o
     const first = yield* hold(pool, a)
     const served = yield* Effect.fork(hold(pool, a))
     const late = yield* Effect.fork(Effect.flip(hold(pool, a)))
-    yield* settle
+    yield* settled
     // Who finds the queue full does not wait.
     yield* Effect.flip(hold(pool, a))
     yield* TestClock.adjust("2 seconds")

@@ -1,7 +1,7 @@
 import { CircuitBreakerConfig, CircuitBreakerRegistry } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Either, Layer, TestClock } from "effect"
-import { quicken } from "../../workload-api/test/support/quickTestClock.js"
+import { quicken } from "../../spiffe/test/support/quickTestClock.js"
 
 const Registry = CircuitBreakerRegistry.CircuitBreakerRegistry
 type Options = CircuitBreakerRegistry.Options

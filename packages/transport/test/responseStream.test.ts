@@ -2,6 +2,7 @@ import { ConnectorResponse, TransportError } from "@agentweave/transport"
 import { Headers, HttpClientRequest } from "@effect/platform"
 import { expect, it } from "@effect/vitest"
 import { Chunk, Effect, Fiber, Stream } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 
 /** A response over a wire whose turns the test takes. */
 const setup = (defers = true) => {
@@ -37,8 +38,6 @@ const setup = (defers = true) => {
   }).pipe(Effect.zipRight(Effect.yieldNow()))
   return { push, read, reading, response, sink, tasks, turn, wire }
 }
-
-const settled = Effect.repeatN(Effect.yieldNow(), 10)
 
 it.effect("a reader that waits is woken once for all that comes in one turn of the wire", () =>
   Effect.gen(function* () {

@@ -21,7 +21,7 @@ import {
   Schedule,
   TestClock
 } from "effect"
-import { quicken } from "../../workload-api/test/support/quickTestClock.js"
+import { quicken } from "../../spiffe/test/support/quickTestClock.js"
 
 const connection = (reason: "Lost" | "NotTls") =>
   new TransportError.ConnectionError({

@@ -1,7 +1,7 @@
 import { CircuitBreaker, RetryPolicy, TransportError } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, TestClock } from "effect"
-import { quicken } from "../../workload-api/test/support/quickTestClock.js"
+import { quicken } from "../../spiffe/test/support/quickTestClock.js"
 
 const lost = new TransportError.ConnectionError({
   reason: "Lost",

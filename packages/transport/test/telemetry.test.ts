@@ -3,7 +3,7 @@ import { DevAuthority, TestIdentity } from "@agentweave/testkit"
 import { type AuditEvent, AuditLog, IdentityMonitor, TransportMetrics } from "@agentweave/transport"
 import { expect, it } from "@effect/vitest"
 import { Context, Effect, Layer, Metric, MetricLabel, TestClock } from "effect"
-import { quicken } from "../../workload-api/test/support/quickTestClock.js"
+import { quicken } from "../../spiffe/test/support/quickTestClock.js"
 import { BoundedLabels } from "../src/internal/metrics/boundedLabels.js"
 
 const count = (metric: Metric.Metric.Counter<number>, labels: Record<string, string>) =>

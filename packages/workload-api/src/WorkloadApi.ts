@@ -15,7 +15,8 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { InvalidEndpointError } from "./InvalidEndpointError.js"
 import * as provider from "./internal/provider.js"
-import * as update from "./internal/update.js"
+import * as update from "./internal/updateReader.js"
+import type { SvidSelection } from "./internal/updateReceiver.js"
 import * as WorkloadApiClient from "./WorkloadApiClient.js"
 import type { WorkloadApiError } from "./WorkloadApiError.js"
 import type { WorkloadApiEvent } from "./WorkloadApiEvent.js"
@@ -55,7 +56,7 @@ export class WorkloadApi extends Context.Tag("@agentweave/workload-api/WorkloadA
  * @since 0.1.0
  * @category models
  */
-export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
+export type Selection = SvidSelection
 
 /**
  * Options of an identity provider over the Workload API.

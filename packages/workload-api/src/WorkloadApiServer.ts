@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import { type IdentityError, IdentityProvider, type InvalidConfigError, OptionsDecoder } from "@agentweave/spiffe"
+import { makeRunFork } from "@agentweave/spiffe/Background"
 import { ServerCredentials } from "@grpc/grpc-js"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -13,7 +14,6 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { makeRunFork } from "@agentweave/spiffe/Background"
 import { makeServer } from "./internal/grpcServer.js"
 import { listen } from "./internal/unixSocket.js"
 import { WorkloadApiError } from "./WorkloadApiError.js"

@@ -19,7 +19,7 @@ import {
   TestClock,
   TestContext
 } from "effect"
-import { quicken } from "./support/quickTestClock.js"
+import { quicken } from "../../spiffe/test/support/quickTestClock.js"
 import * as ScriptedAgent from "./support/scriptedAgent.js"
 
 const authority = DevAuthority.make({ trustDomain: "example.org" })

@@ -3,9 +3,9 @@ import type { WorkloadApiEvent } from "@agentweave/workload-api"
 import { WorkloadApi } from "@agentweave/workload-api"
 import { expect, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Either, Fiber, Mailbox, Stream, TestClock } from "effect"
+import { quicken } from "../../spiffe/test/support/quickTestClock.js"
 import * as provider from "../src/internal/provider.js"
-import type { Delivered } from "../src/internal/update.js"
-import { quicken } from "./support/quickTestClock.js"
+import type { Delivered } from "../src/internal/updateReader.js"
 
 const hour = 3_600_000
 const rotations = 365 * 24

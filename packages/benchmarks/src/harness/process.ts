@@ -32,7 +32,10 @@ export class Worker {
     const id = this.nextId++
     const request: Request = { id, call, args }
     const answer = new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no answer to "${call}" in ${answerTimeout / 1000} s`)), answerTimeout)
+      const timer = setTimeout(
+        () => reject(new Error(`no answer to "${call}" in ${answerTimeout / 1000} s`)),
+        answerTimeout
+      )
       this.waiting.set(id, (reply) => {
         clearTimeout(timer)
         if ("error" in reply) reject(new Error(reply.error))

@@ -5,7 +5,7 @@ import { AuditLog } from "@agentweave/transport"
 import { NodeSecureServer } from "@agentweave/transport-node"
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Option } from "effect"
-import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
+import { eachEnds, row } from "../../../spiffe/test/support/uninterruptible.js"
 import { openStream } from "./http.js"
 import { host, processOf } from "./world.js"
 

@@ -3,7 +3,7 @@ import { DevAuthority, FakeWorkloadApi, Fault, FaultProxy, TestConnector } from 
 import { AuditLog, SecureChannel } from "@agentweave/transport"
 import { describe } from "@effect/vitest"
 import { Context, Effect, Layer, Scope } from "effect"
-import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
+import { eachEnds, row } from "../../../spiffe/test/support/uninterruptible.js"
 
 class Proxy extends Context.Tag("test/Proxy")<Proxy, FaultProxy.FaultProxy>() {}
 

@@ -10,7 +10,8 @@ import { AuditEvent, AuditLog, Connector, TransportConfig } from "@agentweave/tr
 import { NodeAuditLog, NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
 import { HttpClientRequest, HttpServer, HttpServerResponse } from "@effect/platform"
 import { Context, Effect, Either, Exit, Layer, Schema, Scope } from "effect"
-import { execute, host, type Log, makeLog } from "./fixture.js"
+import { execute } from "./execute.js"
+import { host, type Log, makeLog } from "./fixture.js"
 
 export const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "reconcile-"))),

@@ -9,19 +9,18 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect } from "@effect/vitest"
 import { Chunk, Context, Deferred, Effect, Fiber, Layer, Option, Queue, type Scope, Stream, TestClock } from "effect"
+import { execute, type Settled } from "./execute.js"
 import {
-  collectGarbage,
-  execute,
   failure,
   hostileServer,
   type Opened,
   type RunningServer,
   realTime,
-  type Settled,
   sharing,
   startClient,
   startServer
 } from "./fixture.js"
+import { collectGarbage } from "./garbage.js"
 
 /** What a raw server does with the first bytes of a request for some path. */
 type Script = (socket: TLSSocket, text: string) => void

@@ -5,7 +5,8 @@ import { type BundleEndpointEvent, FederatedBundles } from "@agentweave/transpor
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Queue, TestClock } from "effect"
-import { execute, failure, type Identity, realTime, startClient, startServer } from "./fixture.js"
+import { execute } from "./execute.js"
+import { failure, type Identity, realTime, startClient, startServer } from "./fixture.js"
 import { document, startPublisher } from "./publisher.js"
 
 const partner = TrustDomain.make("partner.example")

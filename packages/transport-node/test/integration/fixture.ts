@@ -1,11 +1,8 @@
 /**
  * Workloads, hostile peers and their records for the tests in this folder: real sockets on 127.0.0.1, every port 0.
  */
-import { EventEmitter } from "node:events"
 import type { AddressInfo, Socket } from "node:net"
 import * as tls from "node:tls"
-import { setFlagsFromString } from "node:v8"
-import { runInNewContext } from "node:vm"
 import * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
@@ -23,8 +20,6 @@ import * as TransportConfig from "@agentweave/transport/TransportConfig"
 import * as NodeConnector from "@agentweave/transport-node/NodeConnector"
 import * as NodeSecureServer from "@agentweave/transport-node/NodeSecureServer"
 import type * as HttpApp from "@effect/platform/HttpApp"
-import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
-import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { afterAll, beforeAll, it } from "@effect/vitest"
@@ -41,7 +36,6 @@ import {
   TestContext,
   type TestServices
 } from "effect"
-import { SocketWire } from "../../src/internal/client/connection.js"
 
 export const host = "127.0.0.1"
 
@@ -239,33 +233,6 @@ export const failure = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<
     onSuccess: () => Effect.dieMessage("expected a failure, got a success")
   })
 
-/** An exchange, and how often it settled. */
-export interface Settled {
-  count: number
-}
-
-export const execute = (
-  connection: Connector.Connection,
-  request: HttpClientRequest.HttpClientRequest,
-  settled: Settled = { count: 0 }
-): Effect.Effect<HttpClientResponse.HttpClientResponse, Connector.ExchangeError> =>
-  Effect.withFiberRuntime((fiber) =>
-    Effect.async((resume) => {
-      const cancel = connection.unsafeStart(
-        {
-          request,
-          path: request.url,
-          fiber: fiber as Connector.Exchange["fiber"],
-          onSettled: () => {
-            settled.count++
-          }
-        },
-        resume
-      )
-      return Effect.sync(cancel)
-    })
-  )
-
 /** What a socket of `node:tls` needs to be some peer; its TLS is as lax as OpenSSL lets it be. */
 export const presented = (credentials: Credentials.Credentials): tls.SecureContextOptions => ({
   cert: credentials.certificatesPem,
@@ -429,26 +396,3 @@ export const hostileClient = (
 
 /** The authority's roots, as a raw peer takes them for `ca`. */
 export const caOf = (authority: DevAuthority.DevAuthority): string => X509Bundle.toPem(authority.bundle)
-
-setFlagsFromString("--expose-gc")
-const gc = runInNewContext("gc") as () => void
-
-/** Collects garbage for real, some turns of the event loop apart, so that finalizers run too. */
-export const collectGarbage: Effect.Effect<void> = Effect.async<void>((resume) => {
-  const turn = (left: number): void => {
-    gc()
-    if (left === 0) resume(Effect.void)
-    else setImmediate(() => turn(left - 1))
-  }
-  turn(3)
-})
-
-/** A client's wire over something that answers as a socket does where a test says so. */
-export const wireOver = (answers: object): SocketWire => {
-  const socket = Object.assign(
-    new EventEmitter(),
-    { errored: null, closed: false, getCipher: () => ({}), getProtocol: () => "TLSv1.3", getSharedSigalgs: () => [] },
-    answers
-  )
-  return new SocketWire({ socket: socket as never, host, port: 0, oneSided: false })
-}

@@ -2,8 +2,11 @@ import { type AddressInfo, createServer, type Socket } from "node:net"
 import { DevAuthority } from "@agentweave/testkit"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, TestClock } from "effect"
-import { longestHold, maxHandshakes } from "../../../transport/src/internal/connection/places.js"
 import { failure, host, realTime, startClient, startServer } from "./fixture.js"
+
+/** Handshakes that one connector begins together, and the milliseconds after which one gives its place to the next. */
+const maxHandshakes = 32
+const longestHold = 250
 
 /** A listener that answers no handshake, and tells how many came. */
 const silentServer = Effect.acquireRelease(

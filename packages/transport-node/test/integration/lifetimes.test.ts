@@ -19,7 +19,7 @@ import { FetchHttpClient, HttpClient, HttpServer, Socket, SocketServer } from "@
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Redacted, Scope } from "effect"
 import { providerEnd } from "../../../spiffe/test/support/providerEnd.js"
-import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
+import { eachEnds, row } from "../../../spiffe/test/support/uninterruptible.js"
 import { layerOneSided } from "../../src/internal/client/connector.js"
 import { folder, refused } from "./auditEvents.js"
 import { host, startClient, startServer } from "./fixture.js"

@@ -3,7 +3,8 @@ import type * as TransportConfig from "@agentweave/transport/TransportConfig"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { execute, failure, hostileServer, realTime, startClient } from "./fixture.js"
+import { execute } from "./execute.js"
+import { failure, hostileServer, realTime, startClient } from "./fixture.js"
 
 const versions: ReadonlyArray<TransportConfig.TlsVersion> = ["TLSv1.2", "TLSv1.3"]
 

@@ -1,6 +1,5 @@
 import { type Socket, connect as tcpConnect } from "node:net"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
-import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import * as X509Bundle from "@agentweave/spiffe/X509Bundle"
 import * as X509BundleSet from "@agentweave/spiffe/X509BundleSet"
 import * as X509Context from "@agentweave/spiffe/X509Context"
@@ -17,11 +16,11 @@ import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Either, Fiber, Layer, TestClock } from "effect"
-import { verifyWire } from "../../../transport/src/internal/connection/gate.js"
-import { contextOptions } from "../../src/internal/tls/context.js"
+import { Effect, Fiber, Layer, TestClock } from "effect"
+import { contextOptions } from "../../src/internal/tls/secureContext.js"
+import { execute } from "./execute.js"
+import { refusalOver } from "./fakeSocket.js"
 import {
-  execute,
   failure,
   host,
   hostileClient,
@@ -29,8 +28,7 @@ import {
   identityLayer,
   realTime,
   startClient,
-  startServer,
-  wireOver
+  startServer
 } from "./fixture.js"
 
 const get = HttpClientRequest.get("/")
@@ -473,14 +471,7 @@ describe("a verifier that throws", () => {
           throw new Error("no handle")
         }
       }
-      const answer = verifyWire(wireOver(socket), {
-        verifier: PeerVerifier.make(),
-        bundles: clientIdentity.bundles,
-        matcher: PeerMatcher.exactly(serverId),
-        purpose: "ServerAuth",
-        now: 0
-      })
-      expect(Either.flip(answer)).toMatchObject(Either.right({ reason: "VerifierFault" }))
+      expect(yield* refusalOver(socket, clientIdentity, serverId)).toMatchObject({ reason: "VerifierFault" })
     })
   )
 })

@@ -8,9 +8,9 @@ import * as PeerCase from "@agentweave/testkit/PeerCase"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
+import { execute } from "./execute.js"
 import {
   type Client,
-  execute,
   failure,
   hostileClient,
   hostileServer,

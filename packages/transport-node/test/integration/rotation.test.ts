@@ -14,7 +14,8 @@ import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Queue, Random, Redacted, Stream, TestClock } from "effect"
-import { caOf, execute, failure, host, hostileServer, realTime, startClient, startServer } from "./fixture.js"
+import { execute } from "./execute.js"
+import { caOf, failure, host, hostileServer, realTime, startClient, startServer } from "./fixture.js"
 
 const get = HttpClientRequest.get("/")
 

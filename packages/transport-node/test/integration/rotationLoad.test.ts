@@ -6,7 +6,8 @@ import { ConnectionPool, Connector, PeerDirectory } from "@agentweave/transport"
 import type { HttpClient } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { type Duration, Effect, Fiber, Layer, Schedule } from "effect"
-import { collectGarbage, host, type Log, startClient, startServer } from "./fixture.js"
+import { host, type Log, startClient, startServer } from "./fixture.js"
+import { collectGarbage } from "./garbage.js"
 
 // OpenSSL judges dates by the system's clock and the load is a load in real time, so the clock here is the live one.
 

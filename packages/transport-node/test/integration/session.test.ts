@@ -1,5 +1,4 @@
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
-import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import * as X509Context from "@agentweave/spiffe/X509Context"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
@@ -10,19 +9,11 @@ import * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import type * as TransportConfig from "@agentweave/transport/TransportConfig"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Either } from "effect"
-import { verifyWire } from "../../../transport/src/internal/connection/gate.js"
-import {
-  collectGarbage,
-  execute,
-  failure,
-  hostileClient,
-  hostileServer,
-  realTime,
-  startClient,
-  startServer,
-  wireOver
-} from "./fixture.js"
+import { Effect } from "effect"
+import { execute } from "./execute.js"
+import { refusalOver } from "./fakeSocket.js"
+import { failure, hostileClient, hostileServer, realTime, startClient, startServer } from "./fixture.js"
+import { collectGarbage } from "./garbage.js"
 
 const get = HttpClientRequest.get("/")
 
@@ -164,18 +155,6 @@ describe("no session is ever resumed", () => {
     )
   }
 
-  const judged = (socket: object) =>
-    Effect.map(setup, ({ clientIdentity, serverId }) =>
-      Either.flip(
-        verifyWire(wireOver(socket), {
-          verifier: PeerVerifier.make(),
-          bundles: clientIdentity.bundles,
-          matcher: PeerMatcher.exactly(serverId),
-          purpose: "ServerAuth",
-          now: Date.now()
-        })
-      )
-    )
   // What TLS never hands on as long as it does what it is told.
   const sockets: ReadonlyArray<readonly [name: string, reason: string, socket: object]> = [
     ["whose session was resumed", "SessionResumed", { isSessionReused: () => true, authorized: true }],
@@ -188,7 +167,10 @@ describe("no session is ever resumed", () => {
   ]
   for (const [name, reason, socket] of sockets) {
     it.scoped(`and a socket ${name} is refused by the gate: ${reason}`, () =>
-      Effect.map(judged(socket), (answer) => expect(answer).toMatchObject(Either.right({ reason })))
+      Effect.gen(function* () {
+        const { clientIdentity, serverId } = yield* setup
+        expect(yield* refusalOver(socket, clientIdentity, serverId)).toMatchObject({ reason })
+      })
     )
   }
 })

@@ -8,7 +8,9 @@ import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Queue, Scope, Stream, TestClock } from "effect"
-import { collectGarbage, execute, failure, host, makeLog, realTime, startClient, startServer } from "./fixture.js"
+import { execute } from "./execute.js"
+import { failure, host, makeLog, realTime, startClient, startServer } from "./fixture.js"
+import { collectGarbage } from "./garbage.js"
 
 const get = HttpClientRequest.get("/")
 

@@ -1,4 +1,5 @@
 import { Clock, Duration, Effect } from "effect"
+import { settled } from "../../../spiffe/test/support/settled.js"
 
 /**
  * A clock whose wall and monotonic halves move apart: `pass` lets time go by, `setWall` sets the wall clock as an operator
@@ -50,11 +51,10 @@ export class SteppedClock implements Clock.Clock {
     const next: Effect.Effect<void> = Effect.suspend(() => {
       const at = Math.min(until, ...this.sleepers.map((sleeper) => sleeper.at))
       this.advance(Math.max(at, this.mono))
-      const settled = Effect.repeatN(Effect.yieldNow(), 5)
       return this.mono < until || this.sleepers.some((sleeper) => sleeper.at <= until)
         ? Effect.zipRight(settled, next)
         : settled
     })
-    return Effect.zipRight(Effect.repeatN(Effect.yieldNow(), 5), next)
+    return Effect.zipRight(settled, next)
   }
 }

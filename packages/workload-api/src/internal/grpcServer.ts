@@ -1,4 +1,6 @@
 /** The seam to gRPC's server: which calls there are, who may make them, and how they end. */
+
+import type { RunFork } from "@agentweave/spiffe/Background"
 import {
   type Metadata,
   Server,
@@ -16,7 +18,6 @@ import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import type { WorkloadApiError, WorkloadApiErrorReason } from "../WorkloadApiError.js"
 import type { Answers } from "../WorkloadApiServer.js"
-import type { RunFork } from "@agentweave/spiffe/Background"
 import * as methods from "./methods.js"
 
 const statusOf: { readonly [Reason in WorkloadApiErrorReason]: Status } = {

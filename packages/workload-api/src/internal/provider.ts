@@ -1,5 +1,6 @@
 /** The identity provider over the stream of the agent's updates: calls, reconnects, and those who listen. */
 import { IdentityError, type IdentityProblem, IdentityProvider, type X509Context } from "@agentweave/spiffe"
+import { forkScoped } from "@agentweave/spiffe/Background"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
@@ -17,17 +18,16 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { WorkloadApiError } from "../WorkloadApiError.js"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
 import * as State from "./identityState.js"
 import * as Reporting from "./reporting.js"
 import * as StateClock from "./stateClock.js"
-import * as Updates from "./updates.js"
+import * as Updates from "./updateReceiver.js"
 
 export interface Settings<Message> {
   /** One call to the agent each time it is run. */
   readonly messages: Stream.Stream<Message, WorkloadApiError>
   readonly read: Updates.Read<Message>
-  readonly select: Updates.Selection | undefined
+  readonly select: Updates.SvidSelection | undefined
   readonly initialTimeout: Duration.Duration
   readonly responseTimeout: Duration.Duration
   readonly reconnectSchedule: Schedule.Schedule<unknown, WorkloadApiError>

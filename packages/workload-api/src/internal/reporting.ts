@@ -8,7 +8,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
 import * as Problems from "./problems.js"
-import type { Delivered } from "./update.js"
+import type { Delivered } from "./updateReader.js"
 
 type WithoutTime<A> = A extends unknown ? Omit<A, "time"> : never
 

@@ -6,7 +6,7 @@ import { WorkloadApi, WorkloadApiClient, WorkloadApiServer, WorkloadEndpoint } f
 import { describe } from "@effect/vitest"
 import { Config, Effect, Layer, Stream } from "effect"
 import { providerEnd } from "../../../spiffe/test/support/providerEnd.js"
-import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
+import { eachEnds, row } from "../../../spiffe/test/support/uninterruptible.js"
 
 let sockets = 0
 const socketPath = (): string => join(tmpdir(), `lifetimes-${process.pid}-${sockets++}.sock`)

@@ -4,12 +4,12 @@ import { describe, matches, type PeerMatcher } from "../../PeerMatcher.js"
 import * as SpiffeId from "../../SpiffeId.js"
 import { readCertificate } from "../der/certificate.js"
 import { makeReader } from "./anchors.js"
-import { findPath } from "./chain.js"
-import { bundleOf, type GateInput, verifyChain, readCandidates, type Tools } from "./gate.js"
+import { bundleOf, type GateInput, readCandidates, type Tools, verifyUncached } from "./gate.js"
 import type { Guard, Refusal } from "./guard.js"
-import { hintFor } from "./hints.js"
 import { claimedId, leafGuards } from "./leafGuards.js"
 import { caGuards, dateGuards, makeNameCheck, membersOf, type Path } from "./pathGuards.js"
+import { findPath } from "./pathSearch.js"
+import { hintFor } from "./refusalHints.js"
 import { makeCheck } from "./signature.js"
 import { sizeGuards, sizeRefusal } from "./sizeGuards.js"
 
@@ -129,7 +129,8 @@ export const explainAt = (input: Input): Explanation => {
   const size = apply(sizeGuards, chain, "chain")
   const tooLarge = sizeRefusal(chain)
   const tools = { anchorsOf: makeReader(), isSignedBy: makeCheck() }
-  const judged = tooLarge === undefined ? verifyChain(input, tools) : Either.left({ refusal: tooLarge, claimed: null })
+  const judged =
+    tooLarge === undefined ? verifyUncached(input, tools) : Either.left({ refusal: tooLarge, claimed: null })
   const id = Either.isRight(judged) ? judged.right.spiffeId : judged.left.claimed
   const [leaf] = chain
   const middle =

@@ -7,10 +7,10 @@ import type { X509BundleSet } from "../../X509BundleSet.js"
 import { type Certificate, readCertificate } from "../der/certificate.js"
 import { sha256 } from "../digest.js"
 import type { Anchors } from "./anchors.js"
-import { findPath } from "./chain.js"
 import { firstRefusal, type Refusal } from "./guard.js"
 import { claimedId, leafGuards, namesLimit, type Purpose } from "./leafGuards.js"
 import { makeNameCheck } from "./pathGuards.js"
+import { findPath } from "./pathSearch.js"
 import type { SignatureCheck } from "./signature.js"
 
 /** The inputs of a judgement on a chain; the matcher is not part of it. */
@@ -109,7 +109,10 @@ export interface Tools {
 }
 
 /** Everything but the matcher: from the bytes a peer sent to the identity it proved. */
-export const verifyChain = (input: GateInput, { anchorsOf, isSignedBy }: Tools): Either.Either<Verdict, Rejection> => {
+export const verifyUncached = (
+  input: GateInput,
+  { anchorsOf, isSignedBy }: Tools
+): Either.Either<Verdict, Rejection> => {
   const { chain, now, purpose } = input
   const [leafDer, ...others] = chain
   const read = leafDer === undefined ? undefined : readCertificate(leafDer)

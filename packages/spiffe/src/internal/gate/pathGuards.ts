@@ -16,7 +16,7 @@ export interface PathRules {
   readonly purpose: Purpose
   readonly now: number
   /** The names of a certificate against the constraints of another one: one memory and one allowance for a peer. */
-  readonly names: NameJudge
+  readonly names: NameCheck
 }
 
 /** One certificate of a path: position 0 is the leaf, the last one is the anchor. */
@@ -28,10 +28,10 @@ export interface PathMember extends PathRules {
 
 type NameVerdict = ReturnType<typeof findViolation>
 
-export type NameJudge = (constrained: Certificate, authority: Certificate) => NameVerdict
+export type NameCheck = (constrained: Certificate, authority: Certificate) => NameVerdict
 
 /** Each pair of certificates is judged once, on however many paths it occurs. */
-export const makeNameCheck = (): NameJudge => {
+export const makeNameCheck = (): NameCheck => {
   const allowance: Allowance = { comparisons: maxNameComparisons }
   const known = new Map<Certificate, Map<Certificate, NameVerdict>>()
   return (constrained, authority) => {

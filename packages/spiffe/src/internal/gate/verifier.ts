@@ -4,7 +4,7 @@ import { PeerVerificationError } from "../../PeerVerificationError.js"
 import type { LazyChain, PeerVerifier, Purpose, VerifiedPeer, VerifyInput } from "../../PeerVerifier.js"
 import * as LruCache from "../lruCache.js"
 import { makeReader } from "./anchors.js"
-import { bundleOf, chainKey, type GateInput, issuerKey, verifyChain, type Rejection, type Verdict } from "./gate.js"
+import { bundleOf, chainKey, type GateInput, issuerKey, type Rejection, type Verdict, verifyUncached } from "./gate.js"
 import { describeRefusal } from "./guard.js"
 import type { SignatureCheck } from "./signature.js"
 import { sizeRefusal } from "./sizeGuards.js"
@@ -127,7 +127,7 @@ export const makeVerifier = (cacheSize: number, isSignedBy: SignatureCheck): Pee
     const key = chainKey(input.chain, input.purpose)
     const known = recall(input, successes.get(key))
     if (known !== undefined) return Either.right(known)
-    const verified = verifyChain(input, { anchorsOf, isSignedBy })
+    const verified = verifyUncached(input, { anchorsOf, isSignedBy })
     if (Either.isRight(verified)) remember(input, key, verified.right)
     return verified
   }

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as CertificateAuthority from "../../CertificateAuthority.js"
 import type { CertificateProfile, RawExtension } from "../../CertificateProfile.js"
 import type { PeerCase } from "../../PeerCase.js"
-import { sequence, tlv } from "../mint/der.js"
+import { sequence, tlv } from "../mint/derWriter.js"
 
 /** A chain of authorities and a leaf below the last one. */
 interface Template {

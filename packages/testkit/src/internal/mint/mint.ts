@@ -10,7 +10,7 @@ import * as Redacted from "effect/Redacted"
 import type { CertificateProfile, GeneralSubtrees, NameConstraints, Validity } from "../../CertificateProfile.js"
 import * as KeyPair from "../../KeyPair.js"
 import { MintError } from "../../MintError.js"
-import { alterSerialNumber, sequence, tlv } from "./der.js"
+import { alterSerialNumber, sequence, tlv } from "./derWriter.js"
 import { check } from "./profileOptions.js"
 import { loadX509, type X509 } from "./x509.js"
 

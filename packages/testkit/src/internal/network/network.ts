@@ -3,6 +3,7 @@
  * the connector above it, as over sockets.
  */
 import { PeerMatcher, PeerVerificationError, PeerVerifier, SpiffeId, type X509Context } from "@agentweave/spiffe"
+import type { RunFork } from "@agentweave/spiffe/Background"
 import { type AuditEvent, Connector, Dialer, TransportError, type Wire } from "@agentweave/transport"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -12,9 +13,8 @@ import * as Encoding from "effect/Encoding"
 import * as Layer from "effect/Layer"
 import type { Answerer, OnConnect } from "../../TestConnector.js"
 import type { Handler, StreamHandler } from "../../TestMessage.js"
-import type { RunFork } from "@agentweave/spiffe/Background"
-import { MemoryWire } from "./connection.js"
-import { ClientEnd, MemoryStream } from "./stream.js"
+import { ClientEnd, MemoryStream } from "./memoryStream.js"
+import { MemoryWire } from "./memoryWire.js"
 
 /** An established connection and its record. */
 export interface Link {

@@ -1,10 +1,11 @@
 /** Asks the anchor of a log where the log was, and gives it each checkpoint. */
+
+import { forkScoped } from "@agentweave/spiffe/Background"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { type Anchored, AuditAnchor } from "../../AuditAnchor.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
 import { hashOf, type Range } from "./format.js"
 import type { Origin } from "./rotation.js"
 

@@ -3,6 +3,7 @@ import { sign } from "node:crypto"
 import type { X509Svid } from "@agentweave/spiffe/X509Svid"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import * as Redacted from "effect/Redacted"
+import { toJson } from "./eventJson.js"
 import {
   type Content,
   type Counts,
@@ -14,7 +15,6 @@ import {
   start,
   withSignature
 } from "./format.js"
-import { toJson } from "./json.js"
 import { digestFor } from "./signers.js"
 
 const newline = 10

@@ -1,5 +1,5 @@
 /** Which records are under a signature that counts, and whose signatures those are. */
-import type { Finding, Signer } from "../../AuditFile.js"
+import type { Finding, Signer } from "./findings.js"
 import type { Range } from "./format.js"
 import type { SignerCertificates, Signers } from "./signers.js"
 

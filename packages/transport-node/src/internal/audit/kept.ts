@@ -1,6 +1,6 @@
 /** Compares files with what an anchor kept of them. */
 import type { Anchored } from "../../AuditAnchor.js"
-import type { Finding } from "../../AuditFile.js"
+import type { Finding } from "./findings.js"
 
 export class Kept {
   /** Checkpoints by log and number. */

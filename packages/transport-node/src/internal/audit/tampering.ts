@@ -1,4 +1,4 @@
-import type { TamperedProblem } from "../../AuditFile.js"
+import type { TamperedProblem } from "./findings.js"
 
 /** Why a record is not as it was written. `at` is its place, where that is not the line that shows it. */
 export class Tampering {

@@ -1,8 +1,9 @@
 /** Reads audit files from their first line to their last, and says what does not hold. */
 import * as Either from "effect/Either"
 import type { Anchored } from "../../AuditAnchor.js"
-import type { Finding, Report } from "../../AuditFile.js"
+import type { Report } from "../../AuditFile.js"
 import { Coverage } from "./coverage.js"
+import type { Finding } from "./findings.js"
 import {
   type Begins,
   type Checkpoint,

@@ -5,10 +5,10 @@ import * as Dialer from "@agentweave/transport/Dialer"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { TlsStreamWire } from "../socket/streamWire.js"
-import { SecureContexts } from "../tls/context.js"
-import { clientHandshake } from "../tls/wire.js"
-import { SocketWire } from "./connection.js"
+import { SecureContexts } from "../tls/secureContext.js"
+import { clientHandshake } from "../tls/tlsWire.js"
 import { dial } from "./dial.js"
+import { SocketWire } from "./socketWire.js"
 
 /** One TLS context an identity, a set of trust domains and a range of versions. */
 const dialer = (

@@ -8,7 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { fromHandshake, handshakeCut, messageOf } from "../errors.js"
-import type { SecureContexts } from "../tls/context.js"
+import type { SecureContexts } from "../tls/secureContext.js"
 
 /** After how long without a byte the system begins to ask whether the peer's host is there, in milliseconds. */
 export const keepAliveInitialDelay = 30_000

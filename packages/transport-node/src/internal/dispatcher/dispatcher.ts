@@ -10,8 +10,8 @@ import type { RuntimeFiber } from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Stream from "effect/Stream"
 import { Dispatcher } from "undici"
+import { toClientRequest } from "./dispatchedRequest.js"
 import { DispatchedHandler, type RawHeaders } from "./handler.js"
-import { toClientRequest } from "./request.js"
 
 export type RunFork = (effect: Effect.Effect<void, unknown>) => RuntimeFiber<void, unknown>
 

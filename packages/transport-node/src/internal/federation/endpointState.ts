@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Either from "effect/Either"
 import type { BundleEndpoint } from "../../BundleEndpoint.js"
 import { BundleEndpointError } from "../../BundleEndpointError.js"
-import { describeUrl } from "./url.js"
+import { describeUrl } from "./endpointUrl.js"
 
 /** The state of one endpoint. */
 export interface Endpoint {

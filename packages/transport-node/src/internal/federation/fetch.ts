@@ -10,8 +10,8 @@ import * as Stream from "effect/Stream"
 import type { BundleEndpoint } from "../../BundleEndpoint.js"
 import { BundleEndpointError, type BundleEndpointReason } from "../../BundleEndpointError.js"
 import { codeOf } from "../errors.js"
+import { describeUrl, endpointUrl } from "./endpointUrl.js"
 import { decodeDocument } from "./parse.js"
-import { describeUrl, endpointUrl } from "./url.js"
 
 /** One GET, over a connection on which the endpoint has proven to be what its profile asks. Redirects are not followed. */
 export type Get = (endpoint: BundleEndpoint, url: URL) => Effect.Effect<HttpClientResponse, Error, Scope.Scope>

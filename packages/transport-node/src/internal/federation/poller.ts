@@ -1,3 +1,4 @@
+import { forkScoped } from "@agentweave/spiffe/Background"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { makeReporter } from "@agentweave/spiffe/IdentityProblem"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
@@ -17,12 +18,11 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { BundleEndpoint } from "../../BundleEndpoint.js"
 import type { BundleEndpointError } from "../../BundleEndpointError.js"
 import type { BundleEndpointEvent } from "../../BundleEndpointEvent.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
 import * as polling from "./endpointState.js"
+import { describeUrl } from "./endpointUrl.js"
+import { type Federated, ownDomains, withFederated } from "./federatedProvider.js"
 import { type FetchLimits, fetchBundle, type Get } from "./fetch.js"
-import * as Problems from "./problems.js"
-import { type Federated, ownDomains, withFederated } from "./provider.js"
-import { describeUrl } from "./url.js"
+import * as Problems from "./fetchProblems.js"
 
 export interface Settings {
   readonly endpoints: ReadonlyArray<BundleEndpoint>
@@ -121,7 +121,7 @@ export const make = Effect.fnUntraced(function* <E, R>(
       endpoints.flatMap(({ bundle, trustDomain }) => (bundle === undefined ? [] : [[trustDomain, bundle.x509Bundle]]))
     )
   )
-  const { problems, report: publish } = yield* makeReporter
+  const { problems, report: reportProblem } = yield* makeReporter
   const closed = yield* Deferred.make<void>()
   const provider = withFederated(inner, federated, problems, closed)
   const get = yield* connect(provider)
@@ -148,7 +148,7 @@ export const make = Effect.fnUntraced(function* <E, R>(
       const event = describe(state, result, changed, delay)
       const [toldNow, problem] = Problems.step(told, event)
       told = toldNow
-      if (problem !== undefined) yield* publish(problem)
+      if (problem !== undefined) yield* reportProblem(problem)
       yield* report(event)
       yield* Deferred.succeed(attempted, undefined)
       yield* Effect.sleep(delay)

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto"
 import { resolve as absolute, basename, dirname, isAbsolute, join, parse, sep } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { FileContent, FileProblem, IdentityFiles } from "./files.js"
+import type { FileContent, FileProblem, IdentityFiles } from "./identityFiles.js"
 
 /** One file as it was read: its content, or why there is none. */
 export interface FileRead {

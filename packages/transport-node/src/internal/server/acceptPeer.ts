@@ -7,9 +7,9 @@ import type { TlsRefusal } from "@agentweave/transport/Wire"
 import * as Effect from "effect/Effect"
 import { keepAliveInitialDelay } from "../client/dial.js"
 import { chainRefused, fromHandshake, handshakeCut } from "../errors.js"
-import type { Handshake } from "../tls/wire.js"
-import { acceptTls, askOpenSsl } from "./accept.js"
-import type { ServerContext } from "./context.js"
+import type { Handshake } from "../tls/tlsWire.js"
+import { acceptTls, askOpenSsl } from "./acceptTls.js"
+import type { ServerContext } from "./serverContexts.js"
 
 /** How a server takes the TCP connections of peers. */
 export interface AcceptPeer {

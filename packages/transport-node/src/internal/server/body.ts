@@ -20,7 +20,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
 import { fiberRefOf, serviceIn, withFiber } from "../fiber.js"
-import { InboundMessage } from "./message.js"
+import { InboundMessage } from "./inboundMessage.js"
 
 /** A body failed with something that is no `Error`; the name is that of what it failed with. */
 class BodyError extends Error {

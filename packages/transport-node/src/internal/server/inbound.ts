@@ -4,13 +4,13 @@ import type { TLSSocket } from "node:tls"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import type { Attempt } from "@agentweave/transport/Acceptor"
 import type { GoneReason } from "@agentweave/transport/Wire"
-import { TlsWire } from "../tls/wire.js"
+import { TlsWire } from "../tls/tlsWire.js"
 import { type AcceptPeer, acceptPeer, serverHandshake } from "./acceptPeer.js"
-import { InboundConnection } from "./connection.js"
-import type { ServerContext } from "./context.js"
+import type { ServerSpan } from "./answer.js"
 import { answerForbidden } from "./forbidden.js"
-import type { RequestSpan } from "./request.js"
-import { InboundRequests } from "./requests.js"
+import { InboundConnection } from "./inboundConnection.js"
+import { InboundRequests } from "./inboundRequests.js"
+import type { ServerContext } from "./serverContexts.js"
 
 /** A client's connection that is used for HTTP. */
 class InboundWire extends TlsWire {
@@ -37,7 +37,7 @@ class InboundWire extends TlsWire {
 export class Inbound {
   readonly connections = new Map<Socket, InboundConnection>()
   /** The spans of requests in flight, once an app is served that is traced. */
-  spans: WeakMap<IncomingMessage, RequestSpan> | undefined = undefined
+  spans: WeakMap<IncomingMessage, ServerSpan> | undefined = undefined
   private readonly options: AcceptPeer
   private readonly requests: InboundRequests
 

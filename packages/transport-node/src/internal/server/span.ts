@@ -23,8 +23,8 @@ import * as Option from "effect/Option"
 import type * as Predicate from "effect/Predicate"
 import * as Tracer from "effect/Tracer"
 import { clockOf, fiberRefOf, serviceOf, withFiber } from "../fiber.js"
+import type { Answer, ServerSpan } from "./answer.js"
 import type { Inbound } from "./inbound.js"
-import type { Answer, RequestSpan } from "./request.js"
 
 /** IDs of W3C Trace Context section 3.2.2.3, and of B3: nothing else of a header gets into a span. */
 const isId = (id: string): boolean => /^(?:[0-9a-f]{16}|[0-9a-f]{32})$/i.test(id) && !/^0+$/.test(id)
@@ -47,7 +47,7 @@ const failureOf = (cause: Cause.Cause<unknown>): string | undefined => {
  * The span of one request, from its arrival until both its handler has ended and its response is out or its connection
  * gone, with the attributes of OpenTelemetry's semantic conventions for HTTP servers and TLS.
  */
-class InboundSpan implements RequestSpan {
+class InboundSpan implements ServerSpan {
   readonly span: Tracer.Span
   private readonly clock: Clock.Clock
   private exit: Exit.Exit<unknown, unknown> | undefined = undefined
@@ -137,7 +137,7 @@ const tlsAttributes = (span: Tracer.Span, socket: TLSSocket): void => {
 const traced =
   (
     inbound: Inbound,
-    spans: WeakMap<IncomingMessage, RequestSpan>,
+    spans: WeakMap<IncomingMessage, ServerSpan>,
     tracer: Tracer.Tracer,
     isDisabled: Predicate.Predicate<HttpServerRequest>
   ) =>

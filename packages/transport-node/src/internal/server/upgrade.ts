@@ -1,5 +1,5 @@
 import type { Socket } from "node:net"
-import type { Answer } from "./request.js"
+import type { Answer } from "./answer.js"
 
 /**
  * The answer to a WebSocket's opening handshake, read from the status line that is written to the socket: `101` is not

@@ -5,8 +5,8 @@ import type { ConnectOptions, StreamConnection } from "@agentweave/transport/Con
 import { ConnectionError } from "@agentweave/transport/TransportError"
 import { hostOf } from "@agentweave/transport/Wire"
 import * as Effect from "effect/Effect"
-import { portOf } from "./address.js"
 import type { Opener } from "./opener.js"
+import { portOf } from "./urlPort.js"
 
 type OnSocket = (error: Error | null, socket: Duplex) => void
 

@@ -2,7 +2,7 @@ import type { Socket as NetSocket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import type { AcceptedStream, Attempt } from "@agentweave/transport/Acceptor"
 import { type AcceptPeer, acceptPeer, serverHandshake } from "../server/acceptPeer.js"
-import type { ServerContext } from "../server/context.js"
+import type { ServerContext } from "../server/serverContexts.js"
 import { TlsStreamWire } from "./streamWire.js"
 
 /** A client's connection that was accepted, and the socket it is on. */

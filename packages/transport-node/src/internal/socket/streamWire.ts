@@ -2,7 +2,7 @@ import type { TLSSocket } from "node:tls"
 import type { StreamConnection } from "@agentweave/transport/Connector"
 import type { TransportError } from "@agentweave/transport/TransportError"
 import type { ByteStream, GoneReason, StreamWire } from "@agentweave/transport/Wire"
-import { type Handshake, TlsWire } from "../tls/wire.js"
+import { type Handshake, TlsWire } from "../tls/tlsWire.js"
 
 type Done = (cause?: unknown) => void
 

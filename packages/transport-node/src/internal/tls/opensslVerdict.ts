@@ -9,8 +9,8 @@ import { connect, createSecureContext, type SecureContextOptions, TLSSocket } fr
 import type { Purpose } from "@agentweave/spiffe/PeerVerifier"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import { ciphers, secureOptions } from "./context.js"
 import { clientChain, clientHello, serverFlight } from "./handshakeBytes.js"
+import { ciphers, secureOptions } from "./secureContext.js"
 
 export interface VerdictInput {
   readonly chain: readonly [leaf: Uint8Array, ...rest: ReadonlyArray<Uint8Array>]

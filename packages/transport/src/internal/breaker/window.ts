@@ -1,5 +1,5 @@
 import * as Duration from "effect/Duration"
-import type { Outcome, TripRule } from "../../TripRule.js"
+import type { CallOutcome, TripRule } from "../../TripRule.js"
 import { SlidingCounts } from "../metrics/slidingCounts.js"
 
 /** The part of a trip rule that sees every call. Mutable; time comes in as an argument, in milliseconds. */
@@ -7,7 +7,7 @@ export interface Window {
   /** Whether it looks at the duration of a call. */
   readonly timed: boolean
   /** Records one outcome and says whether the breaker has to open. */
-  readonly record: (outcome: Outcome, now: number) => boolean
+  readonly record: (outcome: CallOutcome, now: number) => boolean
   /** Whether a call of this duration is slow, and so a failed probe. */
   readonly isSlow: (duration: number) => boolean
 }

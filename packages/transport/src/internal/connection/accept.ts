@@ -18,7 +18,6 @@ import type { AuditError, AuditLog } from "../../AuditLog.js"
 import { TimeoutError, type TransportError } from "../../TransportError.js"
 import type { Incoming, Shell, Wire } from "../../Wire.js"
 import type { Timed } from "./deadlines.js"
-import { verifyWire } from "./gate.js"
 import { agree, type Rules } from "./lifetime.js"
 import { type Limits, Occupancy } from "./limits.js"
 import * as records from "./records.js"
@@ -26,6 +25,7 @@ import { ServedConnection } from "./servedConnection.js"
 import { type InUse, type Prepare, ServerIdentity } from "./serverIdentity.js"
 import { Sums } from "./sums.js"
 import { follow, make as makeSupervisor, type Pending, type Supervisor } from "./supervisor.js"
+import { verifyWire } from "./wireGate.js"
 
 /** How long, in milliseconds, a connection that must end waits for one more request. Nothing presses where it is mere age. */
 const lastRequestMillis = { age: 5_000, other: 500 }
@@ -47,7 +47,7 @@ export interface Settings<A> extends Limits {
 }
 
 /** What is to become of a connection whose handshake has ended. */
-export type Verdict =
+export type AcceptDecision =
   | { readonly _tag: "Serve"; readonly connection: ServedConnection }
   /** The peer proved who it is and is not authorised: it is told so, and served nothing. */
   | { readonly _tag: "Tell"; readonly error: PeerVerificationError }
@@ -60,7 +60,7 @@ const outdated = ({ spiffeId }: X509Svid): IdentityError =>
     description: `own SVID ${spiffeId}: expected it to pass until the handshake had ended, our bundle no longer holds its authority`
   })
 
-const close: Verdict = { _tag: "Close" }
+const close: AcceptDecision = { _tag: "Close" }
 
 /** One accepted TCP connection, until it is established or off the wire. */
 export class IncomingAttempt<A> implements Timed, Pending {
@@ -130,7 +130,7 @@ export class IncomingAttempt<A> implements Timed, Pending {
   }
 
   /** The handshake has succeeded: the gate decides, in this very call. */
-  secured(wire: Wire, shell: Shell): Verdict {
+  secured(wire: Wire, shell: Shell): AcceptDecision {
     const { acceptor } = this
     const { settings, supervisor } = acceptor
     if (this.phase !== "Handshake" || supervisor.isClosed) return close
@@ -159,7 +159,7 @@ export class IncomingAttempt<A> implements Timed, Pending {
     return this.establish(wire, shell, judged.right, svid)
   }
 
-  private establish(wire: Wire, shell: Shell, peer: VerifiedPeer, svid: X509Svid): Verdict {
+  private establish(wire: Wire, shell: Shell, peer: VerifiedPeer, svid: X509Svid): AcceptDecision {
     const { acceptor, common } = this
     const { settings, supervisor } = acceptor
     const at = supervisor.deadlines.moment()

@@ -18,14 +18,14 @@ import type { ConnectOptions, Connector } from "../../Connector.js"
 import { ScopeClosedError, TimeoutError, type TransportError } from "../../TransportError.js"
 import type { Wire } from "../../Wire.js"
 import { withFiber } from "../fiber.js"
+import { type ConnectionUse, type Dial, forBytes, forRequests } from "./connectionUses.js"
 import type { Timed } from "./deadlines.js"
-import { verifyWire } from "./gate.js"
 import { agree, type Rules } from "./lifetime.js"
 import { HandshakePlaces, type Leave } from "./places.js"
 import * as records from "./records.js"
-import type { Supervised } from "./supervised.js"
+import type { SupervisedConnection } from "./supervisedConnection.js"
 import { follow, make as makeSupervisor, type Pending, type Supervisor } from "./supervisor.js"
-import { type Dial, forBytes, forRequests, type Use } from "./uses.js"
+import { verifyWire } from "./wireGate.js"
 
 type Identity = Context.Tag.Service<IdentityProvider>
 
@@ -45,8 +45,8 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 type Waiting = "Place" | "Identity" | "Handshake"
 
 /** One attempt to connect: what it holds on to, what it waits for, and why it was given up. */
-class Attempt<W extends Wire, C extends Supervised> implements Timed, Pending {
-  readonly use: Use<W, C>
+class Attempt<W extends Wire, C extends SupervisedConnection> implements Timed, Pending {
+  readonly use: ConnectionUse<W, C>
   readonly options: ConnectOptions
   readonly common: records.Common
   readonly startedAt: number
@@ -60,7 +60,7 @@ class Attempt<W extends Wire, C extends Supervised> implements Timed, Pending {
   private givenUp: TransportError | undefined = undefined
   private fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined = undefined
 
-  constructor(use: Use<W, C>, options: ConnectOptions, common: records.Common, startedAt: number) {
+  constructor(use: ConnectionUse<W, C>, options: ConnectOptions, common: records.Common, startedAt: number) {
     this.use = use
     this.options = options
     this.common = common
@@ -153,18 +153,18 @@ const requireBundle = (matcher: PeerMatcher.PeerMatcher, { bundles }: X509Contex
 
 /** Attempts of one layer: from options to a connection under supervision, or a typed refusal. */
 class Attempts {
-  private readonly supervisor: Supervisor<Supervised>
+  private readonly supervisor: Supervisor<SupervisedConnection>
   private readonly identity: Identity
   private readonly places: HandshakePlaces
 
-  constructor(supervisor: Supervisor<Supervised>, identity: Identity) {
+  constructor(supervisor: Supervisor<SupervisedConnection>, identity: Identity) {
     this.supervisor = supervisor
     this.identity = identity
     this.places = new HandshakePlaces(supervisor.deadlines)
   }
 
-  connect<W extends Wire, C extends Supervised>(
-    use: Use<W, C>,
+  connect<W extends Wire, C extends SupervisedConnection>(
+    use: ConnectionUse<W, C>,
     options: ConnectOptions
   ): Effect.Effect<C, TransportError | AuditError, Scope.Scope> {
     return Effect.uninterruptibleMask((restore) =>
@@ -185,7 +185,7 @@ class Attempts {
     )
   }
 
-  private run<W extends Wire, C extends Supervised>(
+  private run<W extends Wire, C extends SupervisedConnection>(
     attempt: Attempt<W, C>,
     restore: Restore
   ): Effect.Effect<C, TransportError | AuditError, Scope.Scope> {
@@ -203,7 +203,7 @@ class Attempts {
   }
 
   /** Runs the attempt in a fiber of its own, which its deadline, the layer's end and the caller's interruption give up. */
-  private outcome<W extends Wire, C extends Supervised>(attempt: Attempt<W, C>, restore: Restore) {
+  private outcome<W extends Wire, C extends SupervisedConnection>(attempt: Attempt<W, C>, restore: Restore) {
     const { deadlines } = this.supervisor
     attempt.wait("Place", deadlines.now())
     deadlines.add(attempt)
@@ -218,7 +218,7 @@ class Attempts {
   }
 
   /** From a place to the verified peer. The place comes first: an attempt that waited is to use the newest identity. */
-  private meet<W extends Wire>(attempt: Attempt<W, Supervised>): Effect.Effect<Met<W>, TransportError> {
+  private meet<W extends Wire>(attempt: Attempt<W, SupervisedConnection>): Effect.Effect<Met<W>, TransportError> {
     const { address } = attempt.common
     attempt.leave = this.places.tryEnter(address)
     if (attempt.leave !== undefined) return this.present(attempt)
@@ -231,7 +231,7 @@ class Attempts {
     )
   }
 
-  private present<W extends Wire>(attempt: Attempt<W, Supervised>): Effect.Effect<Met<W>, TransportError> {
+  private present<W extends Wire>(attempt: Attempt<W, SupervisedConnection>): Effect.Effect<Met<W>, TransportError> {
     const { deadlines, own } = this.supervisor
     const { options } = attempt
     deadlines.touch(attempt.wait("Identity", deadlines.now()))
@@ -257,7 +257,7 @@ class Attempts {
   }
 
   private verifyPeer<W extends Wire>(
-    attempt: Attempt<W, Supervised>,
+    attempt: Attempt<W, SupervisedConnection>,
     wire: W,
     context: X509Context
   ): Effect.Effect<Met<W>, TransportError> {
@@ -273,7 +273,7 @@ class Attempts {
 
   /** An attempt that came to nothing is off the wire and on record before its caller hears of it. */
   private refuse(
-    attempt: Attempt<Wire, Supervised>,
+    attempt: Attempt<Wire, SupervisedConnection>,
     cause: Cause.Cause<TransportError | AuditError>
   ): Effect.Effect<never, TransportError | AuditError> {
     attempt.destroy?.()
@@ -290,7 +290,7 @@ class Attempts {
    * Whether both certificates on a wire stand under the identity of this moment: what changed during the handshake was not
    * asked about it, for it was not among the live connections yet. `false`: our own does not any more; a newer one is there.
    */
-  private stillStands<W extends Wire, C extends Supervised>(
+  private stillStands<W extends Wire, C extends SupervisedConnection>(
     attempt: Attempt<W, C>,
     met: Met<W>
   ): Effect.Effect<Either.Either<boolean, TransportError>> {
@@ -312,7 +312,7 @@ class Attempts {
   }
 
   /** A verified peer becomes a live connection, and is on record as one. */
-  private establish<W extends Wire, C extends Supervised>(
+  private establish<W extends Wire, C extends SupervisedConnection>(
     attempt: Attempt<W, C>,
     { context: { svid }, peer, wire }: Met<W>,
     drawn: number
@@ -354,7 +354,7 @@ export const make = (
   identity: Identity
 ): Effect.Effect<Connector["Type"], never, AuditLog | Scope.Scope> =>
   Effect.gen(function* () {
-    const supervisor = yield* makeSupervisor<Supervised>({ side: "Client", verifier, ownVerifier })
+    const supervisor = yield* makeSupervisor<SupervisedConnection>({ side: "Client", verifier, ownVerifier })
     yield* Effect.addFinalizer(() => supervisor.shutdown((connection, reason) => connection.cut(reason)))
     yield* follow(identity, {
       change: (context) => Effect.sync(() => supervisor.reverify(context)),

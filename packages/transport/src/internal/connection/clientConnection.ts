@@ -16,7 +16,7 @@ import { serviceOf } from "../fiber.js"
 import { pathOf } from "../requestTelemetry.js"
 import { newRequestId } from "./ids.js"
 import { requestEnded, timePassed } from "./lifetime.js"
-import { type Established, type Owner, Supervised } from "./supervised.js"
+import { type Established, type Owner, SupervisedConnection } from "./supervisedConnection.js"
 
 type Resume = (result: Effect.Effect<HttpClientResponse, ExchangeError>) => void
 
@@ -128,7 +128,7 @@ export interface ClientOptions extends Established {
 }
 
 /** A connection that we asked for, and the exchanges on it, one at a time. */
-export class ClientConnection extends Supervised implements Connection, Supervision {
+export class ClientConnection extends SupervisedConnection implements Connection, Supervision {
   readonly config: TransportConfig
   private readonly onClose: (reason: CloseReason) => void
   private readonly carrier: HttpCarrier

@@ -4,7 +4,7 @@ import type { ConnectionError } from "../../TransportError.js"
 import type { ByteStream, StreamWire } from "../../Wire.js"
 import { type Moment, timePassed } from "./lifetime.js"
 import { lossOf } from "./streamEnded.js"
-import { type Established, type Owner, Supervised } from "./supervised.js"
+import { type Established, type Owner, SupervisedConnection } from "./supervisedConnection.js"
 
 /** How long, in milliseconds, what was written may take to be sent once the connection is to end. */
 const flushMillis = 1_000
@@ -13,7 +13,7 @@ const flushMillis = 1_000
  * A connection that we asked for, whose bytes are used as they are. Nothing in them says where a connection can end without a
  * loss, so it ends at once for every reason.
  */
-export class ClientStream extends Supervised implements StreamConnection {
+export class ClientStream extends SupervisedConnection implements StreamConnection {
   readonly stream: ByteStream
   readonly protocol: string | undefined
   override takesRequests = false

@@ -5,7 +5,7 @@ import { newRequestId } from "./ids.js"
 import { type Moment, requestEnded, requestStarted } from "./lifetime.js"
 import { ServedStream } from "./servedStream.js"
 import { lossOf } from "./streamEnded.js"
-import { type Established, type Owner, Supervised } from "./supervised.js"
+import { type Established, type Owner, SupervisedConnection } from "./supervisedConnection.js"
 
 /** How long, in milliseconds, what was written may take to be sent, and the peer to end its own direction. */
 const lingerMillis = 2_000
@@ -70,7 +70,7 @@ export class ServedRequest {
 }
 
 /** A connection that a peer made to us, and the requests on it. */
-export class ServedConnection extends Supervised {
+export class ServedConnection extends SupervisedConnection {
   private readonly shell: Shell
   private readonly onEnded: () => void
   private readonly open = new Set<ServedRequest>()

@@ -1,3 +1,4 @@
+import { forkScoped } from "@agentweave/spiffe/Background"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { forEachChange, type IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import { make as makeVerifier, type PeerVerifier, type Purpose } from "@agentweave/spiffe/PeerVerifier"
@@ -10,13 +11,12 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { CloseReason } from "../../AuditEvent.js"
 import { type AuditLog, recorder } from "../../AuditLog.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
 import * as Deadlines from "./deadlines.js"
 import { FreshCloses } from "./freshCloses.js"
 import { newConnectionId } from "./ids.js"
 import { OwnIdentity } from "./ownIdentity.js"
 import type { Record } from "./records.js"
-import type { Owner, Supervised } from "./supervised.js"
+import type { Owner, SupervisedConnection } from "./supervisedConnection.js"
 
 export interface Options {
   readonly side: "Client" | "Server"
@@ -38,7 +38,7 @@ const otherSide = (purpose: Purpose): Purpose => (purpose === "ServerAuth" ? "Cl
  * The live set of one layer. It verifies every connection again when a bundle changes, ends those that our own identity was
  * withdrawn from, and when its scope ends it admits nothing new and has closed everything when the scope has closed.
  */
-export class Supervisor<C extends Supervised> implements Owner {
+export class Supervisor<C extends SupervisedConnection> implements Owner {
   readonly deadlines: Deadlines.Deadlines
   readonly record: Record
   readonly verifier: PeerVerifier
@@ -90,8 +90,8 @@ export class Supervisor<C extends Supervised> implements Owner {
    * The host behind the address may have vanished: idle connections to it that have heard nothing since are not trusted, so
    * that not each of them costs another request its whole timeout.
    */
-  suspect(silent: Supervised, since: number): void {
-    const isSuspect = (other: Supervised) =>
+  suspect(silent: SupervisedConnection, since: number): void {
+    const isSuspect = (other: SupervisedConnection) =>
       other !== silent && other.address === silent.address && other.inFlight === 0 && other.heardAt < since
     for (const connection of Array.from(this.live)) if (isSuspect(connection)) connection.end("Unhealthy")
   }
@@ -145,7 +145,7 @@ export class Supervisor<C extends Supervised> implements Owner {
 }
 
 /** Without connections, until the scope closes. */
-export const make = <C extends Supervised>(
+export const make = <C extends SupervisedConnection>(
   options: Options
 ): Effect.Effect<Supervisor<C>, never, AuditLog | Scope.Scope> =>
   Effect.gen(function* () {

@@ -11,7 +11,7 @@ import type * as Tracer from "effect/Tracer"
 import type { Connection, Exchange, ExchangeError } from "../../Connector.js"
 import { ConnectionError } from "../../TransportError.js"
 import { isInterruptible, withFiber } from "../fiber.js"
-import { RequestSpan } from "./requestSpan.js"
+import { ClientSpan } from "./clientSpan.js"
 import { absolute, type BaseUrl, resolve } from "./url.js"
 
 /** An open connection and the base URL that it leads to. */
@@ -83,7 +83,7 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
   private wasOpen = false
   private abort: (() => void) | undefined = undefined
   /** Its span, where there is a tracer. */
-  private readonly span: RequestSpan | undefined
+  private readonly span: ClientSpan | undefined
 
   constructor(
     source: ConnectionSource<C, E>,
@@ -95,7 +95,7 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
     this.request = request
     this.path = path
     this.fiber = fiber
-    this.span = RequestSpan.open(fiber, request)
+    this.span = ClientSpan.open(fiber, request)
   }
 
   get traceId(): string | undefined {

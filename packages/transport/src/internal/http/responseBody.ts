@@ -4,7 +4,6 @@ import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { ResponseSink, Source } from "../../ConnectorResponse.js"
 import { ResponseTooLargeError } from "../../ResponseTooLargeError.js"
 import type { TransportError } from "../../TransportError.js"
 
@@ -18,6 +17,31 @@ const concat = (chunks: ReadonlyArray<Uint8Array>, size: number): Uint8Array => 
     offset += chunk.length
   }
   return whole
+}
+
+/** Actions on the wire that the reader of a body has. */
+export interface BodySource {
+  /** Read on: the reader has taken what was buffered. Called only after `push` answered `false`. */
+  readonly resume: () => void
+  /**
+   * Runs a task when what the wire has for now has been pushed: a stream's reader that is woken for each piece costs more
+   * than the pieces. Absent: at once.
+   */
+  readonly defer?: (task: () => void) => void
+  /** Nobody will read the rest: end the exchange. Not called after `end` or `fail`. */
+  readonly abort: () => void
+}
+
+/** The body of a response as its connector writes it. */
+export interface ResponseSink {
+  /** Takes a piece of the body; `false` asks to stop reading from the wire until `BodySource.resume` is called. */
+  readonly push: (chunk: Uint8Array) => boolean
+  /** Whether a reader has begun to take the body. */
+  readonly isBeingRead: () => boolean
+  /** The body is whole. */
+  readonly end: () => void
+  /** The body broke off. Readers get a `ResponseError` with the error as its cause. */
+  readonly fail: (error: TransportError) => void
 }
 
 /** What a reader fails with, and the response it reads of. */
@@ -65,11 +89,11 @@ export class Body implements ResponseSink {
   private limit = Number.POSITIVE_INFINITY
   private paused = false
   private streamed = false
-  private source: Source | undefined
+  private source: BodySource | undefined
   /** The other bodies of its request's scope. */
   private siblings: Set<Body> | undefined = undefined
 
-  constructor(source: Source) {
+  constructor(source: BodySource) {
     this.source = source
   }
 

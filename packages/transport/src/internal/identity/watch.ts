@@ -1,4 +1,6 @@
 /** One watch over an identity for all who ask for it, so that nothing is put on record twice. */
+
+import { forkScoped } from "@agentweave/spiffe/Background"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProblem } from "@agentweave/spiffe/IdentityProblem"
 import { type IdentityProvider, problems, states } from "@agentweave/spiffe/IdentityProvider"
@@ -15,7 +17,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { AuditEvent } from "../../AuditEvent.js"
 import type { AuditError, AuditLog } from "../../AuditLog.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
 import { differences, freshnessOf, overdue, reported, untilNextFreshness } from "./events.js"
 import * as IdentityMetrics from "./metrics.js"
 

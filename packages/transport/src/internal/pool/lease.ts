@@ -22,8 +22,8 @@ import {
 } from "../http/exchange.js"
 import type { Peer, PeerKeys } from "../peer.js"
 import type { Policy } from "../retry/policy.js"
-import { type OpenError, type PooledConnection, type PoolSlot, peerOf } from "./connection.js"
 import type { Pool } from "./pool.js"
+import { type OpenError, type PooledConnection, type PoolSlot, peerOf } from "./pooledConnection.js"
 
 const scopeClosed = (reason: ScopeClosedErrorReason, slot: PoolSlot): ScopeClosedError =>
   new ScopeClosedError({ reason, target: slot.target.key })
@@ -259,7 +259,10 @@ export const withChannel = <A, EU, RU, E>(
 }
 
 /** Leases a connection until the scope closes. */
-export const acquire = <E>(peers: PeerPool<E>, peer: Peer): Effect.Effect<SecureChannel, E | OpenError, Scope.Scope> => {
+export const acquire = <E>(
+  peers: PeerPool<E>,
+  peer: Peer
+): Effect.Effect<SecureChannel, E | OpenError, Scope.Scope> => {
   const { channelOf, pool } = peers
   const key = peers.keys.of(peer)
   const stack = peers.captureStack?.()

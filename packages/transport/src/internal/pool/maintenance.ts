@@ -1,12 +1,12 @@
+import { forkScoped } from "@agentweave/spiffe/Background"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import type { SecureChannel } from "../../SecureChannel.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
-import type { PooledConnection, PoolSlot } from "./connection.js"
 import { Lease } from "./lease.js"
 import type { Pool, WatchedLease } from "./pool.js"
+import type { PooledConnection, PoolSlot } from "./pooledConnection.js"
 import type { PoolTarget } from "./state.js"
 import type { LeakedLease } from "./telemetry.js"
 
@@ -41,7 +41,9 @@ const every = (interval: Duration.Duration, task: Effect.Effect<unknown>): Effec
     forkScoped(
       Effect.forever(
         Effect.delay(
-          Effect.catchAllCause(task, (cause) => Effect.logWarning("the maintenance of the connection pool failed", cause)),
+          Effect.catchAllCause(task, (cause) =>
+            Effect.logWarning("the maintenance of the connection pool failed", cause)
+          ),
           interval
         )
       )

@@ -18,13 +18,13 @@ import {
   PooledConnections,
   type PoolSlot,
   peerOf
-} from "./connection.js"
-import { type Limit, type Limits, PoolState, Waiter } from "./state.js"
+} from "./pooledConnection.js"
+import { type PoolLimit, type PoolLimits, PoolState, Waiter } from "./state.js"
 import { describeUses, recordWait, type WaitOutcome } from "./telemetry.js"
 
 /** The parts of a pool; `E` is its answer in place of a connection. Durations in milliseconds. */
 export interface PoolOptions<E> extends OpenOptions {
-  readonly limits: Limits
+  readonly limits: PoolLimits
   /** How long to wait for a slot; zero fails at once. */
   readonly acquireTimeout: number
   /** How long an idle connection is kept; may be infinite. */
@@ -33,7 +33,7 @@ export interface PoolOptions<E> extends OpenOptions {
   readonly maxLifetime: number
   /** How long a lease may be held before it is taken for a leak; may be infinite. */
   readonly leakThreshold: number
-  readonly exhausted: (key: string, limit: Limit) => E
+  readonly exhausted: (key: string, limit: PoolLimit) => E
   readonly closed: (key: string) => E
 }
 
@@ -157,7 +157,7 @@ export class Pool<E> {
     return waiter
   }
 
-  private wait<ER>(waiter: PoolWaiter<E, ER>): void {
+  private wait(waiter: Waiter<PooledConnection> & { waitsSince: number | undefined }): void {
     const now = this.now()
     if (!this.state.wait(waiter, now + this.options.acquireTimeout)) {
       waiter.refuse("Waiting")
@@ -229,7 +229,7 @@ class PoolWaiter<E, ER> extends Waiter<PooledConnection> implements Permit<Poole
   waitsSince: number | undefined = undefined
   private slot: PoolSlot | undefined = undefined
   /** Why it was refused, if a limit was the reason. */
-  private limit: Limit | undefined = undefined
+  private limit: PoolLimit | undefined = undefined
   private readonly pool: Pool<E>
   private readonly request: PendingRequest<ER>
   private readonly onDecided: (permit: Permit<PooledConnection, E | OpenError | ER>) => void
@@ -255,7 +255,7 @@ class PoolWaiter<E, ER> extends Waiter<PooledConnection> implements Permit<Poole
     this.onDecided(this)
   }
 
-  refuse(limit: Limit | undefined): void {
+  refuse(limit: PoolLimit | undefined): void {
     this.limit = limit
     this.recordWait("Refused")
     this.onDecided(this)

@@ -1,9 +1,9 @@
 import type { CloseReason } from "../../AuditEvent.js"
 
 /** The bound that stands in the way: connections to one target, connections in all, or fibers waiting. */
-export type Limit = "Target" | "Total" | "Waiting"
+export type PoolLimit = "Target" | "Total" | "Waiting"
 
-export interface Limits {
+export interface PoolLimits {
   readonly maxPerTarget: number
   readonly maxTotal: number
   readonly maxWaiting: number
@@ -56,7 +56,7 @@ export abstract class Waiter<C> {
   }
   abstract grant(slot: Slot<C>): void
   /** It has left the queue without a slot; `undefined` when there is no pool any more. */
-  abstract refuse(limit: Limit | undefined): void
+  abstract refuse(limit: PoolLimit | undefined): void
 }
 
 /** A slot whose connection waits for a socket: a connection that was given up must be off the wire first. */
@@ -73,7 +73,7 @@ export interface SocketWaiter<C> {
  * overtakes no waiter.
  */
 export class PoolState<C> {
-  readonly limits: Limits
+  readonly limits: PoolLimits
   /** Called when an idle connection has to end: its slot is gone already. */
   readonly close: (slot: Slot<C>, reason: CloseReason) => void
   readonly targets = new Map<string, PoolTarget<C>>()
@@ -91,7 +91,7 @@ export class PoolState<C> {
   private queued = 0
   private uses = 0
 
-  constructor(limits: Limits, close: (slot: Slot<C>, reason: CloseReason) => void) {
+  constructor(limits: PoolLimits, close: (slot: Slot<C>, reason: CloseReason) => void) {
     this.limits = limits
     this.close = close
   }
@@ -122,7 +122,7 @@ export class PoolState<C> {
   }
 
   /** Leases a new slot. At the total limit the longest idle connection is closed for it. */
-  leaseNew(target: PoolTarget<C>): Slot<C> | Limit {
+  leaseNew(target: PoolTarget<C>): Slot<C> | PoolLimit {
     if (target.slots.size >= this.limits.maxPerTarget) return this.refused(target, "Target")
     if (this.total >= this.limits.maxTotal) {
       const victim = this.longestIdle()
@@ -147,13 +147,13 @@ export class PoolState<C> {
     return found
   }
 
-  private refused(target: PoolTarget<C>, limit: Limit): Limit {
+  private refused(target: PoolTarget<C>, limit: PoolLimit): PoolLimit {
     this.forget(target)
     return limit
   }
 
   /** The limit that holds a target's waiters back. */
-  limit(key: string): Limit {
+  limit(key: string): PoolLimit {
     return this.target(key).slots.size >= this.limits.maxPerTarget ? "Target" : "Total"
   }
 

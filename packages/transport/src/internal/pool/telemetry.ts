@@ -1,13 +1,13 @@
+import { forkScoped } from "@agentweave/spiffe/Background"
 import type { SpiffeId } from "@agentweave/spiffe/SpiffeId"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { AuditEvent } from "../../AuditEvent.js"
 import { pool, poolWait } from "../../TransportMetrics.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
 import { BoundedLabels } from "../metrics/boundedLabels.js"
 import { updateBudgets } from "../retry/budget.js"
-import type { PoolSlot } from "./connection.js"
+import type { PoolSlot } from "./pooledConnection.js"
 
 const states = ["inUse", "idle", "waiting"] as const
 

@@ -71,7 +71,9 @@ export class Policy<Limits extends Api.Limit> implements Api.RetryPolicy<Limits>
     return asAdded(run(this.shared, response, rules))
   }
 
-  retryClient<E, R>(client: HttpClient.HttpClient.With<E, R>): HttpClient.HttpClient.With<E | Api.AddedError<Limits, E>, R> {
+  retryClient<E, R>(
+    client: HttpClient.HttpClient.With<E, R>
+  ): HttpClient.HttpClient.With<E | Api.AddedError<Limits, E>, R> {
     return HttpClient.transform(client, (response, request) => this.retryRequest(response, request))
   }
 

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { sequential } from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { IdentityFiles } from "./files.js"
+import type { IdentityFiles } from "./identityFiles.js"
 
 /** The directories being watched, and how to change which. */
 export interface Watch {

@@ -2,7 +2,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:ht
 import type { TLSSocket } from "node:tls"
 import type { AcceptedConnection } from "@agentweave/transport/Acceptor"
 import type { Shell } from "@agentweave/transport/Wire"
-import { type Answer, InboundRequest, type Spans } from "./request.js"
+import { type Answer, InboundRequest, type Spans } from "./answer.js"
 
 /**
  * How long, in milliseconds, what a client still sends is read and discarded after the last answer. A connection that is

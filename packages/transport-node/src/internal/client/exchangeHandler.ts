@@ -84,7 +84,7 @@ const isRequestFault = (code: string): boolean =>
  * One exchange, as undici's dispatch handler. It resumes the fiber once, with the response or the failure, settles the
  * connection once, and drops its references when it is done.
  */
-export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorResponse.Source {
+export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorResponse.BodySource {
   private carrier: Carrier
   private exchange: Exchange | undefined
   private resumeFiber: ((result: Effect.Effect<HttpClientResponse, ExchangeError>) => void) | undefined

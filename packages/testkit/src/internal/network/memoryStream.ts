@@ -2,12 +2,12 @@
  * A connection without a wire whose bytes are used as they are: a handler of the test is at its other end.
  */
 import type { PeerVerifier } from "@agentweave/spiffe"
+import type { RunFork } from "@agentweave/spiffe/Background"
 import { type Connector, SecureSocket, TransportError, type Wire } from "@agentweave/transport"
 import * as Effect from "effect/Effect"
 import type { StreamHandler } from "../../TestMessage.js"
-import type { RunFork } from "@agentweave/spiffe/Background"
+import { MemoryConnection, type MemoryTls } from "./memoryTls.js"
 import { Pipe } from "./pipe.js"
-import { MemoryConnection, type MemoryTls } from "./wire.js"
 
 export interface Options extends MemoryTls {
   readonly isAuthorized: boolean

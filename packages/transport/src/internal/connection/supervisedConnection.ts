@@ -29,13 +29,13 @@ export interface Owner {
   readonly deadlines: Deadlines
   readonly record: records.Record
   /** The connection is off the wire and on record. */
-  forget(connection: Supervised): void
+  forget(connection: SupervisedConnection): void
   /** Counts what happens: a later call has a higher number. */
   tick(): number
   /** Peers that close connections without a byte. */
   readonly freshCloses: FreshCloses
   /** Nothing was heard of a peer for a whole exchange that began at `since`. */
-  suspect(connection: Supervised, since: number): void
+  suspect(connection: SupervisedConnection, since: number): void
 }
 
 /** Everything that is known of a connection when it is established. */
@@ -56,7 +56,7 @@ export interface Established {
  * One established connection under supervision, on either side: its state, its deadlines, and its end. What it carries is
  * added by `ClientConnection` and `ServedConnection`.
  */
-export abstract class Supervised implements Timed, Facts {
+export abstract class SupervisedConnection implements Timed, Facts {
   readonly id: string
   readonly address: string
   readonly peer: VerifiedPeer

@@ -7,7 +7,7 @@ import * as X509Bundle from "@agentweave/spiffe/X509Bundle"
 import type { X509Context } from "@agentweave/spiffe/X509Context"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import * as Either from "effect/Either"
-import { makeSecureContext, type TlsVersions } from "../tls/context.js"
+import { makeSecureContext, type TlsVersions } from "../tls/secureContext.js"
 
 /**
  * How many bytes the names of the authorities may take that a server sends to its clients. A message has room for 65,535

@@ -2,6 +2,7 @@
  * A connection without a wire: exchanges run a handler, and everything a socket could do to them can be done.
  */
 import type { PeerVerifier } from "@agentweave/spiffe"
+import type { RunFork } from "@agentweave/spiffe/Background"
 import {
   type AuditEvent,
   BodyTimeout,
@@ -22,9 +23,8 @@ import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Handler } from "../../TestMessage.js"
-import type { RunFork } from "@agentweave/spiffe/Background"
-import { makeRequest, responseBody } from "./message.js"
-import { MemoryConnection, type MemoryTls } from "./wire.js"
+import { makeRequest, responseBody } from "./httpMessages.js"
+import { MemoryConnection, type MemoryTls } from "./memoryTls.js"
 
 type Resume = (result: Effect.Effect<HttpClientResponse, Connector.ExchangeError>) => void
 
@@ -80,7 +80,7 @@ const forbidden = HttpServerResponse.empty({ status: 403, headers: { [Wire.refus
 const tagOf = (cause: Cause.Cause<Connector.ExchangeError>): string =>
   Option.match(Cause.failureOption(cause), { onNone: () => "Defect", onSome: ({ _tag }) => _tag })
 
-class TestExchange implements ConnectorResponse.Source {
+class TestExchange implements ConnectorResponse.BodySource {
   private readonly wire: MemoryWire
   private readonly connection: Wire.Supervision
   private readonly exchange: Connector.Exchange

@@ -7,9 +7,10 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as State from "./identityState.js"
 import { type Reporting, svidFields } from "./reporting.js"
 import type { StateClock } from "./stateClock.js"
-import type { Delivered, Refusal } from "./update.js"
+import type { Delivered, Refusal } from "./updateReader.js"
 
-export type Selection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
+/** The SVID to use of those that the agent delivers. */
+export type SvidSelection = { readonly hint: string } | { readonly spiffeId: SpiffeId.SpiffeId }
 
 /** The inputs of reading a message besides itself. */
 export interface ReadContext {
@@ -22,12 +23,12 @@ export interface ReadContext {
 export type Read<Message> = (message: Message, context: ReadContext) => Either.Either<Delivered, Refusal>
 
 /** The SVID the program asked for, else the agent's first (SPIFFE_Workload_API section 8). */
-const choose = ({ svids }: Delivered, select: Selection | undefined): X509Svid.X509Svid | undefined => {
+const choose = ({ svids }: Delivered, select: SvidSelection | undefined): X509Svid.X509Svid | undefined => {
   if (select === undefined) return svids[0]
   return svids.find((svid) => ("hint" in select ? svid.hint === select.hint : svid.spiffeId === select.spiffeId))
 }
 
-const describeSelection = (select: Selection | undefined): string =>
+const describeSelection = (select: SvidSelection | undefined): string =>
   select === undefined ? "the default SVID" : "hint" in select ? `hint ${JSON.stringify(select.hint)}` : select.spiffeId
 
 const sameSvids = (self: X509Context.X509Context, that: X509Context.X509Context): boolean =>
@@ -54,7 +55,7 @@ export interface Updates<Message> {
 export const make = <Message>(
   { change, state, watch }: StateClock,
   { emit, reportBundles, publish }: Reporting,
-  { read, select }: { readonly read: Read<Message>; readonly select: Selection | undefined }
+  { read, select }: { readonly read: Read<Message>; readonly select: SvidSelection | undefined }
 ): Updates<Message> => {
   const withdraw = Effect.fnUntraced(function* (description: string) {
     const before = yield* SubscriptionRef.get(state)

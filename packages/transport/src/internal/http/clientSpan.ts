@@ -35,7 +35,7 @@ const told = (cause: Cause.Cause<unknown>): Exit.Exit<unknown, unknown> => {
  * The span of one request, from its start to the end of its exchange, with the attributes of OpenTelemetry's semantic
  * conventions for HTTP clients. The query is left out: it may hold what is nobody's business.
  */
-export class RequestSpan {
+export class ClientSpan {
   readonly span: Tracer.Span
   private readonly tracer: Tracer.Tracer
   private readonly fiber: RuntimeFiber<unknown, unknown>
@@ -60,9 +60,9 @@ export class RequestSpan {
   }
 
   /** `undefined`, and next to no cost, where there is no tracer. */
-  static open(fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequest): RequestSpan | undefined {
+  static open(fiber: RuntimeFiber<unknown, unknown>, request: HttpClientRequest): ClientSpan | undefined {
     const found = tracer(fiber, request)
-    return found === undefined ? undefined : new RequestSpan(found, fiber, request)
+    return found === undefined ? undefined : new ClientSpan(found, fiber, request)
   }
 
   private nanos(): bigint {

@@ -5,7 +5,7 @@ import { ConnectionError, type TransportError } from "../../TransportError.js"
 import type { DialOptions, HttpWire, StreamWire, Wire } from "../../Wire.js"
 import { ClientConnection } from "./clientConnection.js"
 import { ClientStream } from "./clientStream.js"
-import type { Established, Owner, Supervised } from "./supervised.js"
+import type { Established, Owner, SupervisedConnection } from "./supervisedConnection.js"
 
 /** How a transport reaches peers. */
 export interface Dial {
@@ -18,7 +18,7 @@ export interface Dial {
 }
 
 /** A use of connections: for requests, or for bytes as they are. */
-export interface Use<W extends Wire, C extends Supervised> {
+export interface ConnectionUse<W extends Wire, C extends SupervisedConnection> {
   readonly dial: (options: DialOptions) => Effect.Effect<W, TransportError>
   establish(owner: Owner, established: Established & { readonly wire: W }, options: ConnectOptions): C
   /** Ends the connection with its scope. */
@@ -35,7 +35,7 @@ const noProtocol = (address: string, expected: ReadonlyArray<string>, actual: st
     description: `expected the server to agree to ${expected.join(" or ")} (ALPN), it agreed to ${actual ?? "none"}`
   })
 
-export const forRequests = (dial: Dial["dial"]): Use<HttpWire, ClientConnection> => ({
+export const forRequests = (dial: Dial["dial"]): ConnectionUse<HttpWire, ClientConnection> => ({
   dial: (options) => dial({ ...options, protocols: ["http/1.1"] }),
   establish: (owner, established, { config, onClose }) =>
     new ClientConnection(owner, { ...established, config, onClose }),
@@ -53,7 +53,7 @@ const noStreams = ({ address }: DialOptions): Effect.Effect<never, ConnectionErr
     })
   )
 
-export const forBytes = (dialStream: Dial["dialStream"]): Use<StreamWire, ClientStream> => ({
+export const forBytes = (dialStream: Dial["dialStream"]): ConnectionUse<StreamWire, ClientStream> => ({
   dial: dialStream ?? noStreams,
   establish: (owner, established, { onClose }) => new ClientStream(owner, { ...established, onClose }),
   close: (connection, onGone) => connection.finish(onGone),

@@ -12,14 +12,14 @@ export interface Answer {
 }
 
 /** The span of a request in flight, where there is a tracer. */
-export interface RequestSpan {
+export interface ServerSpan {
   readonly traceId: string
   /** The response is out, or its connection gone. */
   readonly onClose: (answer: Answer) => void
 }
 
 /** The spans of requests in flight; absent without a tracer. */
-export type Spans = () => WeakMap<IncomingMessage, RequestSpan> | undefined
+export type Spans = () => WeakMap<IncomingMessage, ServerSpan> | undefined
 
 /** The trace of a `traceparent` header (W3C Trace Context section 3.2), if it has one. */
 const traceOf = (header: string | Array<string> | undefined): string | undefined =>

@@ -1,9 +1,9 @@
 import type { Server, ServerOptions, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
-import type { InboundConnection } from "./connection.js"
-import { InboundMessage } from "./message.js"
-import type { Spans } from "./request.js"
-import { InboundResponse } from "./response.js"
+import type { Spans } from "./answer.js"
+import type { InboundConnection } from "./inboundConnection.js"
+import { InboundMessage } from "./inboundMessage.js"
+import { InboundResponse } from "./inboundResponse.js"
 import { refusalOf } from "./syntax.js"
 import { UpgradeAnswer } from "./upgrade.js"
 

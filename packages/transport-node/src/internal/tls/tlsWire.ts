@@ -1,7 +1,7 @@
 import type { TLSSocket } from "node:tls"
 import type { GoneReason, TlsDetails, TlsRefusal, Wire } from "@agentweave/transport/Wire"
 import { codeOf } from "../errors.js"
-import { isAskedForCertificate, linkedChain, type Presented, wholeChain } from "./chain.js"
+import { isAskedForCertificate, linkedChain, type Presented, wholeChain } from "./peerChain.js"
 
 /** Facts of a handshake that the socket's owner knows and Node's socket does not say alike on both sides. */
 export interface Handshake {

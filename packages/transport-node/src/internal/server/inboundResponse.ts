@@ -1,6 +1,6 @@
 import { type IncomingMessage, type OutgoingHttpHeader, type OutgoingHttpHeaders, ServerResponse } from "node:http"
 import { nameOf } from "@agentweave/transport/RequestTelemetry"
-import type { Answer } from "./request.js"
+import type { Answer } from "./answer.js"
 
 /** The body of a response is not of the length that its head declares. */
 class ResponseLengthError extends Error {

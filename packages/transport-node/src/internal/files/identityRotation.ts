@@ -1,3 +1,4 @@
+import { forkScoped } from "@agentweave/spiffe/Background"
 import { IdentityError } from "@agentweave/spiffe/IdentityError"
 import { makeReporter } from "@agentweave/spiffe/IdentityProblem"
 import { IdentityProvider, until } from "@agentweave/spiffe/IdentityProvider"
@@ -13,12 +14,11 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { IdentityFileEvent } from "../../IdentityFileEvent.js"
-import { forkScoped } from "@agentweave/spiffe/Background"
-import type { IdentityFiles } from "./files.js"
-import { type Fault, reconcileParts, makeParser, type Parser, pathsOf, prepareBundles, type Sources } from "./parts.js"
-import * as Problems from "./problems.js"
+import * as Problems from "./fileProblems.js"
+import * as Watch from "./fileWatch.js"
+import type { IdentityFiles } from "./identityFiles.js"
+import { type Fault, makeParser, type Parser, pathsOf, prepareBundles, reconcileParts, type Sources } from "./parts.js"
 import { readSnapshot, type Snapshot } from "./snapshot.js"
-import * as Watch from "./watch.js"
 
 export interface Settings {
   readonly sources: Sources
