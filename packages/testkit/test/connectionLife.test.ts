@@ -10,7 +10,7 @@ import {
   type Presented,
   type Side
 } from "../../transport/test/connectionLife.js"
-import { makeParties } from "./lifeParties.js"
+import { makeParties } from "../../transport/test/lifeParties.js"
 
 const network = (record: LifeRecord): Effect.Effect<Side, unknown, Scope.Scope> =>
   Effect.gen(function* () {
