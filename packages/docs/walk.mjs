@@ -1,5 +1,5 @@
-// `npm run docs:walk`: opens every page of the built site in Chromium, as wide as a desk and as a phone, light and dark, and holds
-// each to what is promised of it. Chromium is not installed by this: its path is CHROMIUM, or /usr/bin/chromium. Without one
+// `npm run docs:walk`: opens every page of the built site in Chromium, as wide as a desk, a phone, and 320 pixels, light and dark, and
+// holds each to what is promised of it, and to WCAG 2.2 AA. Chromium is not installed by this: its path is CHROMIUM, or /usr/bin/chromium. Without one
 // the walk is left out, and says so.
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { createServer } from "node:http"
@@ -7,6 +7,7 @@ import { createRequire } from "node:module"
 import { dirname, extname, join, normalize, sep } from "node:path"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
+import { axeProblems, keyboardProblems, motionProblems, reflowProblems } from "./accessibility.mjs"
 import { auditPage } from "./walkPage.mjs"
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -55,13 +56,17 @@ const pages = readdirSync(dist, { recursive: true, encoding: "utf8" })
   .filter((path) => path.endsWith(".html") && path !== "404.html" && !path.startsWith("api/"))
 const reference = ["api/index.html", "api/modules/_agentweave_transport.AuditEvent.html"]
 
-const { chromium } = createRequire(join(site, "package.json"))("playwright-core")
+const tools = createRequire(join(site, "package.json"))
+const { chromium } = tools("playwright-core")
+const axeSource = readFileSync(tools.resolve("axe-core/axe.min.js"), "utf8")
 const browser = await chromium.launch({ executablePath: chromiumPath, args: ["--no-sandbox", "--disable-gpu"] })
 const problems = []
 
 const views = [
   { name: "desk, light", viewport: { width: 1280, height: 800 }, colorScheme: "light" },
-  { name: "phone, dark", viewport: { width: 390, height: 844 }, colorScheme: "dark" }
+  { name: "phone, dark", viewport: { width: 390, height: 844 }, colorScheme: "dark" },
+  // What a desk of 1280 shows at a zoom of 400 %.
+  { name: "320 pixels", viewport: { width: 320, height: 256 }, colorScheme: "light", reducedMotion: "reduce" }
 ]
 
 /** Bytes of the page with what it needs. Later pages that it fetches ahead are not part of it. */
@@ -73,9 +78,10 @@ const weigh = async (page, responses) => {
 }
 
 const walk = async (path, view) => {
-  const context = await browser.newContext({ viewport: view.viewport, colorScheme: view.colorScheme })
+  const { name, ...options } = view
+  const context = await browser.newContext(options)
   const page = await context.newPage()
-  const say = (problem) => problems.push(`${path} (${view.name}): ${problem}`)
+  const say = (problem) => problems.push(`${path} (${name}): ${problem}`)
   const responses = []
   page.on("console", (message) => message.type() === "error" && say(`console: ${message.text()}`))
   page.on("pageerror", (error) => say(`error: ${error.message}`))
@@ -92,9 +98,13 @@ const walk = async (path, view) => {
     const bytes = await weigh(page, responses)
     if (bytes > maxPageBytes) say(`expected at most ${maxPageBytes} bytes, got ${bytes}`)
     for (const problem of await page.evaluate(auditPage)) say(problem)
+    for (const problem of await axeProblems(page, axeSource)) say(problem)
+    for (const problem of await reflowProblems(page)) say(problem)
+    if (view.reducedMotion !== undefined) for (const problem of await motionProblems(page)) say(problem)
     await page.keyboard.press("Tab")
     const focused = await page.evaluate(() => document.activeElement?.textContent?.trim())
     if (!/skip to content/i.test(focused ?? "")) say(`expected the first Tab at "Skip to content", got ${focused}`)
+    for (const problem of await keyboardProblems(page)) say(problem)
   }
   const links = await page.$$eval("a[href]", (all) => all.map(({ href }) => href))
   await context.close()

@@ -1,6 +1,6 @@
 // Runs inside a page of the site, so it uses nothing from outside of its function.
 
-/** What is wrong with the page: its headings, its width, and the contrast of its text (WCAG 2.2, 1.4.3, 1.4.10, 1.3.1). */
+/** What is wrong with the page: its headings, its names, and the contrast of its text (WCAG 2.2, 1.4.3, 1.3.1). */
 export const auditPage = () => {
   const problems = []
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true })
@@ -63,8 +63,6 @@ export const auditPage = () => {
 
   const headings = document.querySelectorAll("h1").length
   if (headings !== 1) problems.push(`expected one h1, got ${headings}`)
-  const { clientWidth, scrollWidth } = document.documentElement
-  if (scrollWidth > clientWidth) problems.push(`expected nothing wider than ${clientWidth}, got ${scrollWidth}`)
   for (const image of document.querySelectorAll("img:not([alt])")) problems.push(`no alternative text: ${image.src}`)
   for (const button of document.querySelectorAll("button, a[href]")) {
     const name = button.getAttribute("aria-label") ?? button.textContent.trim()

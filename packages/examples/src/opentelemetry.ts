@@ -2,8 +2,6 @@
  * Metrics and traces by way of OpenTelemetry: two workloads in one process, some requests, and what was exported of them.
  * The exporters keep everything in memory, so that the program runs without a collector; in an application their places
  * are taken by those of `@opentelemetry/exporter-trace-otlp-http` and `@opentelemetry/exporter-metrics-otlp-http`.
- *
- * Run it: `node --conditions=@agentweave/source --import tsx packages/examples/src/opentelemetry.ts`
  */
 import { IdentityProvider, PeerMatcher } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"

@@ -44,7 +44,7 @@ describe("the usage patterns of the reference, as programs", () => {
   it.scoped("basic secure channel", () =>
     Effect.gen(function* () {
       const { layer, network } = yield* services()
-      const answer = Effect.flatMap(secureChannel(peer), (response) => response.json)
+      const answer = Effect.flatMap(secureChannel(peer, "https://service"), (response) => response.json)
       expect(yield* Effect.provide(Effect.scoped(answer), layer)).toEqual({ path: "/api" })
       expect((yield* network.connections)[0]).toMatchObject({ peer, closed: { reason: "Shutdown" } })
     })

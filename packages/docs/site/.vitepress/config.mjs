@@ -9,7 +9,7 @@ const pages = [
   [/(^|\/)AUDIT_FORMAT\.md/, "/audit-format"],
   ...packages.map((name) => [new RegExp(`(^|/)${name}(/README\\.md)?$`), `/packages/${name}`]),
   [/examples\/src\/patterns/, "/cookbook/patterns"],
-  [/examples\/src\/composition\.ts/, "/cookbook/composition"],
+  [/examples\/src\/composition/, "/cookbook/composition"],
   [/examples\/src\/opentelemetry\.ts/, "/cookbook/opentelemetry"],
   [/examples\/src\/quickstart\.ts/, "/cookbook/quickstart"],
   [/public\/observability\/dashboard\.json/, "/observability/dashboard.json"],

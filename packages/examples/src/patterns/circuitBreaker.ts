@@ -5,7 +5,7 @@ import { Context, Effect } from "effect"
 export class Service extends Context.Tag("examples/Service")<Service, CircuitBreaker.CircuitBreaker>() {}
 export const ServiceLive = CircuitBreaker.layer(Service, { target: "service", failureThreshold: 5 })
 
-export const circuitBreaker = <A, E>(service: Effect.Effect<A, E>, fallback: A) =>
+export const circuitBreaker = <A, E, R>(service: Effect.Effect<A, E, R>, fallback: A) =>
   Effect.flatMap(Service, (circuit) => circuit.protect(service)).pipe(
     Effect.catchTag("CircuitOpenError", () => Effect.succeed(fallback))
   )

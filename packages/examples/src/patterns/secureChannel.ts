@@ -2,7 +2,7 @@
 import { SecureChannel } from "@agentweave/transport"
 import { Effect } from "effect"
 
-export const secureChannel = Effect.fnUntraced(function* (peer: string) {
-  const channel = yield* SecureChannel.make({ peer, config: { timeout: "30 seconds" } })
-  return yield* channel.get("https://service/api")
+export const secureChannel = Effect.fnUntraced(function* (peer: string, baseUrl: string) {
+  const channel = yield* SecureChannel.make({ peer, baseUrl, config: { timeout: "30 seconds" } })
+  return yield* channel.get("/api")
 })

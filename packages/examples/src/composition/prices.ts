@@ -4,12 +4,12 @@
  * opens for requests that failed for their caller and not for attempts that a retry made good. Reads and writes have a
  * policy each, and a breaker that is open is answered from what is remembered.
  */
-import { CircuitBreaker, ConnectionPool, PeerDirectory, RetryPolicy } from "@agentweave/transport"
+import { CircuitBreaker, ConnectionPool, RetryPolicy } from "@agentweave/transport"
 import { NodeConnector } from "@agentweave/transport-node"
 import { HttpClient, HttpClientRequest } from "@effect/platform"
 import { Context, Duration, Effect, Layer, Option, Ref } from "effect"
 
-const pricesId = "spiffe://example.org/ns/shop/sa/prices"
+export const pricesId = "spiffe://example.org/ns/shop/sa/prices"
 
 /** What the application asks for; how it is asked is nobody's business. */
 export class Prices extends Context.Tag("examples/Prices")<
@@ -74,9 +74,11 @@ const make = Effect.gen(function* () {
   })
 })
 
-/** The prices over verified connections, for whoever brings an identity and an audit log. */
+/**
+ * The prices over verified connections, for whoever brings an identity, an audit log and a directory: in Kubernetes
+ * `PeerDirectory.layerTemplate("https://{4}.{2}.svc.cluster.local:8443")`.
+ */
 export const PricesLive = Layer.effect(Prices, make).pipe(
   Layer.provide(ConnectionPool.layer({ maxConnectionsPerTarget: 4, acquireTimeout: "200 millis" })),
-  Layer.provide(NodeConnector.layer),
-  Layer.provide(PeerDirectory.layerTemplate("https://{4}.{2}.svc.cluster.local:8443"))
+  Layer.provide(NodeConnector.layer)
 )
