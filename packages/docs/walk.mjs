@@ -7,7 +7,12 @@ import { createRequire } from "node:module"
 import { dirname, extname, join, normalize, sep } from "node:path"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
-import { axeProblems, keyboardProblems, motionProblems, reflowProblems } from "./accessibility.mjs"
+import {
+  axeProblems,
+  keyboardProblems,
+  motionProblems,
+  reflowProblems
+} from "../inspector/test/browser/accessibility.mjs"
 import { auditPage } from "./walkPage.mjs"
 
 const here = dirname(fileURLToPath(import.meta.url))

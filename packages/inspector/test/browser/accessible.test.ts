@@ -3,7 +3,7 @@ import { createRequire } from "node:module"
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Browser } from "playwright-core"
-import { axeProblems, keyboardProblems, motionProblems, reflowProblems } from "../../../docs/accessibility.mjs"
+import { axeProblems, keyboardProblems, motionProblems, reflowProblems } from "./accessibility.mjs"
 import { launch, openPage } from "./chromium.js"
 import { inspected } from "./lively.js"
 
