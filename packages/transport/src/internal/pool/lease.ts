@@ -24,6 +24,7 @@ import type { Peer, PeerKeys } from "../peer.js"
 import type { Policy } from "../retry/policy.js"
 import type { Pool } from "./pool.js"
 import { type OpenError, type PooledConnection, type PoolSlot, peerOf } from "./pooledConnection.js"
+import { Queue } from "./queue.js"
 
 const scopeClosed = (reason: ScopeClosedErrorReason, slot: PoolSlot): ScopeClosedError =>
   new ScopeClosedError({ reason, target: slot.target.key })
@@ -39,8 +40,8 @@ export class Lease implements ConnectionSource<PooledConnection, ExchangeError> 
   private readonly isProbe: boolean
   private isBusy = false
   hasEnded = false
-  /** Requests that wait for their turn, first come first, once there was one. */
-  private turns: Set<Turn> | undefined = undefined
+  /** Requests that wait for their turn, once there was one. */
+  private turns: Queue<Turn> | undefined = undefined
 
   constructor(pool: Pool<unknown>, slot: PoolSlot, isProbe = false) {
     this.pool = pool
@@ -61,7 +62,7 @@ export class Lease implements ConnectionSource<PooledConnection, ExchangeError> 
   ): Permit<PooledConnection, ExchangeError> {
     const turn = new Turn(this, request, onDecided)
     if (this.hasEnded) turn.decide(false)
-    else if (this.isBusy) (this.turns ??= new Set()).add(turn)
+    else if (this.isBusy) turn.place = (this.turns ??= new Queue()).join(turn)
     else {
       this.isBusy = true
       turn.decide(true)
@@ -71,13 +72,12 @@ export class Lease implements ConnectionSource<PooledConnection, ExchangeError> 
 
   /** A request gives up its turn before it has come. */
   leave(turn: Turn): void {
-    this.turns?.delete(turn)
+    if (turn.place !== undefined) this.turns?.leave(turn.place)
   }
 
   release(): void {
-    const next = this.turns?.values().next().value
+    const next = this.turns?.take()
     if (next !== undefined) {
-      this.turns?.delete(next)
       next.decide(true)
       return
     }
@@ -89,10 +89,7 @@ export class Lease implements ConnectionSource<PooledConnection, ExchangeError> 
   end(): void {
     if (this.hasEnded) return
     this.hasEnded = true
-    for (const turn of this.turns ?? []) {
-      this.turns?.delete(turn)
-      turn.decide(false)
-    }
+    for (let turn = this.turns?.take(); turn !== undefined; turn = this.turns?.take()) turn.decide(false)
     if (!this.isBusy) this.pool.release(this.slot, this.isProbe)
   }
 }
@@ -100,6 +97,8 @@ export class Lease implements ConnectionSource<PooledConnection, ExchangeError> 
 /** One request's wait for its turn on a leased connection, and then its permit. */
 class Turn implements Permit<PooledConnection, ExchangeError> {
   private hasTurn = false
+  /** Its place in the lease's queue, where it had to wait. */
+  place: number | undefined = undefined
   private readonly lease: Lease
   private readonly request: PendingRequest
   private readonly onDecided: (permit: Permit<PooledConnection, ExchangeError>) => void

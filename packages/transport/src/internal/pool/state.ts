@@ -1,4 +1,5 @@
 import type { CloseReason } from "../../AuditEvent.js"
+import { Queue } from "./queue.js"
 
 /** The bound that stands in the way: connections to one target, connections in all, or fibers waiting. */
 export type PoolLimit = "Target" | "Total" | "Waiting"
@@ -34,8 +35,7 @@ export class PoolTarget<C> {
   readonly slots = new Set<Slot<C>>()
   /** Longest idle first; the last one is reused first. */
   readonly idle: Array<Slot<C>> = []
-  /** First come first. */
-  readonly waiters = new Set<Waiter<C>>()
+  readonly waiters = new Queue<Waiter<C>>()
   /** Connections being opened, established, or not yet off the wire. */
   sockets = 0
   constructor(key: string) {
@@ -51,6 +51,8 @@ export abstract class Waiter<C> {
   deadline = Number.POSITIVE_INFINITY
   /** Its number in the queue over all targets. */
   order = 0
+  /** Its place in the queue of its target. */
+  place = 0
   constructor(key: string) {
     this.key = key
   }
@@ -163,7 +165,7 @@ export class PoolState<C> {
     const target = this.target(waiter.key)
     waiter.deadline = deadline
     waiter.order = this.queued++
-    target.waiters.add(waiter)
+    waiter.place = target.waiters.join(waiter)
     this.waiters.add(waiter)
     this.reconsider(target)
     return true
@@ -173,7 +175,7 @@ export class PoolState<C> {
   leave(waiter: Waiter<C>): void {
     if (!this.waiters.delete(waiter)) return
     const target = this.target(waiter.key)
-    target.waiters.delete(waiter)
+    target.waiters.leave(waiter.place)
     this.reconsider(target)
     this.forget(target)
   }
@@ -239,10 +241,10 @@ export class PoolState<C> {
   }
 
   private next(target: PoolTarget<C>): Waiter<C> | undefined {
-    let first = target.idle.length > 0 ? target.waiters.values().next().value : undefined
+    let first = target.idle.length > 0 ? target.waiters.head : undefined
     if (this.heldByTotal.size > 0 && (this.total < this.limits.maxTotal || this.idle > 0)) {
       for (const other of this.heldByTotal) {
-        const waiter = other.waiters.values().next().value
+        const waiter = other.waiters.head
         if (waiter !== undefined && (first === undefined || waiter.order < first.order)) first = waiter
       }
     }
