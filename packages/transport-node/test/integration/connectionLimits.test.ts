@@ -30,6 +30,8 @@ const closed = (socket: Socket): Effect.Effect<number> =>
     else socket.once("close", finish).resume()
   })
 
+const isLinux = process.platform === "linux"
+
 const limits = [
   { limit: "maxConnections", ofOneAddress: false },
   { limit: "maxHandshakes", ofOneAddress: false },
@@ -63,7 +65,8 @@ describe("a server with two connections in their handshake", () => {
         yield* log.nth("ConnectionAttempted")
         expect(yield* isRefused()).toBe(false)
         expect(yield* isRefused()).toBe(true)
-        expect(yield* isRefused("127.0.0.2")).toBe(!ofOneAddress)
+        // Linux alone has more than one address of the loopback as it is.
+        if (isLinux) expect(yield* isRefused("127.0.0.2")).toBe(!ofOneAddress)
         first.destroy()
         yield* log.nth("ConnectionRefused")
         // The place is free when the connection is off the wire, which is soon after its end is on record.
@@ -92,16 +95,18 @@ const isKeptAlive = (from: number, to: number) =>
     { until: () => timerOf(from, to) === "02" }
   )
 
-it.scoped.runIf(process.platform === "linux")(
-  "the system asks on both sides of a connection whether the other host is still there",
-  () =>
-    Effect.gen(function* () {
-      const { authority, server } = yield* setup({})
-      const client = yield* startClient(yield* authority.context({ path: "/client" }))
-      yield* client.connect({ port: server.port, peer: authority.id("/server") })
-      const { address } = yield* server.log.nth("ConnectionEstablished")
-      const clientPort = Number(address.slice(address.lastIndexOf(":") + 1))
-      yield* isKeptAlive(clientPort, server.port)
-      yield* isKeptAlive(server.port, clientPort)
-    })
-)
+if (isLinux) {
+  it.scoped(
+    "the system asks on both sides of a connection whether the other host is still there, as Linux's table of TCP shows",
+    () =>
+      Effect.gen(function* () {
+        const { authority, server } = yield* setup({})
+        const client = yield* startClient(yield* authority.context({ path: "/client" }))
+        yield* client.connect({ port: server.port, peer: authority.id("/server") })
+        const { address } = yield* server.log.nth("ConnectionEstablished")
+        const clientPort = Number(address.slice(address.lastIndexOf(":") + 1))
+        yield* isKeptAlive(clientPort, server.port)
+        yield* isKeptAlive(server.port, clientPort)
+      })
+  )
+}
