@@ -2,15 +2,10 @@ import { TestConnector } from "@agentweave/testkit"
 import { Connector } from "@agentweave/transport"
 import { HttpServerResponse } from "@effect/platform"
 import { describe } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Layer, Scope } from "effect"
-import {
-  connectionLife,
-  type LifeRecord,
-  meetBy,
-  type Presented,
-  type Side
-} from "../../transport/test/connectionLife.js"
+import { Context, Deferred, Effect, Exit, Layer, Scope, Stream } from "effect"
+import { connectionLife } from "../../transport/test/connectionLife.js"
 import { makeParties } from "../../transport/test/lifeParties.js"
+import { type LifeRecord, meetBy, type Presented, paths, type Side } from "../../transport/test/lifeSide.js"
 
 const network = (record: LifeRecord): Effect.Effect<Side, unknown, Scope.Scope> =>
   Effect.gen(function* () {
@@ -19,8 +14,13 @@ const network = (record: LifeRecord): Effect.Effect<Side, unknown, Scope.Scope> 
     const held = yield* Deferred.make<void>()
     const presented: Array<Presented> = []
     const network = yield* TestConnector.make({
-      handler: ({ path }) =>
-        Effect.as(path === "/held" ? Deferred.await(held) : Effect.void, HttpServerResponse.text("served")),
+      handler: ({ path }) => {
+        const rest = Stream.fromEffect(Effect.as(Deferred.await(held), "ved"))
+        const halves = Stream.encodeText(Stream.concat(Stream.make("ser"), rest))
+        if (path === paths.HalfAnswered) return Effect.succeed(HttpServerResponse.stream(halves))
+        const begin = path === paths.Unanswered ? Deferred.await(held) : Effect.void
+        return Effect.as(begin, HttpServerResponse.text("served"))
+      },
       onConnect: ({ port }) =>
         Effect.suspend(() => {
           const kind = presented[port] ?? "Silent"

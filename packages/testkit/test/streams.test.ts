@@ -1,29 +1,25 @@
 import { IdentityError, PeerMatcher } from "@agentweave/spiffe"
 import { DevAuthority, TestConnector, TestIdentity, type TestMessage } from "@agentweave/testkit"
-import { type AuditEvent, AuditLog, Dialer, SecureSocket, type TransportConfig } from "@agentweave/transport"
+import { type AuditEvent, AuditLog, Dialer, SecureSocket } from "@agentweave/transport"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Scope, TestClock } from "effect"
+import { Deferred, Effect, Fiber, Layer, TestClock } from "effect"
 
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes)
 
 const setup = (options: { readonly streamHandler?: TestMessage.StreamHandler } = {}) =>
   Effect.gen(function* () {
-    const [authority, next] = yield* Effect.replicateEffect(DevAuthority.make({ trustDomain: "example.org" }), 2)
-    if (authority === undefined || next === undefined) return yield* Effect.dieMessage("expected two authorities")
-    const identity = yield* TestIdentity.make(yield* authority.context({ path: "/client", ttl: "10 hours" }))
+    const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+    const identity = yield* TestIdentity.make(yield* authority.context({ path: "/client" }))
     const network = yield* TestConnector.make(options)
     const events: Array<AuditEvent.AuditEvent> = []
     const services = network.layer.pipe(Layer.provide(identity.layer), Layer.provide(AuditLog.layerMemory(events)))
-    const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
-    const context = yield* Layer.buildWithScope(services, scope)
+    const context = yield* Layer.build(services)
     const to: SecureSocket.Options = { peer: authority.id("/server"), host: "server.internal", port: 7000 }
     return {
       authority,
-      next,
       identity,
       network,
       events,
-      end: Scope.close(scope, Exit.void),
       connect: (more: Partial<SecureSocket.Options> = {}) =>
         Effect.provide(SecureSocket.connect({ ...to, ...more }), context),
       make: Effect.provide(SecureSocket.make(to), context)
@@ -130,89 +126,17 @@ describe("a stream of bytes on the test kit's network", () => {
       ])
     })
   )
-})
 
-type World = Effect.Effect.Success<ReturnType<typeof setup>> & { readonly lose: Effect.Effect<unknown> }
-
-interface Ending {
-  readonly when: string
-  readonly reason: string
-  /** From the error of the one that reads it. */
-  readonly told: string
-  readonly config?: TransportConfig.Options
-  readonly end: (world: World) => Effect.Effect<unknown, unknown>
-}
-
-const withdrawn = new IdentityError.IdentityError({ reason: "Withdrawn", description: "by the test" })
-
-const endings: ReadonlyArray<Ending> = [
-  {
-    when: "a certificate on it expires",
-    reason: "Expiry",
-    told: "a certificate on it expires",
-    end: () => TestClock.adjust("10 hours")
-  },
-  {
-    when: "it has reached its greatest age",
-    reason: "Age",
-    told: "it has reached the greatest age",
-    config: { maxConnectionAge: "1 hour" },
-    end: () => TestClock.adjust("1 hour")
-  },
-  {
-    when: "our own identity is withdrawn",
-    reason: "Withdrawn",
-    told: "our own identity was withdrawn",
-    end: ({ identity }) => Effect.zipRight(identity.fail(withdrawn), TestClock.adjust(0))
-  },
-  {
-    when: "the authority of its peer is distrusted",
-    reason: "Distrust",
-    told: "no longer holds the authority of the peer",
-    end: ({ identity, next }) =>
-      Effect.zipRight(identity.rotate(next.context({ path: "/client" })), TestClock.adjust(0))
-  },
-  {
-    when: "the scope of its connector ends",
-    reason: "Shutdown",
-    told: "the scope it was supervised in has ended",
-    end: ({ end }) => end
-  },
-  { when: "its peer is lost", reason: "Error", told: "the connection was lost", end: ({ lose }) => lose }
-]
-
-describe("a stream that is open on the test kit's network ends at once, with its reason on record and in the error, when", () => {
-  it.scoped.each(endings)("$when", ({ config, end, reason, told }) =>
+  it.scoped("is lost for the handler at its other end too when it ends out of order", () =>
     Effect.gen(function* () {
-      const lost = yield* Deferred.make<never, string>()
       const atPeer = yield* Deferred.make<unknown>()
-      const world = yield* setup({
+      const { connect, identity } = yield* setup({
         streamHandler: (socket) =>
-          Effect.raceFirst(
-            Deferred.await(lost),
-            Effect.tapErrorCause(
-              socket.run(() => {}),
-              (cause) => Deferred.succeed(atPeer, Cause.squash(cause))
-            )
-          )
+          Effect.flatMap(Effect.flip(socket.run(() => {})), (error) => Deferred.succeed(atPeer, error))
       })
-      const socket = yield* world.connect(config === undefined ? {} : { config })
-      const reading = yield* Effect.fork(Effect.flip(socket.run(() => {})))
-      yield* TestClock.adjust("30 minutes")
-      expect(yield* world.network.open).toBe(1)
-      yield* end({ ...world, lose: Deferred.fail(lost, "lost") })
-      const error = yield* Fiber.join(reading)
-      expect(error).toMatchObject({ _tag: "SocketError", cause: { _tag: "ConnectionError", reason: "Lost" } })
-      expect(String(error.cause)).toContain(told)
-      expect(record(world.events)).toEqual([
-        "ConnectionAttempted",
-        "ConnectionEstablished",
-        `ConnectionClosed ${reason}`
-      ])
-      if (reason !== "Error") expect(yield* Deferred.await(atPeer)).toMatchObject({ _tag: "SocketError" })
-      expect(yield* world.network.open).toBe(0)
-      const write = yield* socket.writer
-      expect(yield* Effect.flip(write("more"))).toMatchObject({ _tag: "SocketError" })
+      yield* connect()
+      yield* identity.fail(new IdentityError.IdentityError({ reason: "Withdrawn", description: "by the test" }))
+      expect(yield* Deferred.await(atPeer)).toMatchObject({ _tag: "SocketError" })
     })
   )
 })

@@ -1,7 +1,7 @@
 import { IdentityError } from "@agentweave/spiffe"
 import { type Credentials, DevAuthority, TestIdentity } from "@agentweave/testkit"
 import { Effect, TestClock } from "effect"
-import type { Presented, Side } from "./connectionLife.js"
+import type { Presented, Side } from "./lifeSide.js"
 
 /** What a certificate says that is presented as this. */
 const profiles = {

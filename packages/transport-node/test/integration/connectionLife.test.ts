@@ -6,9 +6,10 @@ import { Connector } from "@agentweave/transport"
 import { NodeConnector, NodeSecureServer } from "@agentweave/transport-node"
 import { HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope } from "effect"
-import { connectionLife, type LifeRecord, limits, meetBy, type Side } from "../../../transport/test/connectionLife.js"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import { connectionLife } from "../../../transport/test/connectionLife.js"
 import { makeParties } from "../../../transport/test/lifeParties.js"
+import { type LifeRecord, limits, meetBy, type Opened, paths, type Side } from "../../../transport/test/lifeSide.js"
 import { host, hostileServer, presented as ofNode } from "./fixture.js"
 
 const response = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nserved"
@@ -30,19 +31,24 @@ const client = (record: LifeRecord): Effect.Effect<Side, unknown, Scope.Scope> =
       find: (presented) => {
         if (presented === "Silent") return silent
         return Effect.gen(function* () {
-          let held: Socket | undefined
+          let answer = () => {}
           const accepted: Array<Socket> = []
           const { port } = yield* hostileServer(yield* present(presented), {
             onSecure: (socket) => accepted.push(socket),
             onRequest: (socket, bytes) => {
-              if (bytes.includes("/held")) held = socket
-              else socket.write(response)
+              const held = bytes.includes(paths.Unanswered)
+                ? response.length
+                : bytes.includes(paths.HalfAnswered)
+                  ? 3
+                  : 0
+              socket.write(response.slice(0, response.length - held))
+              answer = () => socket.write(response.slice(response.length - held))
             }
           })
           return {
             host,
             port,
-            answer: Effect.sync(() => held?.write(response)),
+            answer: Effect.sync(() => answer()),
             leave: Effect.sync(() => {
               for (const socket of accepted) socket.end()
             })
@@ -55,10 +61,13 @@ const client = (record: LifeRecord): Effect.Effect<Side, unknown, Scope.Scope> =
   })
 
 /** One request on a socket: whether it was answered. */
-const ask = (socket: Socket, path: string): Effect.Effect<boolean> =>
+const ask = (socket: Socket, path: string, onHalf = () => {}): Effect.Effect<boolean> =>
   Effect.async((resume) => {
+    let received = ""
     const onData = (chunk: Buffer) => {
-      if (chunk.includes("served")) finish(true)
+      received += chunk
+      if (received.endsWith("ser")) onHalf()
+      if (received.endsWith("served")) finish(true)
     }
     const onClose = () => finish(false)
     const finish = (answered: boolean) => {
@@ -84,9 +93,12 @@ const server = (record: LifeRecord): Effect.Effect<Side, unknown, Scope.Scope> =
     const { identity, layer, peer, present } = yield* makeParties
     const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
     const held = yield* Deferred.make<void>()
+    const rest = Stream.fromEffect(Effect.as(Deferred.await(held), "ved"))
+    const halves = Stream.encodeText(Stream.concat(Stream.make("ser"), rest))
     const app = Effect.gen(function* () {
       const { url } = yield* HttpServerRequest.HttpServerRequest
-      if (url === "/held") yield* Deferred.await(held)
+      if (url === paths.HalfAnswered) return HttpServerResponse.stream(halves, { contentLength: 6 })
+      if (url === paths.Unanswered) yield* Deferred.await(held)
       return HttpServerResponse.text("served")
     })
     const services = yield* HttpServer.serve(app).pipe(
@@ -115,10 +127,13 @@ const server = (record: LifeRecord): Effect.Effect<Side, unknown, Scope.Scope> =
             ? connect(port, host)
             : connectTls({ host, port, ...credentials, rejectUnauthorized: false })
         )
-        const begin = Effect.gen(function* () {
+        const begin: Opened["begin"] = Effect.fnUntraced(function* (progress) {
           const started = record.all("RequestStarted").length
-          const running = yield* Effect.forkScoped(ask(socket, "/held"))
+          const hasHalf = yield* Deferred.make<void>()
+          const onHalf = () => Deferred.unsafeDone(hasHalf, Effect.void)
+          const running = yield* Effect.forkScoped(ask(socket, paths[progress], onHalf))
           yield* record.until("RequestStarted", started + 1)
+          if (progress === "HalfAnswered") yield* Deferred.await(hasHalf)
           const answered = Deferred.succeed(held, undefined)
           return { answer: Effect.zipRight(answered, Effect.asVoid(Fiber.await(running))) }
         })
