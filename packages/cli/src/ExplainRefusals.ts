@@ -70,10 +70,6 @@ const describe = (event: groups.Refusal): Pick<Refusals, "reason" | "expectedId"
     }
     case "ConnectionsRefused":
       return { reason: event.reason, expectedId: null, actualId: null, description: event.description }
-    case "AttemptsSummed": {
-      const reasons = Object.entries(event.reasons).map(([reason, times]) => `${times} times ${reason}`)
-      return { reason: "AttemptsSummed", expectedId: null, actualId: null, description: reasons.join(", ") }
-    }
   }
 }
 

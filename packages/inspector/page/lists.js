@@ -18,18 +18,8 @@ const summary = (event) => {
       ]
     case "ConnectionsRefused":
       return [chip(`${event.reason}, ${count(event.count)} times`, "bad")]
-    case "AttemptsSummed":
-      return [chip(`${count(event.attempts)} attempts from ${count(event.addresses)} addresses`, "warn")]
   }
 }
-
-/** @param {RefusalEvent} event */
-const description = (event) =>
-  event._tag === "AttemptsSummed"
-    ? Object.entries(event.reasons)
-        .map(([reason, times]) => `${reason}: ${count(times)}`)
-        .join(", ")
-    : event.description
 
 /** @param {Snapshot} snapshot */
 export const refusals = ({ refusals, totalRefused }) =>
@@ -54,7 +44,7 @@ export const refusals = ({ refusals, totalRefused }) =>
                 "li",
                 {},
                 h("div", { class: "row" }, time(event.time), ...summary(event)),
-                h("p", {}, description(event)),
+                h("p", {}, event.description),
                 hint === null ? null : h("p", { class: "muted" }, hint)
               )
             )

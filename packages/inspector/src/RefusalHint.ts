@@ -76,8 +76,6 @@ export const hintFor = (event: RefusalEvent): string | null => {
     case "ConnectionRefused":
       return hints[`${event.error} ${event.reason}`] ?? null
     case "ConnectionsRefused":
-      return event.reason.startsWith("max") ? limit : (hints[`IdentityError ${event.reason}`] ?? null)
-    case "AttemptsSummed":
-      return "Many connections of peers that proved no identity. They are summed so that they cannot fill the disk."
+      return event.reason.startsWith("max") ? limit : (hints[event.reason] ?? null)
   }
 }

@@ -167,7 +167,7 @@ export type Identity = typeof Identity.Type
  * @category models
  */
 export const Refusal = Schema.Struct({
-  event: Schema.Union(AuditEvent.ConnectionRefused, AuditEvent.ConnectionsRefused, AuditEvent.AttemptsSummed),
+  event: Schema.Union(AuditEvent.ConnectionRefused, AuditEvent.ConnectionsRefused),
   /** A sentence on where to look first; `null` where none is known. */
   hint: Schema.NullOr(Schema.String)
 })

@@ -56,7 +56,7 @@ export interface Options {
   readonly reservedSpace?: number | undefined
   /**
    * Connection attempts of peers that do not prove their identity which a server puts on record each minute; of more only
-   * sums are kept (`AttemptsSummed`). Default 100.
+   * sums are kept (`ConnectionsRefused`). Default 100.
    */
   readonly maxStrangers?: number | undefined
 }

@@ -4,6 +4,7 @@ import { AuditFile } from "@agentweave/transport-node"
 import { expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as fc from "fast-check"
+import { chain } from "./auditForge.js"
 import * as Format1 from "./auditFormat1.js"
 import { kindOf, problemsOf, trustIn } from "./auditReports.js"
 
@@ -65,6 +66,33 @@ it.effect("a closed log is intact, and says who signed it", () =>
     expect(found.signers.map((signer) => Buffer.from(signer.certificates[0]))).toEqual([
       Buffer.from(svid.certificates[0])
     ])
+  })
+)
+
+it.effect("a log with an event that this version does not know is intact", () =>
+  Effect.gen(function* () {
+    const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
+    const svid = yield* authority.issue({ path: "/web" })
+    const header = { version: 2, log: "0".repeat(32), file: 0, begins: "New", flushWindowMillis: 100 }
+    const former = {
+      _tag: "AttemptsSummed",
+      time: 1000,
+      side: "Server",
+      since: 0,
+      attempts: 9,
+      addresses: 1,
+      reasons: {}
+    }
+    const records = chain(
+      [
+        { time: 1000, content: `"header":${JSON.stringify(header)}` },
+        { time: 1001, content: `"event":${JSON.stringify(former)}` },
+        { content: '"end":{"state":"Closed"}' },
+        { time: 1002, content: '"checkpoint":{}' }
+      ],
+      svid
+    )
+    expect(AuditFile.verify(records, trustIn(authority, "/web"))).toMatchObject({ verdict: "Verified", findings: [] })
   })
 )
 

@@ -84,9 +84,14 @@ export const ConnectionRefused = Schema.TaggedStruct("ConnectionRefused", {
 })
 
 /**
- * Connections that a server refused without an attempt, as many as came since the last such event: because of one of its
- * limits (`maxConnections`, `maxHandshakesPerAddress` and the like), or because it has no identity to present (the error's
- * tag and reason). They can be many, so they are counted and summed every ten seconds.
+ * Connections that a server refused and that are not on record one by one, because they can be many: as many as came for one
+ * reason since the last such event.
+ *
+ * - Those refused without an attempt, summed every ten seconds: `reason` is the limit that was reached (`maxConnections`,
+ *   `maxHandshakesPerAddress` and the like), or the tag and reason of our own error where there is no identity to present.
+ * - In the audit file, attempts of peers that did not prove their identity, those beyond `maxStrangers` a minute, summed every
+ *   minute: `reason` is the tag and reason of the error, `Unknown` of attempts whose outcome was not waited for. These have
+ *   `addresses`.
  *
  * ```json
  * {"_tag":"ConnectionsRefused","time":1767225610000,"side":"Server","reason":"maxHandshakes","since":1767225600000,"description":"expected at most 256 (maxHandshakes)","count":812}
@@ -102,32 +107,11 @@ export const ConnectionsRefused = Schema.TaggedStruct("ConnectionsRefused", {
   reason: Schema.String,
   /** When the first of them came, milliseconds since the epoch. */
   since: Schema.Number,
+  /** Of the first of them. */
   description: Schema.String,
-  count: Schema.Number
-})
-
-/**
- * Connection attempts that the audit file did not record one by one, because there were many: at a server, of peers that did
- * not prove their identity.
- *
- * ```json
- * {"_tag":"AttemptsSummed","time":1767225660000,"side":"Server","since":1767225600000,"attempts":1200,"addresses":3,"reasons":{"ConnectionError HandshakeReset":1200}}
- * ```
- *
- * @since 0.1.0
- * @category models
- */
-export const AttemptsSummed = Schema.TaggedStruct("AttemptsSummed", {
-  /** Milliseconds since the epoch. */
-  time: Schema.Number,
-  side: Schema.Literal("Server"),
-  /** Time of the first of them, milliseconds since the epoch. */
-  since: Schema.Number,
-  attempts: Schema.Number,
-  /** Different addresses without their ports; above 10,000 no more are told apart. */
-  addresses: Schema.Number,
-  /** Attempts by the error and the reason they were refused with. */
-  reasons: Schema.Record({ key: Schema.String, value: Schema.Number })
+  count: Schema.Number,
+  /** Different addresses without their ports; above 10,000 in all no more are told apart. */
+  addresses: Schema.optional(Schema.Number)
 })
 
 /**
@@ -366,7 +350,6 @@ export const AuditEvent = Schema.Union(
   ConnectionEstablished,
   ConnectionRefused,
   ConnectionsRefused,
-  AttemptsSummed,
   ConnectionClosed,
   RequestStarted,
   RequestEnded,

@@ -2,7 +2,7 @@
 import * as AuditEvent from "@agentweave/transport/AuditEvent"
 import { Option, Schema } from "effect"
 
-const Refusal = Schema.Union(AuditEvent.ConnectionRefused, AuditEvent.ConnectionsRefused, AuditEvent.AttemptsSummed)
+const Refusal = Schema.Union(AuditEvent.ConnectionRefused, AuditEvent.ConnectionsRefused)
 
 /** An event of connections that were refused. */
 export type Refusal = typeof Refusal.Type
@@ -36,13 +36,10 @@ const keyOf = (event: Refusal): string => {
       return JSON.stringify([event.side, event.error, event.reason, event.expectedId, event.actualId])
     case "ConnectionsRefused":
       return JSON.stringify([event._tag, event.reason])
-    case "AttemptsSummed":
-      return event._tag
   }
 }
 
-const countOf = (event: Refusal): number =>
-  event._tag === "ConnectionRefused" ? 1 : event._tag === "ConnectionsRefused" ? event.count : event.attempts
+const countOf = (event: Refusal): number => (event._tag === "ConnectionRefused" ? 1 : event.count)
 
 const beginOf = (event: Refusal): number => (event._tag === "ConnectionRefused" ? event.time : event.since)
 

@@ -109,11 +109,6 @@ const refusal = ({ event, hint }: Snapshot.Refusal, now: number, { bad, muted }:
         `  ${ago}  ${bad(printable(event.reason))}, ${count(event.count)} times: ${printable(event.description)}`,
         ...advice
       ]
-    case "AttemptsSummed":
-      return [
-        `  ${ago}  ${counted(event.attempts, "attempt", "attempts")} from ${counted(event.addresses, "address", "addresses")}`,
-        ...advice
-      ]
   }
 }
 

@@ -95,13 +95,14 @@ describe("agentweave explain --audit", () => {
         refused(500, { address: "10.0.0.7:50001" }),
         refused(9_000, { error: "ConnectionError", reason: "Dns", side: "Client", address: "api.internal:8443" }),
         {
-          _tag: "AttemptsSummed",
+          _tag: "ConnectionsRefused",
           time: 3_000,
           side: "Server",
+          reason: "ConnectionError HandshakeReset",
           since: 100,
-          attempts: 812,
-          addresses: 3,
-          reasons: { x: 812 }
+          description: "x",
+          count: 812,
+          addresses: 3
         },
         { _tag: "SvidRotated" },
         { _tag: "ConnectionRefused", time: "never" }
@@ -114,7 +115,13 @@ describe("agentweave explain --audit", () => {
           reason: "ConnectionError Dns",
           command: "agentweave probe api.internal:8443 --expect spiffe://example.org/web"
         },
-        { reason: "AttemptsSummed", count: 812, first: "1970-01-01T00:00:00.100Z", description: "812 times x" },
+        {
+          reason: "ConnectionError HandshakeReset",
+          count: 812,
+          first: "1970-01-01T00:00:00.100Z",
+          description: "x",
+          hint: expect.stringContaining("before the TLS handshake ended")
+        },
         {
           reason: "PeerVerificationError NoCertificate",
           count: 3,

@@ -41,7 +41,7 @@ export class PeerActivity {
 }
 
 export type IdentityEvent = EventOf<"SvidRotated" | "BundleRotated" | "IdentityProblem">
-export type RefusalEvent = EventOf<"ConnectionRefused" | "ConnectionsRefused" | "AttemptsSummed">
+export type RefusalEvent = EventOf<"ConnectionRefused" | "ConnectionsRefused">
 
 const isFailure = (event: EventOf<"RequestEnded">): boolean =>
   event.error !== undefined || event.status === undefined || isServerErrorStatus(event.status)
@@ -83,9 +83,6 @@ export class ActivityState {
         break
       case "ConnectionsRefused":
         this.refused(event, event.count)
-        break
-      case "AttemptsSummed":
-        this.refused(event, 0)
         break
       case "SvidRotated":
       case "BundleRotated":

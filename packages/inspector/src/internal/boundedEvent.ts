@@ -9,22 +9,12 @@ export const boundedText = (text: string): string =>
 
 const isLong = (value: unknown): boolean => typeof value === "string" && value.length > maxLength
 
-const boundedRecord = (value: unknown): unknown =>
-  typeof value === "object" && value !== null
-    ? Object.fromEntries(
-        Object.entries(value)
-          .slice(0, 64)
-          .map(([key, of]) => [boundedText(key), of])
-      )
-    : value
-
 /** The event, its texts cut to a bounded length; itself where nothing is longer, which is the rule. */
 export const bounded = <Event extends AuditEvent>(event: Event): Event => {
-  const isShort = event._tag !== "AttemptsSummed" && !Object.values(event).some(isLong)
-  if (isShort) return event
+  if (!Object.values(event).some(isLong)) return event
   const entries = Object.entries(event).map(([key, value]) => [
     key,
-    typeof value === "string" ? boundedText(value) : boundedRecord(value)
+    typeof value === "string" ? boundedText(value) : value
   ])
   return Object.fromEntries(entries)
 }

@@ -68,7 +68,7 @@ it.scoped("where less is free than the reserve strangers are only counted, until
       "ConnectionAttempted s5",
       "ConnectionAttempted s6",
       "ConnectionRefused s6",
-      "AttemptsSummed"
+      "ConnectionsRefused"
     ])
   })
 )
@@ -83,7 +83,7 @@ it.scoped("of a small volume no more than a twentieth is reserved", () =>
     const seen = yield* tags
     expect(seen).toContain("ConnectionRefused s2")
     expect(seen).not.toContain("ConnectionRefused s4")
-    expect(seen).toContain("AttemptsSummed")
+    expect(seen).toContain("ConnectionsRefused")
   })
 )
 

@@ -32,23 +32,23 @@ it.scoped(
       log.unsafeRecord(attempted(5_001, time))
       log.unsafeRecord(turnedAway(5_001, time, "UnexpectedPeer"))
       yield* TestClock.adjust("61 seconds")
-      yield* until(() => count(read(path), "AttemptsSummed") === 1)
+      yield* until(() => count(read(path), "ConnectionsRefused") === 1)
       const text = read(path)
       expect([count(text, "ConnectionAttempted"), count(text, "ConnectionRefused")]).toEqual([102, 101])
       expect(text).toContain('"connectionId":"s5000"')
       expect(eventsOf(text)).toContainEqual(
         expect.objectContaining({
-          _tag: "AttemptsSummed",
-          attempts: 900,
-          addresses: 3,
-          reasons: { "ConnectionError HandshakeReset": 900 }
+          _tag: "ConnectionsRefused",
+          reason: "ConnectionError HandshakeReset",
+          count: 900,
+          addresses: 3
         })
       )
       // The next minute begins anew; what is not summed yet is summed at the end.
       yield* flood(2_000, 2_150)
       yield* close
       expect(count(read(path), "ConnectionAttempted")).toBe(202)
-      expect(eventsOf(read(path))).toContainEqual(expect.objectContaining({ _tag: "AttemptsSummed", attempts: 50 }))
+      expect(eventsOf(read(path))).toContainEqual(expect.objectContaining({ _tag: "ConnectionsRefused", count: 50 }))
       expect(problemsOf(read(path))).toEqual([])
     })
 )
@@ -86,7 +86,7 @@ it.scoped("where space is scarce strangers are only counted, and peers that prov
     const text = read(path)
     expect(count(text, "ConnectionAttempted")).toBeLessThan(12)
     expect(text).toContain('"connectionId":"s200"')
-    expect(eventsOf(text)).toContainEqual(expect.objectContaining({ _tag: "AttemptsSummed" }))
+    expect(eventsOf(text)).toContainEqual(expect.objectContaining({ _tag: "ConnectionsRefused" }))
     expect(problemsOf(text)).toEqual([])
   })
 )

@@ -3,15 +3,17 @@ import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 
 type Attempted = Extract<AuditEvent, { readonly _tag: "ConnectionAttempted" }>
 type Refused = Extract<AuditEvent, { readonly _tag: "ConnectionRefused" }>
-type Summed = Extract<AuditEvent, { readonly _tag: "AttemptsSummed" }>
+type Summed = Extract<AuditEvent, { readonly _tag: "ConnectionsRefused" }>
 
 const minute = 60_000
 
 /** Attempts whose outcome is waited for; of more than these only the number is kept. */
 const maxHeld = 10_000
 
-/** Addresses that are told apart in one sum. */
+/** Addresses that are told apart in the sums of a minute. */
 const maxAddresses = 10_000
+
+const unknown = "the outcome of these attempts was not waited for: too many others were open"
 
 const sourceOf = (address: string): string => address.slice(0, address.lastIndexOf(":"))
 
@@ -19,12 +21,12 @@ const sourceOf = (address: string): string => address.slice(0, address.lastIndex
 const isProven = ({ error, reason }: Refused): boolean =>
   error === "PeerVerificationError" && reason === "UnexpectedPeer"
 
-/** Attempts counted since the last sum was put on record. */
+/** Attempts that were refused for one reason, counted since the last sums were put on record. */
 interface Sum {
   readonly since: number
-  attempts: number
+  readonly description: string
+  count: number
   readonly addresses: Set<string>
-  readonly reasons: Map<string, number>
 }
 
 /**
@@ -37,7 +39,11 @@ export class Attempts {
   private readonly held = new Map<string, Attempted>()
   private minuteBegan = Number.NEGATIVE_INFINITY
   private taken = 0
-  private sum: Sum | undefined
+  private readonly sums = new Map<string, Sum>()
+  /** When the first of them was begun. */
+  private since = 0
+  /** Addresses in all of them. */
+  private addresses = 0
 
   /** How many attempts of strangers are put on record each minute. */
   constructor(limit: number) {
@@ -80,7 +86,7 @@ export class Attempts {
       return [event]
     }
     if (this.held.size < maxHeld) this.held.set(event.connectionId, event)
-    else this.count(event, "Unknown")
+    else this.countOne(event, "Unknown", unknown)
     return []
   }
 
@@ -88,7 +94,7 @@ export class Attempts {
     const attempt = this.release(event.connectionId)
     if (attempt === undefined) return [event]
     if (isProven(event)) return [attempt, event]
-    this.count(event, `${event.error} ${event.reason}`)
+    this.countOne(event, `${event.error} ${event.reason}`, event.description)
     return []
   }
 
@@ -98,27 +104,30 @@ export class Attempts {
     return attempt
   }
 
-  private count({ address, time }: Attempted | Refused, reason: string): void {
-    this.sum ??= { since: time, attempts: 0, addresses: new Set(), reasons: new Map() }
-    this.sum.attempts++
-    if (this.sum.addresses.size < maxAddresses) this.sum.addresses.add(sourceOf(address))
-    this.sum.reasons.set(reason, (this.sum.reasons.get(reason) ?? 0) + 1)
+  private countOne({ address, time }: Attempted | Refused, reason: string, description: string): void {
+    if (this.sums.size === 0) this.since = time
+    const sum = this.sums.get(reason) ?? { since: time, description, count: 0, addresses: new Set() }
+    this.sums.set(reason, sum)
+    sum.count++
+    if (this.addresses >= maxAddresses) return
+    const before = sum.addresses.size
+    this.addresses += sum.addresses.add(sourceOf(address)).size - before
   }
 
-  /** The sum, once it is a minute old, or at the end. */
-  takeSum(now: number, isEnd: boolean): Summed | undefined {
-    const { sum } = this
-    if (sum === undefined || (!isEnd && now - sum.since < minute && now >= sum.since)) return undefined
-    this.sum = undefined
-    return {
-      _tag: "AttemptsSummed",
+  /** The sums, once the first of them is a minute old, or at the end. */
+  takeSums(now: number, isEnd: boolean): ReadonlyArray<Summed> {
+    if (!isEnd && now - this.since < minute && now >= this.since) return []
+    const sums = Array.from(this.sums, ([reason, { addresses, ...sum }]) => ({
+      _tag: "ConnectionsRefused" as const,
       time: now,
-      side: "Server",
-      since: sum.since,
-      attempts: sum.attempts,
-      addresses: sum.addresses.size,
-      reasons: Object.fromEntries(sum.reasons)
-    }
+      side: "Server" as const,
+      reason,
+      ...sum,
+      addresses: addresses.size
+    }))
+    this.sums.clear()
+    this.addresses = 0
+    return sums
   }
 
   /** The attempts that are still open, to be put on record at the end. */

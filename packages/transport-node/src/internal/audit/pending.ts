@@ -73,8 +73,7 @@ export class Pending {
     // They were counted when they came.
     for (const event of this.starts.takeAll()) this.chain.add(event)
     if (isEnd) for (const event of this.attempts.takeAll()) this.add(event)
-    const sum = this.attempts.takeSum(this.now(), isEnd)
-    if (sum !== undefined) this.add(sum)
+    for (const sum of this.attempts.takeSums(this.now(), isEnd)) this.add(sum)
     const { dropped, droppedInAll } = this
     if (dropped.requests + dropped.others === 0) return
     this.droppedInAll = {
