@@ -8,7 +8,6 @@ import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import type { VerifiedPeer } from "@agentweave/spiffe/PeerVerifier"
-import * as Acceptor from "@agentweave/transport/Acceptor"
 import type { AuditLog } from "@agentweave/transport/AuditLog"
 import type { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
@@ -26,12 +25,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { drain } from "./internal/server/acceptPeer.js"
+import { drain, makeAcceptor } from "./internal/server/acceptPeer.js"
 import { guardApp, guardMiddleware, withMaxBodySize } from "./internal/server/body.js"
 import { Inbound } from "./internal/server/inbound.js"
 import { InboundConnection } from "./internal/server/inboundConnection.js"
 import { httpOptions } from "./internal/server/inboundRequests.js"
-import { type ServerContext, ServerContexts } from "./internal/server/serverContexts.js"
 import { read, timeLimits } from "./internal/server/serverOptions.js"
 import { serveTraced } from "./internal/server/span.js"
 
@@ -95,22 +93,14 @@ export interface Options {
 /** A server of Node's that listens in the scope, behind the gate. */
 const listen = Effect.fnUntraced(function* (options: Options, listener?: RequestListener) {
   const { settings, tls } = yield* read(options)
-  const { authorize } = settings
-  const contexts = new ServerContexts(authorize, tls)
   const keepAliveMillis = Duration.toMillis(settings.keepAliveTimeout)
-  const acceptor = yield* Acceptor.make<ServerContext>({
-    ...settings,
-    prepare: (context) => contexts.make(context),
-    problems: (context, time) => contexts.problemsOf(context, time),
-    handshakeTimeoutMillis: Duration.toMillis(settings.handshakeTimeout),
-    maxAgeMillis:
-      settings.maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(settings.maxConnectionAge),
+  const acceptor = yield* makeAcceptor(settings, tls, {
     graceMillis: Duration.toMillis(settings.gracefulShutdownTimeout),
     firstRequestMillis: keepAliveMillis
   })
   const inbound = new Inbound({
     acceptor,
-    authorize,
+    authorize: settings.authorize,
     protocols: ["http/1.1"],
     // A client that names no protocol speaks HTTP/1.1 (RFC 9110 section 4.2.2).
     requiresProtocol: false

@@ -7,29 +7,26 @@ import { createServer, type Server } from "node:net"
 import type { TLSSocket } from "node:tls"
 import type { IdentityError } from "@agentweave/spiffe/IdentityError"
 import type { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
-import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
-import * as Acceptor from "@agentweave/transport/Acceptor"
 import type { AuditLog } from "@agentweave/transport/AuditLog"
 import type { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import { PeerIdentity, withSocket } from "@agentweave/transport/PeerIdentity"
 import * as SecureSocket from "@agentweave/transport/SecureSocket"
-import type * as TransportConfig from "@agentweave/transport/TransportConfig"
 import type * as Socket from "@effect/platform/Socket"
 import * as SocketServer from "@effect/platform/SocketServer"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import { drain } from "./internal/server/acceptPeer.js"
-import { type ServerContext, ServerContexts } from "./internal/server/serverContexts.js"
+import { drain, makeAcceptor } from "./internal/server/acceptPeer.js"
 import { type InboundStream, InboundStreams } from "./internal/socket/inboundStreams.js"
 import { read } from "./internal/socket/socketServerOptions.js"
 import { handOver } from "./internal/socket/streamWire.js"
+import type * as NodeSecureServer from "./NodeSecureServer.js"
 
 /**
  * Options of the server. `authorize` is required; the rest have defaults.
@@ -37,37 +34,27 @@ import { handOver } from "./internal/socket/streamWire.js"
  * @since 0.1.0
  * @category models
  */
-export interface Options {
-  /** TCP port; 0 lets the system choose. */
-  readonly port: number
-  /** Address to listen on. Default `"0.0.0.0"`. */
-  readonly host?: string | undefined
-  /** Which peers are served. Required: there is no default and no "anyone". */
-  readonly authorize: PeerMatcher
+export interface Options
+  extends Pick<
+    NodeSecureServer.Options,
+    | "port"
+    | "host"
+    | "authorize"
+    | "tlsMinVersion"
+    | "tlsMaxVersion"
+    | "handshakeTimeout"
+    | "maxConnections"
+    | "maxConnectionsPerAddress"
+    | "maxHandshakes"
+    | "maxHandshakesPerAddress"
+  > {
   /**
    * The application protocols this server speaks, the preferred one first (ALPN, RFC 7301): `["h2"]` for HTTP/2. A client that
    * agrees to none of them is refused. Default: none is asked for.
    */
   readonly protocols?: ReadonlyArray<string> | undefined
-  /** Lowest TLS version to speak. Default `"TLSv1.3"`. */
-  readonly tlsMinVersion?: TransportConfig.TlsVersion | undefined
-  /** Highest TLS version to speak. Default `"TLSv1.3"`. */
-  readonly tlsMaxVersion?: TransportConfig.TlsVersion | undefined
-  /** Limit for a client to finish its handshake. Default, and at most, 10 seconds. */
-  readonly handshakeTimeout?: Duration.DurationInput | undefined
   /** Life of a connection. Default: the earliest notAfter on it alone. */
   readonly maxConnectionAge?: Duration.DurationInput | undefined
-  /**
-   * Connections at a time; further ones are closed at once. What a limit refuses is counted, and put on record as one
-   * `ConnectionsRefused` event every ten seconds. Default 10,000.
-   */
-  readonly maxConnections?: number | undefined
-  /** The same for one remote address, behind which there may be many clients. Default 2,000. */
-  readonly maxConnectionsPerAddress?: number | undefined
-  /** Connections whose TLS handshake has not ended, at a time: each costs some milliseconds of CPU. Default 1,024. */
-  readonly maxHandshakes?: number | undefined
-  /** The same for one remote address. Default 256. */
-  readonly maxHandshakesPerAddress?: number | undefined
 }
 
 const serverError = (cause: unknown): SocketServer.SocketServerError =>
@@ -133,17 +120,9 @@ export const make: (
   IdentityProvider | AuditLog | Scope.Scope
 > = Effect.fnUntraced(function* (options: Options) {
   const { settings, tls } = yield* read(options)
-  const { authorize, host, maxConnectionAge, port, protocols } = settings
-  const contexts = new ServerContexts(authorize, tls)
-  const acceptor = yield* Acceptor.make<ServerContext>({
-    ...settings,
-    prepare: (context) => contexts.make(context),
-    problems: (context, time) => contexts.problemsOf(context, time),
-    handshakeTimeoutMillis: Duration.toMillis(settings.handshakeTimeout),
-    maxAgeMillis: maxConnectionAge === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(maxConnectionAge),
-    graceMillis: 0,
-    firstRequestMillis: Number.POSITIVE_INFINITY
-  })
+  const { authorize, host, port, protocols } = settings
+  const unbounded = Number.POSITIVE_INFINITY
+  const acceptor = yield* makeAcceptor(settings, tls, { graceMillis: 0, firstRequestMillis: unbounded })
   const streams = new InboundStreams({
     acceptor,
     authorize,

@@ -1,19 +1,21 @@
 import type { Server, Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
-import type { Acceptor, Attempt } from "@agentweave/transport/Acceptor"
+import * as Acceptor from "@agentweave/transport/Acceptor"
 import { ConnectionError } from "@agentweave/transport/TransportError"
 import type { TlsRefusal } from "@agentweave/transport/Wire"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { keepAliveInitialDelay } from "../client/dial.js"
 import { chainRefused, fromHandshake, handshakeCut } from "../errors.js"
+import type { TlsVersions } from "../tls/secureContext.js"
 import type { Handshake } from "../tls/tlsWire.js"
 import { acceptTls, askOpenSsl } from "./acceptTls.js"
-import type { ServerContext } from "./serverContexts.js"
+import { type ServerContext, ServerContexts } from "./serverContexts.js"
 
 /** How a server takes the TCP connections of peers. */
 export interface AcceptPeer {
-  readonly acceptor: Acceptor<ServerContext>
+  readonly acceptor: Acceptor.Acceptor<ServerContext>
   readonly authorize: PeerMatcher
   /** See `AcceptOptions`. A client that agrees to none of them by offering none is refused where `requiresProtocol`. */
   readonly protocols: ReadonlyArray<string>
@@ -44,7 +46,7 @@ const noProtocol = (address: string, protocols: ReadonlyArray<string>): Connecti
 export const acceptPeer = (
   tcp: Socket,
   { acceptor, authorize: matcher, protocols, requiresProtocol }: AcceptPeer,
-  onSecure: (attempt: Attempt<ServerContext>, socket: TLSSocket) => void
+  onSecure: (attempt: Acceptor.Attempt<ServerContext>, socket: TLSSocket) => void
 ): void => {
   let onGone = () => {}
   const address = `${tcp.remoteAddress}:${tcp.remotePort}`
@@ -81,8 +83,36 @@ export const acceptPeer = (
 }
 
 /** Closes the listener, and the connections it has accepted. */
-export const drain = (server: Server, { shutdown }: Acceptor<ServerContext>): Effect.Effect<void> =>
+export const drain = (server: Server, { shutdown }: Acceptor.Acceptor<ServerContext>): Effect.Effect<void> =>
   Effect.zipRight(
     Effect.sync(() => server.close()),
     shutdown
   )
+
+/** The settings of a server that are its acceptor's. */
+export interface AcceptorSettings
+  extends Omit<
+    Acceptor.Options<ServerContext>,
+    "prepare" | "problems" | "handshakeTimeoutMillis" | "maxAgeMillis" | "graceMillis" | "firstRequestMillis"
+  > {
+  readonly handshakeTimeout: Duration.Duration
+  readonly maxConnectionAge?: Duration.Duration | undefined
+}
+
+/** The acceptor of a server; it lives until the scope closes. */
+export const makeAcceptor = (
+  settings: AcceptorSettings,
+  tls: TlsVersions,
+  times: Pick<Acceptor.Options<ServerContext>, "graceMillis" | "firstRequestMillis">
+): ReturnType<typeof Acceptor.make<ServerContext>> => {
+  const contexts = new ServerContexts(settings.authorize, tls)
+  const { handshakeTimeout, maxConnectionAge = Duration.infinity } = settings
+  return Acceptor.make<ServerContext>({
+    ...settings,
+    ...times,
+    prepare: (context) => contexts.make(context),
+    problems: (context, time) => contexts.problemsOf(context, time),
+    handshakeTimeoutMillis: Duration.toMillis(handshakeTimeout),
+    maxAgeMillis: Duration.toMillis(maxConnectionAge)
+  })
+}

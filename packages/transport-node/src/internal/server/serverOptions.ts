@@ -1,4 +1,4 @@
-/** The options of a secure server, read. */
+/** The options of secure servers, read. */
 import {
   DurationIn,
   decoder,
@@ -17,22 +17,46 @@ import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import type { Options } from "../../NodeSecureServer.js"
 
-const Settings = Schema.Struct({
+/** The options that all servers have. */
+export const common = {
   port: NumberIn(0, 65_535),
   host: Schema.optionalWith(Text, { default: () => "0.0.0.0" }),
   authorize: ValueOf("a PeerMatcher", isPeerMatcher),
   tlsMinVersion: Schema.optional(TransportConfig.TlsVersion),
   tlsMaxVersion: Schema.optional(TransportConfig.TlsVersion),
   handshakeTimeout: Schema.optionalWith(DurationIn("1 millis", "10 seconds"), { default: () => Duration.seconds(10) }),
-  keepAliveTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(65) }),
-  headersTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.minutes(1) }),
-  requestTimeout: Schema.optionalWith(PositiveOrInfiniteDuration, { default: () => Duration.minutes(5) }),
   maxConnectionAge: Schema.optional(PositiveDuration),
-  maxRequestBodySize: Schema.optionalWith(NumberIn(1), { default: () => 16 * 1024 * 1024 }),
   maxConnections: Schema.optionalWith(NumberIn(1), { default: () => 10_000 }),
   maxConnectionsPerAddress: Schema.optionalWith(NumberIn(1), { default: () => 2_000 }),
   maxHandshakes: Schema.optionalWith(NumberIn(1), { default: () => 1_024 }),
-  maxHandshakesPerAddress: Schema.optionalWith(NumberIn(1), { default: () => 256 }),
+  maxHandshakesPerAddress: Schema.optionalWith(NumberIn(1), { default: () => 256 })
+}
+
+type Common = Schema.Struct.Type<typeof common>
+
+/** Settings of a server, and its TLS versions as the code that makes TLS contexts takes them. */
+export interface Read<Settings> {
+  readonly settings: Settings
+  readonly tls: TransportConfig.TransportConfig
+}
+
+/** Reads the range of TLS versions; `config` names the options in the error. */
+export const withTls =
+  (config: string) =>
+  <Settings extends Common>(settings: Settings): Either.Either<Read<Settings>, InvalidConfigError> => {
+    const { tlsMaxVersion, tlsMinVersion } = settings
+    return Either.mapBoth(TransportConfig.make({ tlsMinVersion, tlsMaxVersion }), {
+      onLeft: ({ description, field }) => new InvalidConfigError({ config, field, description }),
+      onRight: (tls) => ({ settings, tls })
+    })
+  }
+
+const Settings = Schema.Struct({
+  ...common,
+  keepAliveTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(65) }),
+  headersTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.minutes(1) }),
+  requestTimeout: Schema.optionalWith(PositiveOrInfiniteDuration, { default: () => Duration.minutes(5) }),
+  maxRequestBodySize: Schema.optionalWith(NumberIn(1), { default: () => 16 * 1024 * 1024 }),
   gracefulShutdownTimeout: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.seconds(20) })
 }).pipe(
   Schema.filter(({ headersTimeout, requestTimeout }) =>
@@ -49,21 +73,8 @@ export type Settings = typeof Settings.Type
 
 const decode = decoder("NodeSecureServer", Settings)
 
-export interface Read {
-  readonly settings: Settings
-  /** The TLS versions, as the code that makes TLS contexts takes them. */
-  readonly tls: TransportConfig.TransportConfig
-}
-
-export const read = (options: Options): Either.Either<Read, InvalidConfigError> =>
-  Either.flatMap(decode(options), (settings) =>
-    TransportConfig.make({ tlsMinVersion: settings.tlsMinVersion, tlsMaxVersion: settings.tlsMaxVersion }).pipe(
-      Either.mapBoth({
-        onLeft: ({ description, field }) => new InvalidConfigError({ config: "NodeSecureServer", field, description }),
-        onRight: (tls) => ({ settings, tls })
-      })
-    )
-  )
+export const read = (options: Options): Either.Either<Read<Settings>, InvalidConfigError> =>
+  Either.flatMap(decode(options), withTls("NodeSecureServer"))
 
 /** The limits that Node keeps, on its own monotonic clock, in milliseconds. It looks at its connections at intervals. */
 export const timeLimits = ({ headersTimeout, requestTimeout }: Settings) => {
