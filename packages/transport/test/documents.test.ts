@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
@@ -28,6 +28,16 @@ describe("documents and comments", () => {
     assert.isAbove(documents.length, 100)
     assert.deepStrictEqual(
       documents.filter((path) => outlives.test(readFileSync(join(root, path), "utf8"))),
+      []
+    )
+  })
+
+  it("name files of the packages that there are, where CONTRIBUTING says where things stand", () => {
+    const named = readFileSync(join(root, "CONTRIBUTING.md"), "utf8").matchAll(/`([\w-]+\/(?:src|test)\/[^`]*\.ts)`/g)
+    const files = Array.from(named, ([, file = ""]) => file)
+    assert.isAbove(files.length, 50)
+    assert.deepStrictEqual(
+      files.filter((file) => !existsSync(join(root, "packages", file))),
       []
     )
   })
