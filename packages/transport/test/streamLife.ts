@@ -106,7 +106,9 @@ export const streamLife = (make: (record: LifeRecord) => Effect.Effect<StreamSid
       assert.strictEqual((yield* Fiber.join(writing))._tag, "SocketError")
       yield* record.until("Closed")
       assert.deepStrictEqual(record.tags, ["Attempted", "Established", `Closed ${reason}`])
-      assert.strictEqual((yield* Effect.flip(write("more")))._tag, "SocketError")
+      const late = yield* Effect.flip(write("late"))
+      assert.strictEqual(late._tag, "SocketError")
+      assert.deepInclude(late.cause, { _tag: "ConnectionError", reason: "Lost" })
       yield* stream.goneAtPeer
     })
   )

@@ -1,5 +1,4 @@
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
-import * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import * as Connector from "@agentweave/transport/Connector"
 import * as SecureSocket from "@agentweave/transport/SecureSocket"
 import { Socket } from "@effect/platform"
@@ -13,8 +12,7 @@ const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes)
 const setUp = Effect.gen(function* () {
   yield* realTime
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-  const identity = yield* TestIdentity.make(yield* authority.context({ path: "/client" }))
-  const client = yield* startClient(identity)
+  const client = yield* startClient(yield* authority.context({ path: "/client" }))
   const to = (port: number, options: Partial<SecureSocket.Options> = {}): SecureSocket.Options => ({
     peer: authority.id("/server"),
     host,
@@ -23,7 +21,6 @@ const setUp = Effect.gen(function* () {
   })
   return {
     authority,
-    identity,
     log: client.log,
     to,
     connect: (options: SecureSocket.Options) =>
@@ -169,23 +166,6 @@ describe("a socket to a verified peer", () => {
       yield* server.idle
       expect(server.bytes()).toBe(0)
       expect(log.connections()).toEqual(Array(2).fill(["ConnectionAttempted", "ConnectionRefused"]).flat())
-    })
-  )
-
-  it.scoped("ends with the trust in its peer: reader and writer fail with the reason", () =>
-    Effect.gen(function* () {
-      const { authority, connect, credentials, identity, log, to } = yield* setUp
-      const server = yield* hostileServer(credentials)
-      const socket = yield* connect(to(server.port))
-      const write = yield* socket.writer
-      const run = yield* Effect.fork(socket.run(() => {}))
-      const successor = yield* Effect.flatMap(authority.rotateRoot(), ({ retireOldRoots }) => retireOldRoots)
-      yield* identity.set(yield* successor.context({ path: "/client" }))
-      const expected = { _tag: "SocketError", cause: { _tag: "ConnectionError", reason: "Lost" } }
-      expect(yield* failure(Fiber.join(run))).toMatchObject(expected)
-      expect(yield* failure(write("late"))).toMatchObject(expected)
-      expect(log.all("ConnectionClosed")).toMatchObject([{ reason: "Distrust" }])
-      yield* server.idle
     })
   )
 

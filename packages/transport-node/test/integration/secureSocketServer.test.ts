@@ -1,10 +1,8 @@
 import * as net from "node:net"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
-import * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import * as PeerIdentity from "@agentweave/transport/PeerIdentity"
 import * as NodeSecureSocketServer from "@agentweave/transport-node/NodeSecureSocketServer"
-import type { Socket } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Option } from "effect"
 import { failure, host, hostileClient, realTime, startClient } from "./fixture.js"
@@ -13,7 +11,7 @@ import { echo, type Handler, openSocket, readAll, startSocketServer } from "./so
 const setUp = Effect.gen(function* () {
   yield* realTime
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-  const identity = yield* TestIdentity.make(yield* authority.context({ path: "/server" }))
+  const identity = yield* authority.context({ path: "/server" })
   const client = yield* startClient(yield* authority.context({ path: "/client" }))
   return {
     authority,
@@ -106,26 +104,6 @@ describe("a secure socket server", () => {
       expect(yield* server.log.nth("ConnectionRefused", 1)).toMatchObject({ error: "ConnectionError" })
       plain.destroy()
       expect(server.handled()).toBe(0)
-    })
-  )
-
-  it.scoped("ends a connection when the authority of its client is no longer trusted: the handler learns why", () =>
-    Effect.gen(function* () {
-      const { authority, authorize, client, identity, peer } = yield* setUp
-      const outcome = yield* Deferred.make<Socket.SocketError>()
-      const handler: Handler = (socket) =>
-        Effect.flatMap(failure(socket.run(() => {})), (error) => Deferred.succeed(outcome, error))
-      const server = yield* startSocketServer({ identity, authorize, handler })
-      const socket = yield* openSocket(client, { peer, port: server.port })
-      yield* server.log.nth("ConnectionEstablished")
-      const successor = yield* Effect.flatMap(authority.rotateRoot(), ({ retireOldRoots }) => retireOldRoots)
-      yield* identity.set(yield* successor.context({ path: "/server" }))
-      expect(yield* Deferred.await(outcome)).toMatchObject({
-        reason: "Read",
-        cause: { _tag: "ConnectionError", reason: "Lost", description: expect.stringContaining("authority") }
-      })
-      expect(yield* server.log.nth("ConnectionClosed")).toMatchObject({ reason: "Distrust" })
-      yield* Effect.exit(readAll(socket))
     })
   )
 
