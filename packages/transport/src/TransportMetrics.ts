@@ -310,7 +310,8 @@ export const unsafeObserve = (event: AuditEvent): void => {
       byHandshake.update(1, event.side, "Refused", event.reason)
       return
     case "ConnectionsRefused":
-      byHandshake.update(event.count, event.side, "Refused", event.reason)
+      // Of an error the sum names the tag too, which a refusal on record by itself has in another field.
+      byHandshake.update(event.count, event.side, "Refused", event.reason.slice(event.reason.indexOf(" ") + 1))
       return
     case "ConnectionClosed":
       open[event.side]--

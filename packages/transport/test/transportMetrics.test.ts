@@ -167,6 +167,36 @@ it.effect("the lag of a rotation ends with the first handshake that uses the new
   }).pipe(Effect.provide(AuditLog.layerMemory([])))
 )
 
+it.effect("refusals that were summed count under the same reason as one that is on record by itself", () =>
+  Effect.gen(function* () {
+    const reason = "OfTheMetricsTest"
+    const record = yield* AuditLog.recorder
+    record({
+      _tag: "ConnectionRefused",
+      time: 0,
+      side: "Server",
+      connectionId: "s1",
+      address: "127.0.0.1:1",
+      expectedId: "spiffe://metrics.test/api",
+      actualId: null,
+      error: "IdentityError",
+      reason,
+      description: "",
+      durationMillis: 0
+    })
+    const summed = { _tag: "ConnectionsRefused", time: 0, side: "Server", since: 0, description: "" } as const
+    record({ ...summed, reason: `IdentityError ${reason}`, count: 2 })
+    record({ ...summed, reason: "maxOfTheMetricsTest", count: 5 })
+    const refused = Effect.map(lines("OfTheMetricsTest"), (all) =>
+      all.filter((line) => line.includes("handshakes_total"))
+    )
+    expect((yield* refused).map((line) => /reason="(\w+)".* (\d+)$/.exec(line)?.slice(1))).toEqual([
+      [reason, "3"],
+      ["maxOfTheMetricsTest", "5"]
+    ])
+  }).pipe(Effect.provide(AuditLog.layerMemory([])))
+)
+
 it.effect("every metric says in the text what it is, and durations have their unit in the name", () =>
   Effect.gen(function* () {
     const all = Object.values(TransportMetrics).flatMap((value) => ("unsafeValue" in value ? [value] : []))
