@@ -183,9 +183,11 @@ export class SocketWire extends TlsWire implements HttpWire, HttpCarrier, Carrie
     this.endClient()
   }
 
+  /** undici hears of it after this, and tells the exchange in flight: that ends first, on record too. */
   protected override gone(): void {
     this.endClient()
-    super.gone()
+    if (this.current === undefined) super.gone()
+    else setImmediate(() => super.gone())
   }
 
   protected override get goneReason(): GoneReason {
