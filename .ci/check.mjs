@@ -15,6 +15,7 @@ const floors = {
   "transport-node": 2,
   "workload-api": 2,
   testkit: 3,
+  cluster: 3,
   inspector: 4,
   // It shows what the inspector has.
   cli: 5,

@@ -1,6 +1,6 @@
 import { defineConfig } from "vitepress"
 
-const packages = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cli", "inspector"]
+const packages = ["spiffe", "transport", "transport-node", "workload-api", "testkit", "cluster", "cli", "inspector"]
 
 const pages = [
   [/(^|\/)SECURITY\.md/, "/security"],

@@ -1,0 +1,25 @@
+import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { freePort, livesOn, makeWorld, runnerId, start, ways } from "./world.js"
+
+for (const [name, way] of Object.entries(ways)) {
+  describe(`runners over ${name}`, () => {
+    it.scopedLive("two runners share the entities, and each reaches those of the other", () =>
+      Effect.gen(function* () {
+        const world = yield* makeWorld
+        const ports = [yield* freePort, yield* freePort] as const
+        const authorize = PeerMatcher.oneOf(ports.map(runnerId))
+        const first = yield* start(world, { way, authorize, port: ports[0] })
+        const second = yield* start(world, { way, authorize, port: ports[1] })
+        yield* livesOn(first, [first, second])
+        yield* livesOn(second, [first, second])
+        expect(yield* first.counter("a").Add({ key: "1" })).toBe(yield* second.counter("a").Add({ key: "1" }))
+        for (const { events } of [first, second]) {
+          expect(events.filter(({ _tag }) => _tag === "ConnectionRefused")).toEqual([])
+          expect(events.some(({ _tag }) => _tag === "ConnectionEstablished")).toBe(true)
+        }
+      })
+    )
+  })
+}
