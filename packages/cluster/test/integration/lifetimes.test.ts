@@ -3,7 +3,7 @@ import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { RunnerStorage, Sharding } from "@effect/cluster"
 import { describe } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import { eachEnds, row } from "../../../transport/test/uninterruptible.js"
+import { eachEnds, row } from "../../../spiffe/test/support/uninterruptible.js"
 import { Counter, freePort, makeWorld, platform, runnerId } from "./world.js"
 
 const standing = Effect.gen(function* () {
