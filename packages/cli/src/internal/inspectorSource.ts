@@ -178,7 +178,10 @@ const plain = (url: URL) =>
       Context.get(services, HttpClient.HttpClient),
       Effect.mapError((error) => {
         const why = hasProperty(error.cause, "message") ? String(error.cause.message) : error.message
-        return new InspectorError({ reason: "Unreachable", message: `expected an inspector at ${url}, got ${why}` })
+        return new InspectorError({
+          reason: "Unreachable",
+          message: `expected an inspector at ${url}, got ${why}. A process has one with Inspector.layer of @agentweave/inspector; it says where`
+        })
       })
     )
   )

@@ -7,6 +7,9 @@ import { printable } from "./printable.js"
 /** Most entries of each list; all of them are in the JSON. */
 const shown = 5
 
+/** Most characters of an event's line. */
+const maxEvent = 150
+
 const count = (value: number): string => value.toLocaleString("en")
 
 const counted = (value: number, one: string, many: string): string => `${count(value)} ${value === 1 ? one : many}`
@@ -131,6 +134,9 @@ const request = (request: Snapshot.Snapshot["requests"][number], now: number, { 
   return `  ${duration(now - request.time)} ago  ${paint(outcome)}  ${printable(what)}, ${duration(request.durationMillis)}${attempt}`
 }
 
+/** An event has fingerprints and more: what stands first in it is what a glance needs. */
+const shortened = (line: string): string => (line.length > maxEvent ? `${line.slice(0, maxEvent)}...` : line)
+
 /** A list with its title, where there is anything in it. */
 const list = (title: string, lines: ReadonlyArray<string>, { strong }: Colours): ReadonlyArray<string> =>
   lines.length === 0 ? [] : ["", strong(title), ...lines]
@@ -148,7 +154,7 @@ export const snapshotLines = (snapshot: Snapshot.Snapshot, colours: Colours): Re
   ),
   ...list(
     "last events",
-    snapshot.events.slice(0, shown).map((event) => `  ${printable(eventLine(event))}`),
+    snapshot.events.slice(0, shown).map((event) => `  ${shortened(printable(eventLine(event)))}`),
     colours
   )
 ]

@@ -58,6 +58,7 @@ export default defineConfig({
   description: "Verified connections to named peers, as Effect values",
   lang: "en",
   head: [["link", { rel: "icon", type: "image/svg+xml", href: "/icon.svg" }]],
+  transformHtml: (html) => html.replace('<div class="VPContent is-home"', '<div role="main" class="VPContent is-home"'),
   ignoreDeadLinks: [/^\/(api|observability)\//],
   // The examples show more than a phone is wide: they scroll by themselves.
   markdown: {

@@ -34,13 +34,19 @@ export const axeProblems = async (page, axeSource) => {
 const focused = () => {
   const element = document.activeElement
   if (element === null || element === document.body || element === document.documentElement) return undefined
+  // Its part of the window: a table may be taller than that.
   const box = element.getBoundingClientRect()
+  const [left, right] = [Math.max(box.left, 0), Math.min(box.right, innerWidth)]
+  const [top, bottom] = [Math.max(box.top, 0), Math.min(box.bottom, innerHeight)]
   const inset = (size) => Math.min(4, size / 2)
-  const points = [
-    [box.left + box.width / 2, box.top + box.height / 2],
-    [box.left + inset(box.width), box.top + inset(box.height)],
-    [box.right - inset(box.width), box.bottom - inset(box.height)]
-  ]
+  const points =
+    left >= right || top >= bottom
+      ? []
+      : [
+          [(left + right) / 2, (top + bottom) / 2],
+          [left + inset(right - left), top + inset(bottom - top)],
+          [right - inset(right - left), bottom - inset(bottom - top)]
+        ]
   const isUncovered = points.some(([x, y]) => {
     const there = document.elementFromPoint(x, y)
     return there !== null && (element.contains(there) || there.contains(element))
