@@ -1,39 +1,15 @@
 import { IdentityError, SpiffeId } from "@agentweave/spiffe"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as TestConnector from "@agentweave/testkit/TestConnector"
-import * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import * as TestMessage from "@agentweave/testkit/TestMessage"
-import { type AuditEvent, AuditLog, PeerIdentity, SecureChannel, TransportError } from "@agentweave/transport"
+import { AuditLog, PeerIdentity, SecureChannel, TransportError } from "@agentweave/transport"
 import { HttpClientRequest, HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Random, Scope, Stream, TestClock } from "effect"
-import { settled } from "../../spiffe/test/support/settled.js"
-
-const peer = "spiffe://example.org/billing"
-
-const setup = Effect.fnUntraced(function* <R>(
-  handler: TestMessage.Handler<R>,
-  config: NonNullable<SecureChannel.Options["config"]> = {}
-) {
-  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-  const identity = yield* TestIdentity.make(yield* authority.context({ path: "/api", ttl: "10 hours" }))
-  const events: Array<AuditEvent.AuditEvent> = []
-  const network = yield* TestConnector.make({ handler })
-  const scope = yield* Scope.make()
-  const services = yield* Layer.build(
-    Layer.provideMerge(network.layer, Layer.merge(identity.layer, AuditLog.layerMemory(events)))
-  )
-  const channel = yield* SecureChannel.make({ peer, baseUrl: "https://billing.internal:8443/v1", config }).pipe(
-    Scope.extend(scope),
-    Effect.provide(services)
-  )
-  return { authority, channel, events, identity, network, scope }
-})
+import { peer, setup, text } from "./billingNetwork.js"
 
 const echo: TestMessage.Handler = ({ caller, path, request }) =>
   Effect.succeed(HttpServerResponse.text(`${request.method} ${path} by ${caller.spiffeId}`))
-
-const text = (value: string) => HttpServerResponse.text(value)
 
 describe("TestConnector", () => {
   it.scoped("answers requests from a handler that knows who calls, on a connection that is reused and on record", () =>
@@ -72,56 +48,6 @@ describe("TestConnector", () => {
         status: 200
       })
       expect(events.at(-1)).toMatchObject({ reason: "Shutdown", requests: 2, time: 60_000, durationMillis: 60_000 })
-    })
-  )
-
-  it.scoped("carries status, headers, cookies and bodies, whole and streamed, both ways", () =>
-    Effect.gen(function* () {
-      const { channel, events, network, scope } = yield* setup((request) =>
-        Effect.map(request.text, (body) =>
-          HttpServerResponse.stream(Stream.make(body, "!").pipe(Stream.encodeText), { status: 201 }).pipe(
-            HttpServerResponse.setHeader("x-seen", request.request.headers["x-sent"] ?? ""),
-            HttpServerResponse.unsafeSetCookie("a", "1")
-          )
-        )
-      )
-      const response = yield* channel.post("/x", {
-        headers: { "x-sent": "yes" },
-        body: HttpClientRequest.bodyStream(HttpClientRequest.post(""), Stream.make("he", "llo").pipe(Stream.encodeText))
-          .body
-      })
-      expect([response.status, response.headers["x-seen"]]).toEqual([201, "yes"])
-      expect(response.cookies.cookies["a"]).toMatchObject({ value: "1" })
-      expect(yield* response.text).toBe("hello!")
-      yield* network.setHandler(() => Effect.succeed(HttpServerResponse.unsafeJson({ ok: true })))
-      expect(yield* Effect.flatMap(channel.get("/json"), (json) => json.json)).toEqual({ ok: true })
-      const head = yield* channel.head("/json")
-      expect([head.headers["content-type"], yield* head.text]).toEqual(["application/json", ""])
-      yield* Scope.close(scope, Exit.void)
-      expect(events.at(-1)).toMatchObject({ requests: 3, bytesWritten: 5, bytesRead: 6 + 11 })
-    })
-  )
-
-  it.scoped("makes the peer wait for a reader that is slow", () =>
-    Effect.gen(function* () {
-      let produced = 0
-      const kilobyte = new Uint8Array(1024)
-      const endless = Stream.repeatEffect(
-        Effect.sync(() => {
-          produced++
-          return kilobyte
-        })
-      )
-      const { channel, network } = yield* setup(() => Effect.succeed(HttpServerResponse.stream(endless)))
-      const response = yield* channel.get("/endless")
-      yield* settled
-      // 64 KiB are taken ahead of the reader.
-      expect(produced).toBeGreaterThan(60)
-      expect(produced).toBeLessThan(80)
-      const before = produced
-      expect(yield* Stream.runCount(Stream.take(response.stream, 500))).toBe(500)
-      expect(produced).toBeGreaterThan(before)
-      expect(yield* network.connections).toMatchObject([{ closed: { reason: "Aborted" } }])
     })
   )
 
@@ -192,23 +118,21 @@ describe("TestConnector", () => {
     })
   )
 
-  it.scoped("times requests out on the test's clock, before the headers and within the body", () =>
+  it.scoped("lets a handler close the connection it answers on", () =>
     Effect.gen(function* () {
-      const { channel, network } = yield* setup(() => Effect.never, { timeout: "30 seconds" })
-      const silent = yield* Effect.fork(Effect.flip(channel.get("/")))
-      yield* TestClock.adjust("30 seconds")
-      expect(yield* Fiber.join(silent)).toMatchObject({ _tag: "TimeoutError", phase: "Headers", outcome: "Unknown" })
+      const { channel, network } = yield* setup(echo)
+      const interrupted = yield* Deferred.make<void>()
       yield* network.setHandler(() =>
-        Effect.succeed(HttpServerResponse.stream(Stream.concat(Stream.make(new Uint8Array(3)), Stream.never)))
+        Effect.zipRight(network.closeAll(), Effect.never).pipe(
+          Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
+        )
       )
-      const response = yield* channel.get("/")
-      const stuck = yield* Effect.fork(Effect.flip(response.arrayBuffer))
-      yield* TestClock.adjust("30 seconds")
-      expect((yield* Fiber.join(stuck)).cause).toMatchObject({ _tag: "TimeoutError", phase: "Body" })
-      expect((yield* network.connections).map(({ closed }) => closed)).toEqual([
-        { at: 30_000, reason: "Error" },
-        { at: 60_000, reason: "Error" }
-      ])
+      expect(yield* Effect.flip(channel.get("/"))).toMatchObject({ reason: "Closed" })
+      yield* Deferred.await(interrupted)
+      yield* network.setHandler(() => Effect.as(network.closeAll(), text("too late")))
+      // The second in a row, as over sockets.
+      expect(yield* Effect.flip(channel.get("/"))).toMatchObject({ reason: "MaybeRefused" })
+      expect((yield* network.connections).map(({ closed }) => closed?.reason)).toEqual(["PeerClosed", "PeerClosed"])
     })
   )
 
@@ -241,84 +165,6 @@ describe("TestConnector", () => {
         expect(events.filter(({ _tag }) => _tag === "ConnectionClosed").length).toBe(3)
         expect((yield* network.connections).every(({ closed }) => closed?.reason === "PeerClosed")).toBe(true)
       })
-  )
-
-  it.scoped(
-    "limits a response's body as a real connector does: in time, in size, and by the scope of its request",
-    () =>
-      Effect.gen(function* () {
-        const large = HttpServerResponse.stream(Stream.repeatValue(new Uint8Array(32 * 1024)))
-        const { channel } = yield* setup(({ path }) => Effect.succeed(path === "/v1/large" ? large : text("small")), {
-          connections: 1,
-          bodyTimeout: "20 seconds",
-          maxResponseSize: 100_000
-        })
-        const small = Effect.flatMap(channel.get("/small"), (response) => response.text)
-        expect(yield* Effect.flip(Effect.flatMap(channel.get("/large"), (response) => response.text))).toMatchObject({
-          _tag: "ResponseError",
-          cause: { _tag: "ResponseTooLargeError", limit: 100_000 }
-        })
-        yield* Effect.scoped(channel.get("/large"))
-        expect(yield* small).toBe("small")
-        const unread = yield* channel.get("/large")
-        const next = yield* Effect.fork(small)
-        yield* TestClock.adjust("20 seconds")
-        expect(yield* Fiber.join(next)).toBe("small")
-        expect(yield* Effect.flip(unread.text)).toMatchObject({
-          _tag: "ResponseError",
-          cause: { _tag: "TimeoutError", phase: "Read" }
-        })
-      })
-  )
-
-  it.scoped("does not give a body for whole that is not of its declared length, as a real server does not", () =>
-    Effect.gen(function* () {
-      const { channel, events } = yield* setup(({ path }) =>
-        Effect.succeed(
-          HttpServerResponse.stream(Stream.make(new Uint8Array(3), new Uint8Array(3)), {
-            contentLength: Number(path.slice("/v1/".length))
-          })
-        )
-      )
-      const read = (declared: number) => Effect.flatMap(channel.get(`/${declared}`), (response) => response.arrayBuffer)
-      for (const declared of [5, 7]) {
-        expect(yield* Effect.flip(read(declared))).toMatchObject({ cause: { _tag: "ConnectionError", reason: "Lost" } })
-      }
-      expect((yield* read(6)).byteLength).toBe(6)
-      expect(events.flatMap((event) => (event._tag === "RequestEnded" ? [event.error] : []))).toEqual([
-        "ConnectionError",
-        "ConnectionError",
-        undefined
-      ])
-    })
-  )
-
-  it.scoped("ends a connection after HEAD, as a real connector does", () =>
-    Effect.gen(function* () {
-      const { channel, network } = yield* setup(echo)
-      expect((yield* channel.head("/")).status).toBe(200)
-      expect(yield* network.connections).toMatchObject([{ closed: { reason: "PeerClosed" }, requests: 1 }])
-      expect((yield* channel.get("/")).status).toBe(200)
-      expect((yield* network.connections).length).toBe(2)
-    })
-  )
-
-  it.scoped("lets a handler close the connection it answers on", () =>
-    Effect.gen(function* () {
-      const { channel, network } = yield* setup(echo)
-      const interrupted = yield* Deferred.make<void>()
-      yield* network.setHandler(() =>
-        Effect.zipRight(network.closeAll(), Effect.never).pipe(
-          Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
-        )
-      )
-      expect(yield* Effect.flip(channel.get("/"))).toMatchObject({ reason: "Closed" })
-      yield* Deferred.await(interrupted)
-      yield* network.setHandler(() => Effect.as(network.closeAll(), text("too late")))
-      // The second in a row, as over sockets.
-      expect(yield* Effect.flip(channel.get("/"))).toMatchObject({ reason: "MaybeRefused" })
-      expect((yield* network.connections).map(({ closed }) => closed?.reason)).toEqual(["PeerClosed", "PeerClosed"])
-    })
   )
 
   it.scoped("aborts the handler of a request that is interrupted, and closes its connection", () =>
@@ -418,6 +264,16 @@ describe("TestConnector", () => {
         .setHandler(() => Effect.map(Greeting, (greeting) => text(greeting)))
         .pipe(Effect.provideService(Greeting, "hello"))
       expect(yield* Effect.flatMap(channel.get("/"), (response) => response.text)).toBe("hello")
+    })
+  )
+
+  it.scoped("ends a connection after HEAD, as a real connector does", () =>
+    Effect.gen(function* () {
+      const { channel, network } = yield* setup(echo)
+      expect((yield* channel.head("/")).status).toBe(200)
+      expect(yield* network.connections).toMatchObject([{ closed: { reason: "PeerClosed" }, requests: 1 }])
+      expect((yield* channel.get("/")).status).toBe(200)
+      expect((yield* network.connections).length).toBe(2)
     })
   )
 })

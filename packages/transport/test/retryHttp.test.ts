@@ -1,41 +1,11 @@
 import { PeerVerificationError } from "@agentweave/spiffe"
 import { CircuitBreaker, RetryPolicy, TransportError } from "@agentweave/transport"
-import { HttpBody, HttpClient, HttpClientError, HttpClientRequest, HttpClientResponse } from "@effect/platform"
+import { HttpBody, HttpClient, HttpClientError, HttpClientRequest } from "@effect/platform"
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Ref, Stream, TestClock } from "effect"
+import { Duration, Effect, Exit, Fiber, Ref, Stream, TestClock } from "effect"
+import { finish, plain, scripted } from "./scriptedClient.js"
 
 type Method = "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "POST" | "PATCH"
-
-/** A client that gives one answer after the other, the last one again and again, and notes when each was asked for. */
-const scripted = <E = never>(
-  ...answers: ReadonlyArray<
-    | number
-    | { readonly status: number; readonly headers?: Record<string, string>; readonly body?: Stream.Stream<Uint8Array> }
-    | { readonly error: E }
-  >
-) => {
-  const times: Array<number> = []
-  const requests: Array<HttpClientRequest.HttpClientRequest> = []
-  const client = HttpClient.makeWith<never, never, E, never>(
-    Effect.flatMap((request) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        const answer = answers[Math.min(times.length, answers.length - 1)] ?? 200
-        times.push(now / 1_000)
-        requests.push(request)
-        if (typeof answer === "object" && "error" in answer) {
-          return Effect.fail(answer.error)
-        }
-        const { body, headers, status } = typeof answer === "number" ? { status: answer } : answer
-        const response = HttpClientResponse.fromWeb(request, new Response(null, { status, headers: headers ?? {} }))
-        return Effect.succeed(
-          body === undefined ? response : Object.defineProperty(response, "stream", { value: body })
-        )
-      })
-    ),
-    Effect.succeed
-  )
-  return { client, times, requests }
-}
 
 const connection = (outcome: TransportError.Outcome, reason: TransportError.ConnectionErrorReason = "Refused") =>
   new TransportError.ConnectionError({ reason, outcome, address: "10.0.0.1:443", description: "it went wrong" })
@@ -43,17 +13,34 @@ const connection = (outcome: TransportError.Outcome, reason: TransportError.Conn
 const timeout = (phase: TransportError.TimeoutPhase, outcome: TransportError.Outcome) =>
   new TransportError.TimeoutError({ phase, outcome, limit: Duration.seconds(1), target: "billing" })
 
-/** Runs a request to its end, whatever time it takes. */
-const finish = <A, E>(effect: Effect.Effect<A, E>, wait: Duration.DurationInput = "1 day") =>
-  Effect.gen(function* () {
-    const fiber = yield* Effect.fork(effect)
-    yield* TestClock.adjust(wait)
-    return yield* Fiber.join(fiber)
-  })
-
-const plain = RetryPolicy.make({ jitter: false })
-
 describe("withRetry", () => {
+  const idempotent: Record<Method, boolean> = {
+    GET: true,
+    HEAD: true,
+    PUT: true,
+    DELETE: true,
+    OPTIONS: true,
+    POST: false,
+    PATCH: false
+  }
+
+  const outcomes = [
+    ["a status", 503],
+    ["an error of unknown outcome", { error: connection("Unknown") }],
+    ["an error before it was sent", { error: connection("NotSent") }],
+    ["a timeout of unknown outcome", { error: timeout("Headers", "Unknown") }],
+    ["a timeout before it was sent", { error: timeout("Connect", "NotSent") }]
+  ] as const
+
+  const bodies: ReadonlyArray<readonly [replayed: boolean, body: HttpBody.HttpBody]> = [
+    [true, HttpBody.empty],
+    [true, HttpBody.text("text")],
+    [true, HttpBody.unsafeJson({ a: 1 })],
+    [true, HttpBody.formData(new FormData())],
+    [false, HttpBody.stream(Stream.make(new Uint8Array(3)))],
+    [false, HttpBody.raw("text")]
+  ]
+
   it.effect("retries statuses 408, 429, 502, 503 and 504, and returns the last response as it is", () =>
     Effect.gen(function* () {
       for (const status of [408, 429, 502, 503, 504]) {
@@ -83,22 +70,6 @@ describe("withRetry", () => {
     })
   )
 
-  const idempotent: Record<Method, boolean> = {
-    GET: true,
-    HEAD: true,
-    PUT: true,
-    DELETE: true,
-    OPTIONS: true,
-    POST: false,
-    PATCH: false
-  }
-  const outcomes = [
-    ["a status", 503],
-    ["an error of unknown outcome", { error: connection("Unknown") }],
-    ["an error before it was sent", { error: connection("NotSent") }],
-    ["a timeout of unknown outcome", { error: timeout("Headers", "Unknown") }],
-    ["a timeout before it was sent", { error: timeout("Connect", "NotSent") }]
-  ] as const
   for (const [method, safe] of Object.entries(idempotent) as ReadonlyArray<[Method, boolean]>) {
     for (const [outcome, answer] of outcomes) {
       const again = safe || outcome.includes("before it was sent")
@@ -165,14 +136,6 @@ describe("withRetry", () => {
     })
   )
 
-  const bodies: ReadonlyArray<readonly [replayed: boolean, body: HttpBody.HttpBody]> = [
-    [true, HttpBody.empty],
-    [true, HttpBody.text("text")],
-    [true, HttpBody.unsafeJson({ a: 1 })],
-    [true, HttpBody.formData(new FormData())],
-    [false, HttpBody.stream(Stream.make(new Uint8Array(3)))],
-    [false, HttpBody.raw("text")]
-  ]
   for (const [replayed, body] of bodies) {
     it.effect(
       `${replayed ? "replays" : "never replays"} a body of kind ${body._tag} (${body.contentType ?? "no type"})`,
@@ -187,73 +150,6 @@ describe("withRetry", () => {
         })
     )
   }
-
-  it.effect("Retry-After prolongs the delay, up to maxDelay, and never shortens it", () =>
-    Effect.gen(function* () {
-      const at = Date.UTC(2026, 0, 31, 12)
-      for (const [header, delay] of [
-        ["5", 5],
-        [" 5 ", 5],
-        ["31", 30],
-        ["0", 1],
-        ["-5", 1],
-        ["5.5", 1],
-        ["soon", 1],
-        ["Sat, 31 Jan 2026 12:00:20 GMT", 20],
-        ["Saturday, 31-Jan-26 12:00:20 GMT", 20],
-        ["Sat Jan 31 12:00:20 2026", 20],
-        ["Sat, 31 Jan 2026 13:00:00 GMT", 30],
-        ["Sat, 31 Jan 2026 11:59:00 GMT", 1],
-        ["Sunday, 01-Feb-75 00:00:00 GMT", 30],
-        ["Sunday, 01-Feb-76 00:00:00 GMT", 30],
-        ["Saturday, 01-Feb-77 00:00:00 GMT", 1]
-      ] as const) {
-        yield* TestClock.setTime(at)
-        const { client, times } = scripted({ status: 429, headers: { "Retry-After": header } }, 200)
-        yield* finish(RetryPolicy.withRetry(client, yield* plain).get("/"), "1 hour")
-        assert.deepStrictEqual(
-          times.map((time) => time - at / 1_000),
-          [0, delay],
-          header
-        )
-      }
-    })
-  )
-
-  it.effect("a Retry-After below the delay does not shorten it", () =>
-    Effect.gen(function* () {
-      const { client, times } = scripted({ status: 503, headers: { "retry-after": "1" } })
-      yield* finish(RetryPolicy.withRetry(client, yield* plain).get("/"))
-      assert.deepStrictEqual(times, [0, 1, 3, 7])
-    })
-  )
-
-  it.effect("Retry-After is honoured without a delay of our own, however often", () =>
-    Effect.gen(function* () {
-      const options = { baseDelay: 0, exponentialBase: 1e15, maxRetries: 40 }
-      const { client, times } = scripted({ status: 503, headers: { "retry-after": "1" } })
-      yield* finish(RetryPolicy.withRetry(client, yield* RetryPolicy.make(options)).get("/"))
-      assert.deepStrictEqual(
-        times,
-        Array.from({ length: 41 }, (_, i) => i)
-      )
-    })
-  )
-
-  it.effect("a date in Retry-After is compared with the wall clock, and a deadline is kept by the monotonic one", () =>
-    Effect.gen(function* () {
-      const policy = yield* RetryPolicy.make({ jitter: false, totalTimeout: "10 seconds" })
-      for (const [header, attempts] of [
-        ["9", 2],
-        ["10", 1]
-      ] as const) {
-        const { client, times } = scripted({ status: 503, headers: { "retry-after": header } }, 200)
-        const response = yield* finish(RetryPolicy.withRetry(client, policy).get("/"))
-        assert.strictEqual(times.length, attempts)
-        assert.strictEqual(response.status, attempts === 1 ? 503 : 200)
-      }
-    })
-  )
 
   describe("the body of a response that is retried", () => {
     /** A body of so many chunks of 1 KiB that notes whether it was read to its end, and that it was let go. */

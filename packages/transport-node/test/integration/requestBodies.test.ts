@@ -1,171 +1,195 @@
-/** Bodies of requests that fail, or that cannot be sent: the caller's mistakes, and told as such. */
-import { Readable } from "node:stream"
-import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as HttpBody from "@effect/platform/HttpBody"
-import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Stream } from "effect"
-import { failure, hostileServer, realTime, startClient } from "./fixture.js"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import { describe, expect } from "@effect/vitest"
+import { Chunk, Deferred, Effect, Fiber, Queue, Stream, TestClock } from "effect"
+import { answer, block, expectReusable, get, post, Shared, scoped } from "./bodyServers.js"
+import { execute } from "./execute.js"
+import { failure } from "./fixture.js"
+import { collectGarbage } from "./garbage.js"
 
-const setup = Effect.gen(function* () {
-  yield* realTime
-  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-  const arrived = yield* Deferred.make<void>()
-  const server = yield* hostileServer(yield* authority.issueRaw({ path: "/raw" }), {
-    onRequest: (socket, bytes) => {
-      Deferred.unsafeDone(arrived, Effect.void)
-      if (bytes.includes("GET ")) socket.write("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-    }
-  })
-  const client = yield* startClient(yield* authority.context({ path: "/client" }))
-  const channel = yield* client.channel({
-    port: server.port,
-    peer: authority.id("/raw"),
-    config: { connections: 1 }
-  })
-  const post = (body: unknown) => channel.post("/", { body: HttpBody.raw(body) })
-  return { channel, server, post, arrived: Deferred.await(arrived) }
-})
-
-const cause = new Error("the disk is gone")
-
-async function* failing() {
-  yield new Uint8Array(10)
-  throw cause
-}
-
-describe("a raw body that fails", () => {
-  const bodies: ReadonlyArray<readonly [name: string, body: () => unknown, cause: unknown]> = [
-    ["a Readable", () => Readable.from(failing()), cause],
-    ["an async generator", () => failing(), cause],
-    ["a web stream", () => Readable.toWeb(Readable.from(failing())), cause],
-    [
-      "an iterable of something else",
-      () => [new Uint8Array(1), 7],
-      new TypeError("expected pieces of a body as Uint8Array or string, got number")
-    ],
-    [
-      "a web stream that somebody else reads",
-      () => {
-        const stream = new ReadableStream()
-        stream.getReader()
-        return stream
-      },
-      expect.objectContaining({ name: "TypeError" })
-    ]
-  ]
-  for (const [name, body, cause] of bodies) {
-    it.scoped(`is the request's mistake, with its cause: ${name}`, () =>
-      Effect.gen(function* () {
-        const { post } = yield* setup
-        expect(yield* failure(post(body()))).toMatchObject({
-          _tag: "RequestError",
-          reason: "Encode",
-          description: "expected a request body that can be read to its end, it failed",
-          cause
-        })
-      })
-    )
-  }
-})
-
-describe("a body stream that fails", () => {
-  it.scoped("at once is the request's mistake, with its cause", () =>
+describe("a request given up", () => {
+  scoped("while its response is awaited: aborted on the wire, handler and all, settled once", () =>
     Effect.gen(function* () {
-      const { channel } = yield* setup
-      for (const body of [Stream.fail(cause), Stream.die(cause)]) {
-        expect(yield* failure(channel.post("/", { body: HttpBody.stream(body) }))).toMatchObject({
-          _tag: "RequestError",
-          reason: "Encode",
-          cause
-        })
-      }
+      const { connect, interrupted, server } = yield* Shared
+      const connection = yield* connect
+      const settled = { count: 0 }
+      const handled = server.handled()
+      const fiber = yield* Effect.fork(execute(connection, HttpClientRequest.get("/never"), settled))
+      yield* server.log.nth("RequestStarted", handled)
+      yield* Fiber.interrupt(fiber)
+      expect(settled.count).toBe(1)
+      expect(connection.isUsable()).toBe(false)
+      expect(yield* connection.ended).toBe("Aborted")
+      expect(yield* Queue.take(interrupted)).toBe("/never")
+      expect(settled.count).toBe(1)
     })
   )
-})
 
-describe("a Readable that cannot be read any more", () => {
-  const bodies: ReadonlyArray<readonly [name: string, body: Effect.Effect<Readable>, seen: string]> = [
-    [
-      "has been read",
-      Effect.promise(async () => {
-        const body = Readable.from(["once"])
-        for await (const _ of body);
-        return body
-      }),
-      "it has ended: a stream can be sent once"
-    ],
-    [
-      "has been destroyed",
-      Effect.sync(() => Readable.from(["never"]).destroy()),
-      "it has ended: a stream can be sent once"
-    ],
-    [
-      "has failed",
-      Effect.sync(() => {
-        const body = Readable.from(["never"])
-        body.on("error", () => {})
-        return body.destroy(cause)
-      }),
-      "it has failed: the disk is gone"
-    ]
-  ]
-  for (const [name, body, seen] of bodies) {
-    it.scoped(`is refused before anything is sent, and its connection is unharmed: ${name}`, () =>
-      Effect.gen(function* () {
-        const { channel, post, server } = yield* setup
-        yield* channel.get("/")
-        const before = server.bytes()
-        expect(yield* failure(post(yield* body))).toMatchObject({
-          _tag: "RequestError",
-          reason: "Encode",
-          description: `expected a request body that can be read, ${seen}`
-        })
-        expect(server.bytes()).toBe(before)
-        yield* channel.get("/")
-        expect(server.accepted()).toBe(1)
-      })
-    )
-  }
-})
-
-describe("a raw body of a request that is given up", () => {
-  it.scoped("is given up too: an iterable", () =>
+  scoped("while its body is read: the connection ends, settled once", () =>
     Effect.gen(function* () {
-      const { arrived, post } = yield* setup
+      const { scripted } = yield* Shared
+      const gone = yield* Deferred.make<void>()
+      const connection = yield* scripted((socket) => {
+        socket.on("close", () => Deferred.unsafeDone(gone, Effect.void))
+        answer("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", "some of it")(socket, "")
+      })
+      const settled = { count: 0 }
+      const response = yield* execute(connection, get, settled)
+      expect(Chunk.size(yield* Stream.runCollect(Stream.take(response.stream, 1)))).toBe(1)
+      expect(settled.count).toBe(1)
+      expect(yield* connection.ended).toBe("Aborted")
+      yield* Deferred.await(gone)
+    })
+  )
+
+  scoped("while its body is collected: the connection ends, settled once", () =>
+    Effect.gen(function* () {
+      const { scripted } = yield* Shared
+      const connection = yield* scripted(answer("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", "some of it"))
+      const settled = { count: 0 }
+      const response = yield* execute(connection, get, settled)
+      const fiber = yield* Effect.fork(response.text)
+      yield* Effect.yieldNow()
+      yield* Fiber.interrupt(fiber)
+      expect(settled.count).toBe(1)
+      expect(yield* connection.ended).toBe("Aborted")
+    })
+  )
+
+  scoped("while its upload waits for more: the stream is interrupted, settled once", () =>
+    Effect.gen(function* () {
+      const { scripted } = yield* Shared
+      const arrived = yield* Deferred.make<void>()
       const released = yield* Deferred.make<void>()
-      let first = true
-      const body = {
-        [Symbol.asyncIterator]: () => ({
-          // The second piece never comes.
-          next: () => {
-            if (!first) return new Promise<never>(() => {})
-            first = false
-            return Promise.resolve({ done: false, value: "first" })
-          },
-          return: () => {
-            Deferred.unsafeDone(released, Effect.void)
-            return Promise.resolve({ done: true, value: undefined })
-          }
-        })
-      }
-      const fiber = yield* Effect.fork(post(body))
-      yield* arrived
+      const connection = yield* scripted(() => Deferred.unsafeDone(arrived, Effect.void))
+      const settled = { count: 0 }
+      const body = Stream.concat(Stream.make(block), Stream.never).pipe(
+        Stream.ensuring(Deferred.succeed(released, undefined))
+      )
+      const fiber = yield* Effect.fork(execute(connection, post("/", HttpBody.stream(body)), settled))
+      yield* Deferred.await(arrived)
       yield* Fiber.interrupt(fiber)
+      expect(settled.count).toBe(1)
       yield* Deferred.await(released)
+      expect(yield* connection.ended).toBe("Aborted")
     })
   )
 
-  it.scoped("is given up too: a Readable", () =>
+  scoped("unread: the garbage collector gives the connection back", () =>
     Effect.gen(function* () {
-      const { arrived, post } = yield* setup
-      const closed = yield* Deferred.make<void>()
-      const body = new Readable({ read() {} })
-      body.push("first")
-      body.on("close", () => Deferred.unsafeDone(closed, Effect.void))
-      const fiber = yield* Effect.fork(post(body))
-      yield* arrived
-      yield* Fiber.interrupt(fiber)
-      yield* Deferred.await(closed)
+      const { scripted } = yield* Shared
+      const connection = yield* scripted(answer("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", "some of it"))
+      const settled = { count: 0 }
+      yield* Effect.asVoid(execute(connection, get, settled))
+      expect(settled.count).toBe(0)
+      yield* collectGarbage
+      expect(yield* connection.ended).toBe("Aborted")
+      expect(settled.count).toBe(1)
+    })
+  )
+
+  scoped("with a small body that is there already: nothing is lost, the connection is free without a reader", () =>
+    Effect.gen(function* () {
+      const { connect } = yield* Shared
+      const connection = yield* connect
+      const settled = { count: 0 }
+      const response = yield* execute(connection, get, settled)
+      yield* TestClock.adjust("2 minutes")
+      yield* expectReusable(connection)
+      expect(settled.count).toBe(1)
+      expect(yield* response.text).toBe("GET /")
+    })
+  )
+})
+
+describe("an upload", () => {
+  scoped("whose stream fails is a RequestError with the cause; the connection ends", () =>
+    Effect.gen(function* () {
+      const { connect } = yield* Shared
+      const connection = yield* connect
+      const settled = { count: 0 }
+      const cause = new Error("the disk is gone")
+      const body = Stream.concat(Stream.make(block), Stream.fail(cause))
+      const error = yield* failure(execute(connection, post("/digest", HttpBody.stream(body)), settled))
+      expect(error).toMatchObject({ _tag: "RequestError", reason: "Encode", cause })
+      expect(yield* connection.ended).toBe("Aborted")
+      expect(settled.count).toBe(1)
+    })
+  )
+
+  scoped("whose stream fails after the response began ends the response with a cause", () =>
+    Effect.gen(function* () {
+      const { scripted } = yield* Shared
+      const connection = yield* scripted(answer("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", "some of it"))
+      const fail = yield* Deferred.make<never, Error>()
+      const body = Stream.concat(Stream.make(block), Stream.fromEffect(Deferred.await(fail)))
+      const response = yield* execute(connection, post("/", HttpBody.stream(body)))
+      const reading = yield* Effect.fork(response.text)
+      yield* Deferred.fail(fail, new Error("the disk is gone"))
+      expect(yield* failure(Fiber.join(reading))).toMatchObject({
+        _tag: "ResponseError",
+        cause: { _tag: "ConnectionError", reason: "Lost", outcome: "Unknown" }
+      })
+      expect(yield* connection.ended).toBe("Aborted")
+    })
+  )
+
+  scoped("of another length than stated is refused: before a byte is sent, or with the connection", () =>
+    Effect.gen(function* () {
+      const { connect } = yield* Shared
+      const connection = yield* connect
+      const settled = { count: 0 }
+      const stated = (body: HttpBody.HttpBody) =>
+        HttpClientRequest.setHeader(post("/digest", body), "content-length", "10")
+      const refused = { _tag: "RequestError", reason: "Encode" }
+      const short = HttpBody.uint8Array(new Uint8Array(5))
+      expect(yield* failure(execute(connection, stated(short), settled))).toMatchObject(refused)
+      expect(settled.count).toBe(1)
+      yield* expectReusable(connection)
+      const shortStream = HttpBody.stream(Stream.make(new Uint8Array(5)))
+      expect(yield* failure(execute(connection, stated(shortStream), settled))).toMatchObject(refused)
+      expect(settled.count).toBe(2)
+      yield* connection.ended
+    })
+  )
+
+  scoped("that is answered early is given up; the response arrives, the connection ends", () =>
+    Effect.gen(function* () {
+      const { scripted } = yield* Shared
+      const connection = yield* scripted(answer("HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nno\n"))
+      const released = yield* Deferred.make<void>()
+      const settled = { count: 0 }
+      const body = Stream.concat(Stream.make(block), Stream.never).pipe(
+        Stream.ensuring(Deferred.succeed(released, undefined))
+      )
+      const response = yield* execute(connection, post("/", HttpBody.stream(body)), settled)
+      expect(response.status).toBe(413)
+      expect(yield* response.text).toBe("no\n")
+      yield* Deferred.await(released)
+      yield* connection.ended
+      expect(connection.isUsable()).toBe(false)
+      expect(settled.count).toBe(1)
+    })
+  )
+
+  scoped("with a header no request may have is refused; the connection is unharmed", () =>
+    Effect.gen(function* () {
+      const { connect } = yield* Shared
+      const connection = yield* connect
+      for (const [name, value] of [
+        ["x-split", "a\r\nevil: yes"],
+        ["transfer-encoding", "chunked"],
+        ["expect", "100-continue"]
+      ] as const) {
+        const settled = { count: 0 }
+        const request = HttpClientRequest.setHeader(get, name, value)
+        expect(yield* failure(execute(connection, request, settled))).toMatchObject({
+          _tag: "RequestError",
+          reason: "Encode"
+        })
+        expect(settled.count).toBe(1)
+      }
+      yield* expectReusable(connection)
     })
   )
 })

@@ -1,55 +1,12 @@
-/** How long the body of a response holds on to its connection, and how much of it is taken. */
+/** How long the body of a response holds on to its connection. */
 import type { TLSSocket } from "node:tls"
-import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as BodyTimeout from "@agentweave/transport/BodyTimeout"
-import type * as TransportConfig from "@agentweave/transport/TransportConfig"
 import * as HttpBody from "@effect/platform/HttpBody"
 import * as HttpClient from "@effect/platform/HttpClient"
-import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import * as IncomingMessage from "@effect/platform/HttpIncomingMessage"
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Duration, Effect, Exit, Fiber, Option, Queue, Scope, Stream, TestClock } from "effect"
-import { failure, hostileServer, realTime, startClient } from "./fixture.js"
-
-const mebibyte = 1024 * 1024
-const large = Buffer.alloc(mebibyte, "large")
-const chunk = Buffer.concat([Buffer.from("100000\r\n"), large, Buffer.from("\r\n")])
-const head = (length: number) => `HTTP/1.1 200 OK\r\ncontent-length: ${length}\r\n\r\n`
-
-/** Answers by path: `/small`, `/large` (1 MiB), `/endless` (chunks, as long as they are read), others as the script says. */
-const setup = Effect.fnUntraced(function* (
-  config: TransportConfig.Options = {},
-  script: (socket: TLSSocket) => void = () => {}
-) {
-  yield* realTime
-  let sent = 0
-  const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-  const server = yield* hostileServer(yield* authority.issueRaw({ path: "/raw", ttl: "10 days" }), {
-    onRequest: (socket, bytes) => {
-      if (bytes.includes(" /small ")) socket.write(`${head(5)}small`)
-      else if (bytes.includes(" /large ")) {
-        socket.write(head(mebibyte))
-        socket.write(large)
-      } else if (bytes.includes(" /endless ")) {
-        socket.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
-        const more = () => {
-          do sent += chunk.length
-          while (socket.write(chunk))
-        }
-        socket.on("drain", more)
-        more()
-      } else script(socket)
-    }
-  })
-  const client = yield* startClient(yield* authority.context({ path: "/client", ttl: "10 days" }))
-  const channel = yield* client.channel({
-    port: server.port,
-    peer: authority.id("/raw"),
-    config: { connections: 1, ...config }
-  })
-  const small = Effect.flatMap(channel.get("/small"), (response) => response.text)
-  return { channel, client, server, small, sent: () => sent }
-})
+import { failure } from "./fixture.js"
+import { head, mebibyte, setup } from "./responseServer.js"
 
 /** Waits until the number has stood still for 200 turns of the event loop: no buffer takes more. */
 const stopped = (count: () => number): Effect.Effect<void> =>
@@ -304,106 +261,6 @@ describe("a request's own body that pauses", () => {
       yield* stopped(() => pulled)
       yield* TestClock.adjust("10 seconds")
       expect(yield* failure(Fiber.join(fiber))).toMatchObject({ _tag: "TimeoutError", phase: "Headers" })
-    })
-  )
-})
-
-describe("maxResponseSize", () => {
-  const tooLarge = (limit: number) => ({
-    _tag: "ResponseError",
-    reason: "Decode",
-    cause: { _tag: "ResponseTooLargeError", limit, isRetryable: false }
-  })
-  const readers: ReadonlyArray<
-    readonly [name: string, read: (response: HttpClientResponse.HttpClientResponse) => Effect.Effect<unknown, unknown>]
-  > = [
-    ["text", (response) => response.text],
-    ["json", (response) => response.json],
-    ["arrayBuffer", (response) => response.arrayBuffer],
-    ["urlParamsBody", (response) => response.urlParamsBody],
-    ["formData", (response) => response.formData]
-  ]
-  for (const [name, read] of readers) {
-    it.scoped(`ends what ${name} takes of a body without end, and the connection`, () =>
-      Effect.gen(function* () {
-        const { channel, client, small } = yield* setup({ maxResponseSize: 3 * mebibyte })
-        const response = yield* channel.get("/endless")
-        expect(yield* failure(read(response))).toMatchObject(tooLarge(3 * mebibyte))
-        const closed = yield* client.log.nth("ConnectionClosed")
-        expect(closed.reason).toBe("Aborted")
-        expect(closed.bytesRead).toBeLessThan(8 * mebibyte)
-        expect(yield* small).toBe("small")
-      })
-    )
-  }
-
-  it.scoped("is 64 MiB unless said otherwise", () =>
-    Effect.gen(function* () {
-      const { channel } = yield* setup()
-      const response = yield* channel.get("/endless")
-      expect(yield* failure(response.arrayBuffer)).toMatchObject(tooLarge(64 * mebibyte))
-    })
-  )
-
-  it.scoped("refuses a body whose stated length is larger before it is received", () =>
-    Effect.gen(function* () {
-      const { channel, client } = yield* setup({ maxResponseSize: mebibyte }, (socket) =>
-        socket.write(head(mebibyte + 1))
-      )
-      expect(yield* failure(Effect.flatMap(channel.get("/long"), (response) => response.text))).toMatchObject(
-        tooLarge(mebibyte)
-      )
-      expect((yield* client.log.nth("ConnectionClosed")).bytesRead).toBeLessThan(10_000)
-      expect((yield* Effect.flatMap(channel.get("/large"), (response) => response.arrayBuffer)).byteLength).toBe(
-        mebibyte
-      )
-    })
-  )
-
-  it.scoped("holds for a small body that is there already, and leaves its connection in use", () =>
-    Effect.gen(function* () {
-      const { channel, server, small } = yield* setup({ maxResponseSize: 4 })
-      expect(yield* failure(small)).toMatchObject(tooLarge(4))
-      const read = Effect.flatMap(channel.get("/small"), (response) => response.text)
-      expect(yield* read.pipe(IncomingMessage.withMaxBodySize(Option.some(5)))).toBe("small")
-      expect(server.accepted()).toBe(1)
-    })
-  )
-
-  it.scoped("does not hold for streams", () =>
-    Effect.gen(function* () {
-      const { channel } = yield* setup({ maxResponseSize: 1 })
-      const response = yield* channel.get("/large")
-      expect(yield* Stream.runFold(response.stream, 0, (sum, bytes) => sum + bytes.length)).toBe(mebibyte)
-    })
-  )
-})
-
-describe("the whole of a body", () => {
-  it.scoped("is one buffer, of just its bytes, however often it is asked for", () =>
-    Effect.gen(function* () {
-      const { channel } = yield* setup()
-      const response = yield* channel.get("/large")
-      const [first, second] = yield* Effect.all([response.arrayBuffer, response.arrayBuffer], { concurrency: 2 })
-      expect(first.byteLength).toBe(mebibyte)
-      expect(second).toBe(first)
-      expect(Buffer.from(first).equals(large)).toBe(true)
-      expect((yield* response.text).length).toBe(mebibyte)
-      const streamed = yield* Stream.runCollect(response.stream)
-      expect(Buffer.concat(Chunk.toReadonlyArray(streamed)).equals(large)).toBe(true)
-    })
-  )
-
-  it.scoped("is not taken by a stream in the middle of it", () =>
-    Effect.gen(function* () {
-      const { channel } = yield* setup()
-      const response = yield* channel.get("/large")
-      const whole = yield* Effect.fork(response.arrayBuffer)
-      yield* Effect.yieldNow()
-      expect(yield* failure(Stream.runDrain(response.stream))).toMatchObject({
-        description: "the body is being read whole by another reader"
-      })
-      expect((yield* Fiber.join(whole)).byteLength).toBe(mebibyte)
     })
   )
 })
