@@ -21,10 +21,10 @@ import {
   uncheckedUrl
 } from "../http/exchange.js"
 import type { Peer, PeerKeys } from "../peer.js"
+import { Queue } from "../queue.js"
 import type { Policy } from "../retry/policy.js"
 import type { Pool } from "./pool.js"
 import { type OpenError, type PooledConnection, type PoolSlot, peerOf } from "./pooledConnection.js"
-import { Queue } from "./queue.js"
 
 const scopeClosed = (reason: ScopeClosedErrorReason, slot: PoolSlot): ScopeClosedError =>
   new ScopeClosedError({ reason, target: slot.target.key })

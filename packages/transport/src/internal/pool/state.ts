@@ -1,5 +1,5 @@
 import type { CloseReason } from "../../AuditEvent.js"
-import { Queue } from "./queue.js"
+import { Queue } from "../queue.js"
 
 /** The bound that stands in the way: connections to one target, connections in all, or fibers waiting. */
 export type PoolLimit = "Target" | "Total" | "Waiting"
