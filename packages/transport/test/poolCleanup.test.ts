@@ -115,7 +115,7 @@ describe("cleanup", () => {
       const response = yield* pool.client(a).get("/")
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(leaks.length, 1)
-      assert.include(leaks[0]?.stack, "poolCare.test.ts")
+      assert.include(leaks[0]?.stack, "poolCleanup.test.ts")
       // Held until here: the body of a response that is collected as garbage is given up, and its connection comes back.
       assert.strictEqual(response.status, 200)
     })

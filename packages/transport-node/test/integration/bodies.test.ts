@@ -4,9 +4,12 @@ import * as HttpBody from "@effect/platform/HttpBody"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Stream } from "effect"
-import { block, expectReusable, get, large, pieces, post, Shared, scoped, text } from "./bodyServers.js"
+import { block, expectReusable, get, large, pieces, post, Shared, shared, text } from "./bodyServers.js"
 import { execute } from "./execute.js"
 import type { Opened } from "./fixture.js"
+import { sharing } from "./fixture.js"
+
+const { scoped } = sharing(shared)
 
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex")
 

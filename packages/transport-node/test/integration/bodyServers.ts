@@ -9,15 +9,7 @@ import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { expect } from "@effect/vitest"
 import { Context, Effect, Layer, Option, Queue, type Scope, Stream } from "effect"
 import { execute, type Settled } from "./execute.js"
-import {
-  hostileServer,
-  type Opened,
-  type RunningServer,
-  realTime,
-  sharing,
-  startClient,
-  startServer
-} from "./fixture.js"
+import { hostileServer, type Opened, type RunningServer, realTime, startClient, startServer } from "./fixture.js"
 
 /** What a raw server does with the first bytes of a request for some path. */
 export type Script = (socket: TLSSocket, text: string) => void
@@ -50,7 +42,7 @@ export const pieces = (bytes: Uint8Array, size: number): Stream.Stream<Uint8Arra
       : Option.some([bytes.subarray(offset, offset + size), offset + size] as const)
   )
 
-const shared = Layer.scoped(
+export const shared = Layer.scoped(
   Shared,
   Effect.gen(function* () {
     yield* realTime
@@ -134,5 +126,3 @@ export const expectReusable = Effect.fnUntraced(function* (connection: Opened) {
 })
 
 export const block = new Uint8Array(64 * 1024)
-
-export const { scoped } = sharing(shared)

@@ -2,10 +2,12 @@ import * as HttpBody from "@effect/platform/HttpBody"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Fiber, Queue, Stream, TestClock } from "effect"
-import { answer, block, expectReusable, get, post, Shared, scoped } from "./bodyServers.js"
+import { answer, block, expectReusable, get, post, Shared, shared } from "./bodyServers.js"
 import { execute } from "./execute.js"
-import { failure } from "./fixture.js"
+import { failure, sharing } from "./fixture.js"
 import { collectGarbage } from "./garbage.js"
+
+const { scoped } = sharing(shared)
 
 describe("a request given up", () => {
   scoped("while its response is awaited: aborted on the wire, handler and all, settled once", () =>

@@ -4,9 +4,11 @@ import * as HttpBody from "@effect/platform/HttpBody"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import { describe, expect } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Queue, Stream, TestClock } from "effect"
-import { answer, expectReusable, get, post, type Script, Shared, scoped, text } from "./bodyServers.js"
+import { answer, expectReusable, get, post, type Script, Shared, shared, text } from "./bodyServers.js"
 import { execute } from "./execute.js"
-import { failure } from "./fixture.js"
+import { failure, sharing } from "./fixture.js"
+
+const { scoped } = sharing(shared)
 
 /** Resets the TCP connection below, as a network does. */
 const resetBelow = (socket: TLSSocket | undefined): void => {
