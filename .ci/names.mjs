@@ -4,7 +4,8 @@ import { readdirSync, readFileSync } from "node:fs"
 
 /** One each per package or module, by design. */
 const sharedFiles = new Set(["index.ts", "fiber.ts", "InvalidConfigError.ts"])
-const sharedTypes = new Set(["Options", "TypeId"])
+/** The options of a module are named after their use in it. */
+const isSharedType = (type) => type === "TypeId" || type.endsWith("Options")
 
 /** The libraries; the types of the programs are named after what they show of them. */
 const isLibrary = (name) => name !== "cli" && name !== "inspector"
@@ -36,6 +37,6 @@ export const nameProblems = (packages) => {
       `${kind} ${name} in ${Array.from(places).join(" and ")}`
   return [
     ...groups(files.filter(([file]) => !sharedFiles.has(file))).map(describe("file")),
-    ...groups(types.filter(([type]) => !sharedTypes.has(type))).map(describe("type"))
+    ...groups(types.filter(([type]) => !isSharedType(type))).map(describe("type"))
   ]
 }
