@@ -3,7 +3,8 @@ import { basename } from "node:path"
 import { defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
-const conditions = ["@agentweave/source", "node", "import", "module", "default"]
+/** Node is given them too: with `import` among them it would load modules of that kind by `require`. */
+const conditions = ["@agentweave/source", "node"]
 
 /** Processes that run tests side by side. More than there are cores: many tests wait for sockets. */
 const workers = 3

@@ -29,7 +29,7 @@ import { drain, makeAcceptor } from "./internal/server/acceptPeer.js"
 import { guardApp, guardMiddleware, withMaxBodySize } from "./internal/server/body.js"
 import { Inbound } from "./internal/server/inbound.js"
 import { InboundConnection } from "./internal/server/inboundConnection.js"
-import { httpOptions } from "./internal/server/inboundRequests.js"
+import { httpOptions, listenerOptions } from "./internal/server/inboundRequests.js"
 import { read, timeLimits } from "./internal/server/serverOptions.js"
 import { serveTraced } from "./internal/server/span.js"
 
@@ -106,7 +106,7 @@ const listen = Effect.fnUntraced(function* (options: Options, listener?: Request
     requiresProtocol: false
   })
   const server = createServer({
-    ...httpOptions,
+    ...(listener === undefined ? httpOptions : listenerOptions),
     ...timeLimits(settings),
     keepAliveTimeout: keepAliveMillis
   })
@@ -233,7 +233,7 @@ export const layer = (
 export interface ListenerOptions extends Omit<Options, "maxRequestBodySize"> {}
 
 /**
- * Serves by a request listener of Node's, such as a Fastify app, until the scope closes. Gives the address it listens on.
+ * Serves by a request listener of Node's, such as an Express app, until the scope closes. Gives the address it listens on.
  *
  * @since 0.1.0
  * @category constructors
@@ -261,8 +261,7 @@ export const makeListener = (
 > => Effect.map(listen(options, listener), ({ inner }) => inner.address)
 
 /**
- * A secure server for handlers of another framework: Hono, Fastify, or a plain function of `node:http`. (Express gives requests
- * and responses prototypes of its own, and takes away the check that a response is as long as it says: not with it.) It is behind
+ * A secure server for handlers of another framework: Express, Fastify, Hono, or a plain function of `node:http`. It is behind
  * the same gate as {@link layer}, with the same limits, record and supervision; {@link callerOf} is the caller of a request.
  * The size of bodies is the framework's to bound, and there are no spans. `Upgrade` is ignored (RFC 9110 section 7.8).
  *

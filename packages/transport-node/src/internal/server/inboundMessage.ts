@@ -1,4 +1,5 @@
 import { IncomingMessage } from "node:http"
+import type { Socket } from "node:net"
 import type { AcceptedConnection } from "@agentweave/transport/Acceptor"
 
 const isToken = (text: string): boolean => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(text)
@@ -65,5 +66,15 @@ export class InboundMessage extends IncomingMessage {
     this.removeAllListeners("data").removeAllListeners("readable").resume()
     if (!this.complete) this.carrier?.onBodyGivenUp()
     return this
+  }
+}
+
+const { destroy } = InboundMessage.prototype
+
+/** A request for frameworks that give requests a prototype of their own, as Express does: it is given up as any other. */
+export class PinnedMessage extends InboundMessage {
+  constructor(socket: Socket) {
+    super(socket)
+    Object.assign(this, { destroy })
   }
 }

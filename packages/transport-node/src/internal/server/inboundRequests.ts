@@ -2,8 +2,8 @@ import type { Server, ServerOptions, ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import type { Spans } from "./answer.js"
 import type { InboundConnection } from "./inboundConnection.js"
-import { InboundMessage } from "./inboundMessage.js"
-import { InboundResponse } from "./inboundResponse.js"
+import { InboundMessage, PinnedMessage } from "./inboundMessage.js"
+import { InboundResponse, PinnedResponse } from "./inboundResponse.js"
 import { refusalOf } from "./syntax.js"
 import { UpgradeAnswer } from "./upgrade.js"
 
@@ -22,6 +22,9 @@ const refuse = (response: ServerResponse, status: number): void => {
   response.writeHead(status, { "content-length": 0 })
   response.end()
 }
+
+/** The same for the listeners of frameworks, which may change the classes of both. */
+export const listenerOptions = { ...httpOptions, IncomingMessage: PinnedMessage, ServerResponse: PinnedResponse }
 
 const ignore = (): void => {}
 
@@ -98,7 +101,7 @@ export class InboundRequests {
     if (connection === undefined) return false
     message.carrier = connection
     const refusal = refusalOf(message)
-    const request = connection.begin(message, response, this.spans, response)
+    const request = connection.begin(message, response.answer, this.spans, response)
     if (request === undefined) return false
     response.once("close", () => connection.end(request))
     // Node (20 to 26) loses what comes in the same packet behind an `Upgrade` that is not used.

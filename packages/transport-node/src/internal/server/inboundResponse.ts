@@ -24,6 +24,21 @@ const lengthOf = (chunk: unknown, encoding: unknown): number =>
       ? chunk.byteLength
       : 0
 
+/** To be asked when the response has closed. Node (20) calls a response finished whose last bytes it could not write. */
+const isWhole = ({ failure, req, writableFinished }: InboundResponse): boolean =>
+  failure === undefined && writableFinished && !req.socket.destroyed
+
+/** The length of a response's body by its head; `undefined` where it says nothing, or there is no body to have one. */
+const declaredLength = (response: InboundResponse, declared: unknown): number | undefined => {
+  const length = declared ?? response.getHeader("content-length")
+  return length === undefined ||
+    response.req.method === "HEAD" ||
+    response.statusCode === 204 ||
+    response.statusCode === 304
+    ? undefined
+    : Number(length)
+}
+
 /**
  * A response that is whole or visibly is not (RFC 9112 section 8). Once it is destroyed nothing ends it in order; and it
  * is destroyed where its body is shorter or longer than its `content-length`, which would have the client take a part of
@@ -59,7 +74,7 @@ export class InboundResponse<Request extends IncomingMessage = IncomingMessage>
   override write(chunk: unknown, encoding: BufferEncoding, callback?: Callback): boolean
   override write(chunk: unknown, second?: BufferEncoding | Callback, callback?: Callback): boolean {
     this.bodyLength += lengthOf(chunk, second)
-    const declared = this.declaredLength
+    const declared = declaredLength(this, this.declared)
     if (declared !== undefined && this.bodyLength > declared) {
       this.destroy(new ResponseLengthError(declared, this.bodyLength))
     }
@@ -78,7 +93,7 @@ export class InboundResponse<Request extends IncomingMessage = IncomingMessage>
     const callback = [first, second, third].find(isCallback)
     if (!this.destroyed && this.failure === undefined) {
       this.bodyLength += lengthOf(chunk, second)
-      const declared = this.declaredLength
+      const declared = declaredLength(this, this.declared)
       if (declared !== undefined && this.bodyLength !== declared) {
         this.destroy(new ResponseLengthError(declared, this.bodyLength))
       }
@@ -99,16 +114,54 @@ export class InboundResponse<Request extends IncomingMessage = IncomingMessage>
     return this
   }
 
-  /** To be asked when the response has closed. Node (20) calls a response finished whose last bytes it could not write. */
-  get isWhole(): boolean {
-    return this.failure === undefined && this.writableFinished && !this.req.socket.destroyed
+  /** The answer to the request, for its record and its span. */
+  get answer(): Answer {
+    return this
   }
 
-  /** The body's length by its head; `undefined` where it says nothing, or there is no body to have one. */
-  private get declaredLength(): number | undefined {
-    const declared = this.declared ?? this.getHeader("content-length")
-    return declared === undefined || this.req.method === "HEAD" || this.statusCode === 204 || this.statusCode === 304
-      ? undefined
-      : Number(declared)
+  get isWhole(): boolean {
+    return isWhole(this)
+  }
+}
+
+/** The answer of a response that may have lost the class it was made with. */
+class PinnedAnswer implements Answer {
+  private readonly response: InboundResponse
+
+  constructor(response: InboundResponse) {
+    this.response = response
+  }
+
+  get headersSent(): boolean {
+    return this.response.headersSent
+  }
+
+  get statusCode(): number {
+    return this.response.statusCode
+  }
+
+  get isWhole(): boolean {
+    return isWhole(this.response)
+  }
+
+  get failure(): string | undefined {
+    return this.response.failure
+  }
+}
+
+const { destroy, end, write, writeHead } = InboundResponse.prototype
+
+/**
+ * A response for frameworks that give responses a prototype of their own, as Express does: what is checked here is on the
+ * response itself. Middleware that puts another `write` or `end` there calls these.
+ */
+export class PinnedResponse<Request extends IncomingMessage = IncomingMessage> extends InboundResponse<Request> {
+  constructor(...options: ConstructorParameters<typeof InboundResponse<Request>>) {
+    super(...options)
+    Object.assign(this, { destroy, end, write, writeHead })
+  }
+
+  override get answer(): Answer {
+    return new PinnedAnswer(this)
   }
 }
