@@ -63,8 +63,8 @@ const read = (options: Options) =>
 
 /**
  * The constructor of WebSockets, for libraries of Effect that ask for it. Each WebSocket is a verified connection of its own: mutual TLS, the
- * peer's SPIFFE ID matched before a byte is written. It is on record from its start to its end, under supervision, and ends
- * with its credentials, with the `ConnectionError` that says why as the `error` of its error event. A server that answers
+ * peer's SPIFFE ID matched before a byte is written. It is on record from its start to its end, the request that opens it too, under
+ * supervision, and ends with its credentials, with the `ConnectionError` that says why as the `error` of its error event. A server that answers
  * otherwise than with a WebSocket (RFC 6455 section 4.1), also with a redirect, is an error. All end with the scope. Messages
  * are not compressed.
  *

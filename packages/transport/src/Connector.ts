@@ -135,6 +135,47 @@ export interface StreamConnection {
 }
 
 /**
+ * The HTTP request that a stream begins with, such as the opening handshake of a WebSocket.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamRequest {
+  readonly method: string
+  /** The request target; its query is not put on record. */
+  readonly target: string
+  /** Asked once, when the connection has ended: what its record says of how the request ended. */
+  readonly end: () => StreamRequestEnd
+}
+
+/**
+ * How the request that a stream began with has ended.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface StreamRequestEnd {
+  /** Absent where no response came. */
+  readonly status?: number | undefined
+  /** Why it did not run to its end. Default: the loss of the connection, if that is how it ended. */
+  readonly error?: string | undefined
+}
+
+/**
+ * A stream that this side has opened.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface OpenedStream extends StreamConnection {
+  /**
+   * Puts the HTTP request on record that the stream begins with, before it is sent. It ends on record when the connection does.
+   * Returns the error where its start cannot be recorded: then it must not be sent.
+   */
+  readonly unsafeRequestStarted: (request: StreamRequest) => AuditError | undefined
+}
+
+/**
  * Opens verified connections.
  *
  * @since 0.1.0
@@ -157,6 +198,6 @@ export class Connector extends Context.Tag("@agentweave/transport/Connector")<
      */
     readonly connectStream: (
       options: ConnectOptions
-    ) => Effect.Effect<StreamConnection, TransportError | AuditError, Scope.Scope>
+    ) => Effect.Effect<OpenedStream, TransportError | AuditError, Scope.Scope>
   }
 >() {}

@@ -136,13 +136,13 @@ export const clientAdapters: ReadonlyArray<ClientAdapter> = [
   },
   {
     name: "NodeSecureWebSocket.make",
-    recordsRequests: false,
+    recordsRequests: true,
     make: ({ peer, port }) =>
       Effect.map(NodeSecureWebSocket.make({ peer, url: `wss://${host}:${port}/adapter` }), handshake)
   },
   {
     name: "NodeSecureWebSocket.layerConstructor",
-    recordsRequests: false,
+    recordsRequests: true,
     ...viaUrl(({ peer, port }) =>
       Effect.map(
         Layer.build(NodeSecureWebSocket.layerConstructor({ peer, url: `wss://${host}:${port}` })),

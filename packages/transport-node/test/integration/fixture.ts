@@ -195,8 +195,11 @@ export interface Client {
   >
 }
 
-export const startClient = Effect.fnUntraced(function* (identity: Identity) {
-  const log = makeLog()
+export const startClient = Effect.fnUntraced(function* (
+  identity: Identity,
+  refuses?: (event: AuditEvent.AuditEvent) => boolean
+) {
+  const log = makeLog(refuses)
   const services = yield* NodeConnector.layer.pipe(
     Layer.provide(identityLayer(identity)),
     Layer.provide(log.layer),
@@ -347,7 +350,8 @@ export const hostileClient = (
     /** Default: a GET. */
     readonly request?: string | Uint8Array
     readonly onSession?: (session: Buffer) => void
-    readonly onData?: () => void
+    /** Called with all that has come so far, when more of it came. */
+    readonly onData?: (received: string, socket: tls.TLSSocket) => void
     readonly onSecure?: (socket: tls.TLSSocket) => void
   } = {}
 ): Effect.Effect<Attempt> =>
@@ -383,7 +387,7 @@ export const hostileClient = (
     })
     socket.on("data", (chunk) => {
       received += chunk.toString("latin1")
-      onData?.()
+      onData?.(received, socket)
     })
     socket.on("error", (error: NodeJS.ErrnoException) => {
       code ??= error.code ?? error.message

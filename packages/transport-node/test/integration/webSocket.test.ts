@@ -1,5 +1,6 @@
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as TestIdentity from "@agentweave/testkit/TestIdentity"
+import type * as AuditEvent from "@agentweave/transport/AuditEvent"
 import * as Connector from "@agentweave/transport/Connector"
 import * as PeerIdentity from "@agentweave/transport/PeerIdentity"
 import * as NodeSecureWebSocket from "@agentweave/transport-node/NodeSecureWebSocket"
@@ -18,7 +19,7 @@ const greeting: ServerOptions["app"] = Effect.gen(function* () {
   return HttpServerResponse.empty()
 }).pipe(Effect.scoped, Effect.orDie)
 
-const setUp = Effect.gen(function* () {
+const setUp = Effect.fnUntraced(function* (refuses?: (event: AuditEvent.AuditEvent) => boolean) {
   yield* realTime
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
   const identity = yield* TestIdentity.make(yield* authority.context({ path: "/client" }))
@@ -27,7 +28,7 @@ const setUp = Effect.gen(function* () {
     authorize: authority.id("/client"),
     app: greeting
   })
-  const client = yield* startClient(identity)
+  const client = yield* startClient(identity, refuses)
   const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
   const socket = yield* NodeSecureWebSocket.make({
     peer: authority.id("/server"),
@@ -63,13 +64,17 @@ describe("a WebSocket over a verified connection", () => {
     "carries messages both ways, the server knows its caller, and both sides have it on record to its end",
     () =>
       Effect.gen(function* () {
-        const { authority, close, log, server, socket } = yield* setUp
+        const { authority, close, log, server, socket } = yield* setUp()
         const { arrived, write } = yield* running(socket)
         yield* arrived(authority.id("/client"))
         yield* write("ping")
         yield* arrived("ping")
         yield* close
-        expect(yield* log.nth("ConnectionClosed")).toMatchObject({ peerId: authority.id("/server") })
+        expect(yield* log.nth("ConnectionClosed")).toMatchObject({ peerId: authority.id("/server"), requests: 1 })
+        expect(log.all("RequestStarted")).toMatchObject([{ method: "GET", path: "/feed" }])
+        const [ended] = log.all("RequestEnded")
+        expect(ended).toMatchObject({ path: "/feed", status: 101, peerId: authority.id("/server") })
+        expect(ended?.error).toBeUndefined()
         expect(yield* server.log.nth("RequestEnded")).toMatchObject({ path: "/feed", peerId: authority.id("/client") })
         yield* server.log.nth("ConnectionClosed")
       })
@@ -77,7 +82,7 @@ describe("a WebSocket over a verified connection", () => {
 
   it.scoped("ends, with our error as its cause, when the authority of the server is withdrawn", () =>
     Effect.gen(function* () {
-      const { authority, identity, log, server, socket } = yield* setUp
+      const { authority, identity, log, server, socket } = yield* setUp()
       const { arrived, run } = yield* running(socket)
       yield* arrived(authority.id("/client"))
       const successor = yield* Effect.flatMap(authority.rotateRoot(), ({ retireOldRoots }) => retireOldRoots)
@@ -85,13 +90,30 @@ describe("a WebSocket over a verified connection", () => {
       const error = yield* failure(Effect.fromFiber(run))
       expect(error).toMatchObject({ _tag: "SocketError", cause: { _tag: "ConnectionError", reason: "Lost" } })
       expect(yield* log.nth("ConnectionClosed")).toMatchObject({ reason: "Distrust" })
+      expect(log.all("RequestEnded")).toMatchObject([{ status: 101, error: "ConnectionError" }])
       yield* server.log.nth("ConnectionClosed")
+    })
+  )
+
+  it.scoped("is not opened where its request cannot be put on record", () =>
+    Effect.gen(function* () {
+      const { log, server, socket } = yield* setUp(({ _tag }) => _tag === "RequestStarted")
+      const error = yield* failure(socket.run(() => {}))
+      expect(error).toMatchObject({
+        _tag: "SocketError",
+        reason: "Open",
+        cause: { _tag: "AuditError", reason: "Full" }
+      })
+      yield* log.nth("ConnectionClosed")
+      yield* server.close
+      expect(server.log.all("RequestStarted")).toEqual([])
+      expect(log.all("RequestEnded")).toEqual([])
     })
   )
 
   it.scoped("runs again, over a connection of its own, after it has ended", () =>
     Effect.gen(function* () {
-      const { authority, log, socket } = yield* setUp
+      const { authority, log, socket } = yield* setUp()
       for (let round = 0; round < 2; round++) {
         yield* Effect.scoped(
           Effect.gen(function* () {

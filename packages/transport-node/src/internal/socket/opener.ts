@@ -1,6 +1,6 @@
 import type { TLSSocket } from "node:tls"
 import type { AuditError } from "@agentweave/transport/AuditLog"
-import { type ConnectOptions, Connector, type StreamConnection } from "@agentweave/transport/Connector"
+import { type ConnectOptions, Connector, type OpenedStream } from "@agentweave/transport/Connector"
 import { ScopeClosedError, type TransportError } from "@agentweave/transport/TransportError"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -12,7 +12,7 @@ import { tlsSocketOf } from "./streamWire.js"
 
 /** A connection, and Node's socket that it is on. */
 export interface Opened {
-  readonly connection: StreamConnection
+  readonly connection: OpenedStream
   readonly socket: TLSSocket
 }
 

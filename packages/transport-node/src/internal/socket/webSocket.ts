@@ -1,3 +1,4 @@
+import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import type { ConnectOptions } from "@agentweave/transport/Connector"
 import { ConnectionError } from "@agentweave/transport/TransportError"
@@ -17,6 +18,13 @@ const elsewhere = (expected: string, actual: string): ConnectionError =>
     description: `expected a WebSocket at ${expected}, the one origin that is connected to`
   })
 
+/** The request target: path and query. */
+const targetOf = (url: string): string => {
+  if (!URL.canParse(url)) return ""
+  const { pathname, search } = new URL(url)
+  return pathname + search
+}
+
 const originOf = (url: string): string => (URL.canParse(url) ? new URL(url).origin : url)
 
 /** Makes WebSockets whose connections are opened by `open`, whatever address or options `ws` finds in their URL. */
@@ -26,10 +34,22 @@ export const constructorOver =
     const actual = originOf(url)
     const target = actual === origin ? Effect.succeed(to) : Effect.fail(elsewhere(origin, actual))
     let giveUp = () => {}
+    /** Of the answer to the opening handshake. */
+    let status: number | undefined
     const createConnection = (_: unknown, onSocket: OnSocket): undefined => {
       giveUp = open(
         target,
         ({ connection, socket }) => {
+          const unrecorded = connection.unsafeRequestStarted({
+            method: "GET",
+            target: targetOf(url),
+            end: () => ({ status })
+          })
+          if (unrecorded !== undefined) {
+            onSocket(unrecorded)
+            connection.unsafeAbort()
+            return
+          }
           // A lost connection is a close event with code 1006 to `ws` (8.23) and nothing else.
           connection.onEnded((error) => {
             if (error !== undefined && webSocket.listenerCount("error") > 0) webSocket.emit("error", error)
@@ -42,6 +62,13 @@ export const constructorOver =
     const webSocket = new WebSocket(url, protocols, {
       handshakeTimeout: Duration.toMillis(to.config.timeout),
       perMessageDeflate: false,
+      finishRequest: (request) => {
+        const answered = ({ statusCode }: IncomingMessage) => {
+          status = statusCode
+        }
+        request.prependListener("upgrade", answered).prependListener("response", answered)
+        request.end()
+      },
       // The types of `ws` do not know that `http.request` takes one that calls back.
       createConnection: createConnection as unknown as NonNullable<ClientOptions["createConnection"]>
     })
