@@ -1,32 +1,13 @@
-import { type ClientHttp2Session, connect, createServer, type Http2Server } from "node:http2"
+import { type ClientHttp2Session, connect } from "node:http2"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import * as Connector from "@agentweave/transport/Connector"
-import * as PeerIdentity from "@agentweave/transport/PeerIdentity"
 import * as NodeSecureSocket from "@agentweave/transport-node/NodeSecureSocket"
-import * as NodeSecureSocketServer from "@agentweave/transport-node/NodeSecureSocketServer"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Option } from "effect"
+import { Effect } from "effect"
 import { failure, host, realTime, startClient } from "./fixture.js"
-import { type Handler, startSocketServer } from "./socketFixture.js"
-
-/** Serves HTTP/2 on each verified connection: `/whoami` is answered with the caller, everything else never. */
-const serveHttp2 =
-  (http2: (caller: string) => Http2Server): Handler =>
-  (socket) =>
-    Effect.gen(function* () {
-      const { spiffeId } = yield* PeerIdentity.callerOf(socket)
-      const stream = Option.getOrThrow(NodeSecureSocketServer.toNetSocket(socket))
-      http2(spiffeId).emit("connection", stream)
-      yield* Effect.async<void>((resume) => void stream.once("close", () => resume(Effect.void)))
-    })
-
-const whoami = (caller: string): Http2Server =>
-  createServer().on("stream", (stream, headers) => {
-    stream.on("error", () => {})
-    if (headers[":path"] === "/whoami") stream.end(caller)
-  })
+import { http2, startSocketServer } from "./socketFixture.js"
 
 const setUp = Effect.fnUntraced(function* ({
   protocols = ["h2"]
@@ -39,7 +20,7 @@ const setUp = Effect.fnUntraced(function* ({
   const server = yield* startSocketServer({
     identity: yield* authority.context({ path: "/server" }),
     authorize: PeerMatcher.exactly(authority.id("/client")),
-    handler: serveHttp2(whoami),
+    handler: http2,
     protocols
   })
   const client = yield* startClient(identity)

@@ -1,11 +1,12 @@
 /** Secure socket servers and their clients for the tests in this folder. */
+import { createServer, type Http2Server } from "node:http2"
 import type * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as Connector from "@agentweave/transport/Connector"
 import * as PeerIdentity from "@agentweave/transport/PeerIdentity"
 import * as SecureSocket from "@agentweave/transport/SecureSocket"
 import * as NodeSecureSocketServer from "@agentweave/transport-node/NodeSecureSocketServer"
 import { type Socket, SocketServer } from "@effect/platform"
-import { Effect, Exit, Layer, Scope } from "effect"
+import { Effect, Exit, Layer, Option, Scope } from "effect"
 import { type Client, host, type Identity, identityLayer, type Log, makeLog } from "./fixture.js"
 
 export const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes)
@@ -23,6 +24,21 @@ export const whoami: Handler = (socket) =>
     const { spiffeId } = yield* PeerIdentity.callerOf(socket)
     const write = yield* socket.writer
     yield* write(spiffeId)
+  })
+
+const whoamiOverHttp2 = (caller: string): Http2Server =>
+  createServer().on("stream", (stream, headers) => {
+    stream.on("error", () => {})
+    if (headers[":path"] === "/whoami") stream.end(caller)
+  })
+
+/** Serves HTTP/2: `/whoami` is answered with the caller, everything else never. */
+export const http2: Handler = (socket) =>
+  Effect.gen(function* () {
+    const { spiffeId } = yield* PeerIdentity.callerOf(socket)
+    const stream = Option.getOrThrow(NodeSecureSocketServer.toNetSocket(socket))
+    whoamiOverHttp2(spiffeId).emit("connection", stream)
+    yield* Effect.async<void>((resume) => void stream.once("close", () => resume(Effect.void)))
   })
 
 export interface RunningSocketServer {
