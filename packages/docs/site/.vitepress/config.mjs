@@ -12,6 +12,8 @@ const pages = [
   [/examples\/src\/composition/, "/cookbook/composition"],
   [/examples\/src\/opentelemetry\.ts/, "/cookbook/opentelemetry"],
   [/examples\/src\/quickstart\.ts/, "/cookbook/quickstart"],
+  [/examples\/src\/recipes\/service\.ts/, "/cookbook/service"],
+  [/examples\/src\/recipes/, "/cookbook/protocols"],
   [/public\/observability\/dashboard\.json/, "/observability/dashboard.json"],
   [/public\/observability\/alerts\.yaml/, "/observability/alerts.yaml"],
   [/transport\/src\/AuditEvent\.ts/, "/api/modules/_agentweave_transport.AuditEvent.html"]
@@ -106,6 +108,8 @@ export default defineConfig({
           item("All recipes", "/cookbook/"),
           item("Patterns", "/cookbook/patterns"),
           item("Another order", "/cookbook/composition"),
+          item("Protocols and libraries", "/cookbook/protocols"),
+          item("A whole service", "/cookbook/service"),
           item("OpenTelemetry", "/cookbook/opentelemetry"),
           item("Two workloads", "/cookbook/quickstart")
         ]
