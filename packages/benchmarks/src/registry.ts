@@ -7,6 +7,7 @@ const benchmarks: Readonly<Record<string, () => Promise<Benchmark>>> = {
   "stream-memory": async () => (await import("./benchmarks/stream.js")).streamMemory,
   handshake: async () => (await import("./benchmarks/handshake.js")).handshake,
   server: async () => (await import("./benchmarks/server.js")).server,
+  rpc: async () => (await import("./benchmarks/rpc.js")).rpc,
   breaker: async () => (await import("./benchmarks/breaker.js")).breaker,
   retry: async () => (await import("./benchmarks/retry.js")).retry,
   pool: async () => (await import("./benchmarks/pool.js")).pool,

@@ -64,6 +64,7 @@ const baseline = "undici Pool.request"
 const stock = "Effect NodeHttpClient.layerUndici"
 const agent = "Effect NodeHttpClient.layer"
 const channel = "SecureChannel"
+const dispatcher = "undici.request with NodeDispatcher"
 
 const contenders: ReadonlyArray<Contender> = [
   { name: baseline, make: (at) => promises(viaRequest, at) },
@@ -74,6 +75,7 @@ const contenders: ReadonlyArray<Contender> = [
   { name: "Transport.client", make: (at) => effects(clients.transport, at), target: 0.85 },
   { name: stock, make: (at) => effects(clients.undici, at) },
   { name: `${stock}, no tracer`, make: (at) => effects(clients.undiciWithoutTracer, at), once: true },
+  { name: dispatcher, make: (at) => promises(clients.viaDispatcher, at), once: true },
   { name: "node https.Agent", make: (at) => promises(viaHttpsAgent, at), once: true },
   { name: agent, make: (at) => effects(clients.httpsAgent, at), once: true }
 ]

@@ -1,15 +1,16 @@
 /** HTTP clients in Effect, each over ten connections of its own to one server. */
 import { IdentityProvider } from "@agentweave/spiffe"
 import { PeerDirectory, SecureChannel, Transport } from "@agentweave/transport"
-import { NodeConnector } from "@agentweave/transport-node"
+import { NodeConnector, NodeDispatcher } from "@agentweave/transport-node"
 import { HttpBody, HttpClient, HttpClientRequest, type HttpClientResponse } from "@effect/platform"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
-import { Context, Effect, Layer, type Scope } from "effect"
+import { Context, Effect, Exit, Layer, Scope } from "effect"
+import { request as undiciRequest } from "undici"
 import { layerCounting, layerFile, recorded } from "../harness/audit.js"
 import type { Environment } from "../harness/Benchmark.js"
 import { contextOf, serverId } from "../harness/credentials.js"
 import { tlsOptions } from "../harness/tls.js"
-import { type Call, connections, originOf, undiciPool } from "./promises.js"
+import { type Call, connections, type Json, originOf, undiciPool } from "./promises.js"
 
 /** A client and what to put before a path. */
 export interface Opened {
@@ -105,4 +106,32 @@ export const httpsAgent: Open = (environment, server) => {
     base: originOf(environment, server),
     execute: Context.get(context, HttpClient.HttpClient).execute
   }))
+}
+
+/** undici's own call over a dispatcher of ours: what a library that takes a `Dispatcher` has of a channel. */
+export const viaDispatcher = (environment: Environment, server: string): Json => {
+  const scope = Effect.runSync(Scope.make())
+  const opened = Effect.runPromise(
+    Effect.gen(function* () {
+      const context = yield* Layer.build(services(environment, "file"))
+      const channel = yield* Effect.provide(
+        SecureChannel.make({ peer: serverId, baseUrl: originOf(environment, server), config: { connections } }),
+        context
+      )
+      return yield* NodeDispatcher.make(channel)
+    }).pipe(Scope.extend(scope))
+  )
+  return {
+    request: async ({ body, method, path }) => {
+      const dispatcher = await opened
+      const response = await undiciRequest(originOf(environment, server) + path, {
+        dispatcher,
+        method,
+        ...(method === "POST" ? { headers: { "content-type": contentType }, body } : undefined)
+      })
+      if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`)
+      return response.body.json()
+    },
+    stop: () => Effect.runPromise(Scope.close(scope, Exit.void))
+  }
 }
