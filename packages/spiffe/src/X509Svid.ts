@@ -16,6 +16,7 @@ import { sha256 } from "./internal/digest.js"
 import { describeRefusal, firstRefusal } from "./internal/gate/guard.js"
 import { claimedId, leafGuards } from "./internal/gate/leafGuards.js"
 import { sizeRefusal } from "./internal/gate/sizeGuards.js"
+import { isoDate } from "./internal/isoDate.js"
 import { exactly } from "./PeerMatcher.js"
 import type { PeerVerificationReason } from "./PeerVerificationError.js"
 import type { PeerVerifier, Purpose } from "./PeerVerifier.js"
@@ -47,8 +48,6 @@ export interface X509Svid {
 const refuse = (reason: IdentityErrorReason, description: string): Either.Either<never, IdentityError> =>
   Either.left(new IdentityError({ reason, description }))
 
-const iso = (millis: number): string => new Date(millis).toISOString()
-
 /** The form for `toString`, `JSON.stringify`, `util.inspect` and Effect's formatting: no key, and certificates by number. */
 const Proto: Inspectable.Inspectable & ThisType<X509Svid> = {
   ...Inspectable.BaseProto,
@@ -58,8 +57,8 @@ const Proto: Inspectable.Inspectable & ThisType<X509Svid> = {
       spiffeId: this.spiffeId,
       serialNumber: this.serialNumber,
       fingerprint: this.fingerprint,
-      notBefore: iso(this.notBefore),
-      notAfter: iso(this.notAfter),
+      notBefore: isoDate(this.notBefore),
+      notAfter: isoDate(this.notAfter),
       certificates: this.certificates.length,
       hint: this.hint,
       privateKey: "<redacted>"

@@ -6,10 +6,10 @@
  * @since 0.1.0
  */
 import type { Anchored } from "./AuditAnchor.js"
-import type { Finding, Signer, TamperedProblem } from "./internal/audit/findings.js"
 import type { Head } from "./internal/audit/format.js"
-import type { Trust } from "./internal/audit/signers.js"
-import { Verification } from "./internal/audit/verification.js"
+import type { Finding, Signer, TamperedProblem } from "./internal/auditVerification/findings.js"
+import type { Trust } from "./internal/auditVerification/signers.js"
+import { Verification } from "./internal/auditVerification/verification.js"
 
 /**
  * How far an audit file can be believed, from the best to the gravest:

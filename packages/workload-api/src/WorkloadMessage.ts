@@ -8,6 +8,7 @@ import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as protobuf from "./internal/protobuf.js"
+import { spiffeScheme } from "./internal/spiffeScheme.js"
 
 /**
  * One SVID as it travels. Fields are as they came: nothing about them has been checked.
@@ -70,10 +71,8 @@ export const defaultLimits: Limits = { maxSvids: 100, maxBundles: 1000 }
 
 const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => Buffer.concat(parts)
 
-const scheme = "spiffe://"
-
 const byId = (bundles: Iterable<X509Bundle.X509Bundle>): ReadonlyMap<string, Uint8Array> =>
-  new Map(Array.from(bundles, (bundle) => [`${scheme}${bundle.trustDomain}`, concat(bundle.authorities)]))
+  new Map(Array.from(bundles, (bundle) => [`${spiffeScheme}${bundle.trustDomain}`, concat(bundle.authorities)]))
 
 /**
  * The answer of `FetchX509SVID` that delivers a snapshot: every SVID with its own trust domain's bundle, and the other
@@ -286,5 +285,7 @@ const noKeys: Uint8Array = new TextEncoder().encode(`{"keys": []}`)
  */
 export const encodeEmptyJwtBundlesResponse = ({ svids }: X509Context.X509Context): Uint8Array => {
   const domains = new Set(svids.map(({ spiffeId }) => SpiffeId.trustDomain(spiffeId)))
-  return protobuf.message(...writeMap(1, new Map(Array.from(domains, (domain) => [`${scheme}${domain}`, noKeys]))))
+  return protobuf.message(
+    ...writeMap(1, new Map(Array.from(domains, (domain) => [`${spiffeScheme}${domain}`, noKeys])))
+  )
 }

@@ -3,6 +3,7 @@
  */
 import { IdentityError, type X509Context } from "@agentweave/spiffe"
 import * as Either from "effect/Either"
+import { isoDate } from "./dates.js"
 
 /**
  * Why there is nothing to serve. Data, not an error: the stack of an error refers to the state it was made from, which
@@ -91,18 +92,16 @@ export const nextChange = (self: IdentityState): number | undefined => {
   return begins === undefined || ends === undefined ? (begins ?? ends) : Math.min(begins, ends)
 }
 
-const iso = (millis: number): string => new Date(millis).toISOString()
-
 const outdated = ({ svid }: X509Context.X509Context): IdentityError.IdentityError =>
   new IdentityError.IdentityError({
     reason: "Expired",
-    description: `expected a successor of ${svid.spiffeId} (serial number ${svid.serialNumber}), got none before it expired at ${iso(svid.notAfter)}`
+    description: `expected a successor of ${svid.spiffeId} (serial number ${svid.serialNumber}), got none before it expired at ${isoDate(svid.notAfter)}`
   })
 
 const notYetValid = ({ svid }: X509Context.X509Context): IdentityError.IdentityError =>
   new IdentityError.IdentityError({
     reason: "NotYetValid",
-    description: `${svid.spiffeId} (serial number ${svid.serialNumber}) is valid from ${iso(svid.notBefore)} on`
+    description: `${svid.spiffeId} (serial number ${svid.serialNumber}) is valid from ${isoDate(svid.notBefore)} on`
   })
 
 /**

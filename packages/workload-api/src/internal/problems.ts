@@ -1,6 +1,7 @@
 /** Which of the things that happen between us and the agent are problems to tell, each once. Pure. */
 import type { IdentityProblem } from "@agentweave/spiffe"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
+import { isoDate } from "./dates.js"
 
 /** What became of the identity, and what is no event: a call begins, an update was good, one had nothing for us. */
 export type ReportedEvent =
@@ -33,8 +34,6 @@ const outage = (self: Reported, key: string, problem: Problem): Step =>
 
 const unavailable = (reason: string, description: string): Problem => ({ kind: "Unavailable", reason, description })
 
-const iso = (millis: number): string => new Date(millis).toISOString()
-
 export const step = (self: Reported, event: ReportedEvent): Step => {
   switch (event._tag) {
     case "Called":
@@ -66,7 +65,7 @@ export const step = (self: Reported, event: ReportedEvent): Step => {
       const { _tag, notAfter, spiffeId } = event
       // The call that brought no successor ends as stalled.
       const [reported] = outage(self, "Stalled", unavailable(_tag, ""))
-      const description = `the SVID of ${spiffeId} ended at ${iso(notAfter)} and no successor came`
+      const description = `the SVID of ${spiffeId} ended at ${isoDate(notAfter)} and no successor came`
       return [reported, { kind: "Expired", reason: _tag, description }]
     }
     case "Disconnected": {

@@ -7,6 +7,7 @@ import * as Ref from "effect/Ref"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
+import { isoDate } from "./dates.js"
 import * as Problems from "./problems.js"
 import type { Delivered } from "./updateReader.js"
 
@@ -14,14 +15,12 @@ type WithoutTime<A> = A extends unknown ? Omit<A, "time"> : never
 
 type BundleEvent = WithoutTime<Extract<WorkloadApiEvent, { readonly _tag: "BundleDiscarded" | "AuthoritiesLeftOut" }>>
 
-const iso = (millis: number): string => new Date(millis).toISOString()
-
 /** The fields of an event for people: dates as ISO 8601. */
 const annotations = ({ _tag, ...fields }: WorkloadApiEvent): Readonly<Record<string, unknown>> => ({
   ...fields,
-  time: iso(fields.time),
-  ...("notBefore" in fields ? { notBefore: iso(fields.notBefore) } : undefined),
-  ...("notAfter" in fields ? { notAfter: iso(fields.notAfter) } : undefined),
+  time: isoDate(fields.time),
+  ...("notBefore" in fields ? { notBefore: isoDate(fields.notBefore) } : undefined),
+  ...("notAfter" in fields ? { notAfter: isoDate(fields.notAfter) } : undefined),
   ...("trustDomains" in fields ? { trustDomains: fields.trustDomains.join(" ") } : undefined)
 })
 

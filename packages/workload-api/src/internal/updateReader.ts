@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type { DiscardReason } from "../WorkloadApiEvent.js"
 import { decodeX509SvidResponse, type Limits, type X509SvidMessage, type X509SvidResponse } from "../WorkloadMessage.js"
+import { spiffeScheme } from "./spiffeScheme.js"
 
 export interface Refusal {
   readonly reason: DiscardReason
@@ -115,11 +116,9 @@ const withoutLeaves = (bundle: X509Bundle.X509Bundle): Either.Either<X509Bundle.
   })
 }
 
-const scheme = "spiffe://"
-
 /** Federated bundles are keyed by the SPIFFE ID of their trust domain; an empty one trusts nobody. */
 const readFederated = (id: string, der: Uint8Array, rules: Rules): Either.Either<X509Bundle.X509Bundle, Refusal> => {
-  const trustDomain = TrustDomain.parse(id.startsWith(scheme) ? id.slice(scheme.length) : "")
+  const trustDomain = TrustDomain.parse(id.startsWith(spiffeScheme) ? id.slice(spiffeScheme.length) : "")
   if (Either.isLeft(trustDomain)) {
     return refuse("InvalidSpiffeId", `federated bundle: expected the SPIFFE ID of a trust domain, got ${quote(id)}`)
   }
@@ -130,7 +129,7 @@ const readFederated = (id: string, der: Uint8Array, rules: Rules): Either.Either
 
 /** The trust domain that the key of a federated bundle names, for people: whatever the key is, it steers no terminal. */
 const nameOf = (id: string): string =>
-  (id.startsWith(scheme) ? id.slice(scheme.length) : id).slice(0, 256).replaceAll(/[^\x20-\x7e]/g, "?")
+  (id.startsWith(spiffeScheme) ? id.slice(spiffeScheme.length) : id).slice(0, 256).replaceAll(/[^\x20-\x7e]/g, "?")
 
 /** What a peer is willing to read: the gate refuses longer chains, and no more than this is parsed for it. */
 const maxChainBytes = 65_536

@@ -2,6 +2,7 @@ import type { TrustDomain } from "../../TrustDomain.js"
 import { acceptableKeys, acceptableSignatures, describeSignatureAlgorithm } from "../der/algorithms.js"
 import type { Certificate } from "../der/certificate.js"
 import { keyUsageBits } from "../der/extensions.js"
+import { isoDate } from "../isoDate.js"
 import { firstRefusal, type Guard, type Refusal } from "./guard.js"
 import { type Purpose, purposeOids, seenPurposes, uriNames } from "./leafGuards.js"
 import { type Allowance, findViolation, maxNameComparisons, tooManyComparisons } from "./nameConstraints.js"
@@ -171,23 +172,21 @@ export const caGuards: ReadonlyArray<Guard<PathMember>> = [
   }
 ]
 
-const iso = (millis: number): string => new Date(millis).toISOString()
-
 /** RFC 5280 section 4.1.2.5: from notBefore to notAfter, both included. */
 export const dateGuards: ReadonlyArray<Guard<PathMember>> = [
   {
     rule: "not-before",
     reason: "NotYetValid",
-    expected: (member) => `${role(member)} to be valid, from ${iso(member.certificate.notBefore)}`,
+    expected: (member) => `${role(member)} to be valid, from ${isoDate(member.certificate.notBefore)}`,
     holds: ({ certificate, now }) => now >= certificate.notBefore,
-    seen: ({ now }) => `${iso(now)} on the clock`
+    seen: ({ now }) => `${isoDate(now)} on the clock`
   },
   {
     rule: "not-after",
     reason: "Expired",
-    expected: (member) => `${role(member)} to be valid, until ${iso(member.certificate.notAfter)}`,
+    expected: (member) => `${role(member)} to be valid, until ${isoDate(member.certificate.notAfter)}`,
     holds: ({ certificate, now }) => now <= certificate.notAfter,
-    seen: ({ now }) => `${iso(now)} on the clock`
+    seen: ({ now }) => `${isoDate(now)} on the clock`
   }
 ]
 

@@ -3,6 +3,7 @@ import { sign } from "node:crypto"
 import type { X509Svid } from "@agentweave/spiffe/X509Svid"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import * as Redacted from "effect/Redacted"
+import { digestFor } from "../auditVerification/signers.js"
 import { toJson } from "./eventJson.js"
 import {
   type Content,
@@ -15,7 +16,6 @@ import {
   start,
   withSignature
 } from "./format.js"
-import { digestFor } from "./signers.js"
 
 const newline = 10
 

@@ -1,6 +1,7 @@
 /** Files of the log, opened so that no other file is ever written to, cut or replaced. */
 import { constants, type Stats } from "node:fs"
 import { type FileHandle, link, lstat, open, rename, unlink } from "node:fs/promises"
+import { codeOf } from "../errors.js"
 
 /** The operations on an open file that the log needs. */
 export interface OpenFile {
@@ -21,10 +22,6 @@ export type Open = (path: string, flags: number, mode: number) => Promise<OpenFi
 
 /** Never through a link, and never waiting for the other end of a pipe. */
 const careful = constants.O_NOFOLLOW | constants.O_NONBLOCK
-
-/** The system's code of an error, such as `ENOENT`. */
-export const codeOf = (cause: unknown): unknown =>
-  typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
 
 /** Names the kind of thing that stands in the place of a file. */
 const kindOf = (found: Pick<Stats, "isFIFO" | "isDirectory" | "isSymbolicLink" | "isSocket">): string =>

@@ -12,7 +12,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { codeOf } from "./files.js"
+import { codeOf } from "../errors.js"
 
 const Lock = Schema.parseJson(
   Schema.Struct({

@@ -5,9 +5,9 @@ import { basename, dirname, join } from "node:path"
 import { AuditError } from "@agentweave/transport/AuditLog"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import { Verification } from "../auditVerification/verification.js"
 import { openExisting, renameTo } from "./files.js"
 import { type Begins, decode, type Head, type PredecessorState, type Retired, start } from "./format.js"
-import { Verification } from "./verification.js"
 
 /** The file that a new one follows. */
 export interface Predecessor {

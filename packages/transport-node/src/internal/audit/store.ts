@@ -1,5 +1,6 @@
 /** The file that the log writes to: whether it is still the one with the name, and what takes its place. */
-import { codeOf, identityOf, lookAt, type Open, type OpenFile, openAppend, renameTo } from "./files.js"
+import { codeOf } from "../errors.js"
+import { identityOf, lookAt, type Open, type OpenFile, openAppend, renameTo } from "./files.js"
 import type { Begins } from "./format.js"
 
 /** The ways in which the file may be displaced while it is written. */

@@ -2,6 +2,7 @@ import { constants, type FSWatcher, watch } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { codeOf } from "../errors.js"
 
 /** Why a file cannot be read: the platform's code where there is one, else what was met. */
 export interface FileProblem {
@@ -34,10 +35,11 @@ export interface IdentityFiles {
 /** More than any credential needs. */
 export const maxFileBytes = 1024 * 1024
 
-const codeOf = (cause: unknown): string =>
-  cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : "an error"
+/** The system's code of an error, such as `ENOENT`. */
+const problemOf = (cause: unknown): string => codeOf(cause) || "an error"
 
-const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, string> => Effect.tryPromise({ try: run, catch: codeOf })
+const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, string> =>
+  Effect.tryPromise({ try: run, catch: problemOf })
 
 const unavailable = (problem: string): FileProblem => ({ reason: "Unavailable", problem })
 
@@ -75,8 +77,8 @@ const openWatcher = (directory: string, notify: (name: string | null) => void, b
     try: (): FSWatcher =>
       watch(directory, { persistent: false })
         .on("change", (_event, name) => notify(name === null ? null : name.toString()))
-        .on("error", (cause) => broken(codeOf(cause))),
-    catch: codeOf
+        .on("error", (cause) => broken(problemOf(cause))),
+    catch: problemOf
   })
 
 /** The file system of Node: where its callbacks and promises enter Effect. */

@@ -24,7 +24,7 @@ export type PoolSlot = Slot<PooledConnection>
 
 /** The peer of a slot: the one it is for, or of a matcher's the one that was verified. */
 export const peerOf = ({ pooled, target: { key } }: PoolSlot): SpiffeId.SpiffeId =>
-  pooled === undefined || key.startsWith("spiffe://") ? SpiffeId.make(key) : pooled.connection.peer.spiffeId
+  pooled === undefined || SpiffeId.isSpiffeId(key) ? SpiffeId.make(key) : pooled.connection.peer.spiffeId
 
 /** The errors that a connection could not be opened with. */
 export type OpenError = TransportError | AuditError
@@ -49,7 +49,7 @@ const handshakeSpan = <A, E>(connect: Effect.Effect<A, E>, key: string, { host, 
     attributes: {
       "server.address": host,
       "server.port": port,
-      ...(key.startsWith("spiffe://") ? { "spiffe.peer.id": key } : undefined)
+      ...(SpiffeId.isSpiffeId(key) ? { "spiffe.peer.id": key } : undefined)
     }
   })
 

@@ -2,8 +2,6 @@
 import * as Either from "effect/Either"
 import type { Anchored } from "../../AuditAnchor.js"
 import type { Report } from "../../AuditFile.js"
-import { Coverage } from "./coverage.js"
-import type { Finding } from "./findings.js"
 import {
   type Begins,
   type Checkpoint,
@@ -17,7 +15,9 @@ import {
   type Range,
   type Record,
   start
-} from "./format.js"
+} from "../audit/format.js"
+import { Coverage } from "./coverage.js"
+import type { Finding } from "./findings.js"
 import { Kept } from "./kept.js"
 import { Losses } from "./losses.js"
 import { Signers, type Trust } from "./signers.js"

@@ -1,5 +1,5 @@
 /** Records that are not in the files given, and which of them the log itself accounts for. */
-import type { Range, Retired } from "./format.js"
+import type { Range, Retired } from "../audit/format.js"
 
 export class Losses {
   /** By the headers of files. */

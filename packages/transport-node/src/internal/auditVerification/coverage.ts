@@ -1,6 +1,7 @@
 /** Which records are under a signature that counts, and whose signatures those are. */
+
+import type { Range } from "../audit/format.js"
 import type { Finding, Signer } from "./findings.js"
-import type { Range } from "./format.js"
 import type { SignerCertificates, Signers } from "./signers.js"
 
 /** Records of one date, or of one after the other. */

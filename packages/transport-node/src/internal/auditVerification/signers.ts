@@ -4,7 +4,7 @@ import type { PeerMatcher } from "@agentweave/spiffe/PeerMatcher"
 import * as PeerVerifier from "@agentweave/spiffe/PeerVerifier"
 import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
 import * as Either from "effect/Either"
-import { type Checkpoint, type Record, signedBy, withSignature } from "./format.js"
+import { type Checkpoint, type Record, signedBy, withSignature } from "../audit/format.js"
 
 /** Which signers are believed. */
 export interface Trust {
