@@ -72,7 +72,7 @@ export class Lease implements ConnectionSource<PooledConnection, ExchangeError> 
 
   /** A request gives up its turn before it has come. */
   leave(turn: Turn): void {
-    if (turn.place !== undefined) this.turns?.leave(turn.place)
+    this.turns?.leave(turn.place, turn)
   }
 
   release(): void {
@@ -98,7 +98,7 @@ export class Lease implements ConnectionSource<PooledConnection, ExchangeError> 
 class Turn implements Permit<PooledConnection, ExchangeError> {
   private hasTurn = false
   /** Its place in the lease's queue, where it had to wait. */
-  place: number | undefined = undefined
+  place = 0
   private readonly lease: Lease
   private readonly request: PendingRequest
   private readonly onDecided: (permit: Permit<PooledConnection, ExchangeError>) => void

@@ -181,7 +181,7 @@ export class Pool<E> {
   /** Runs while a fiber waits: sleeps until the next deadline. */
   private readonly refuseAtDeadlines: Effect.Effect<void> = Effect.suspend(() => {
     const now = this.now()
-    for (const waiter of this.state.waiters) {
+    for (let waiter = this.state.waiters.head; waiter !== undefined; waiter = this.state.waiters.head) {
       if (waiter.deadline > now) return Effect.delay(this.refuseAtDeadlines, Duration.millis(waiter.deadline - now))
       const limit = this.state.limit(waiter.key)
       this.state.leave(waiter)
@@ -212,7 +212,7 @@ export class Pool<E> {
   /** Ends the pool: no fiber waits any more, nothing is being opened, all connections are closed. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.connections.isClosed = true
-    for (const waiter of this.state.waiters) {
+    for (let waiter = this.state.waiters.head; waiter !== undefined; waiter = this.state.waiters.head) {
       this.state.leave(waiter)
       waiter.refuse(undefined)
     }

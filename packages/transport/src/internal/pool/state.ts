@@ -85,12 +85,11 @@ export class PoolState<C> {
   sockets = 0
   /** Idle slots of all targets. */
   idle = 0
-  /** Of all targets, first come first. */
-  readonly waiters = new Set<Waiter<C>>()
+  /** Of all targets. */
+  readonly waiters = new Queue<Waiter<C>>()
   /** Targets with waiters that only the total limit holds back. */
   private readonly heldByTotal = new Set<PoolTarget<C>>()
   private readonly socketWaiters = new Set<SocketWaiter<C>>()
-  private queued = 0
   private uses = 0
 
   constructor(limits: PoolLimits, close: (slot: Slot<C>, reason: CloseReason) => void) {
@@ -164,18 +163,17 @@ export class PoolState<C> {
     if (this.waiters.size >= this.limits.maxWaiting) return false
     const target = this.target(waiter.key)
     waiter.deadline = deadline
-    waiter.order = this.queued++
+    waiter.order = this.waiters.join(waiter)
     waiter.place = target.waiters.join(waiter)
-    this.waiters.add(waiter)
     this.reconsider(target)
     return true
   }
 
   /** Leaves the queue; nothing happens to a waiter that has left it already. */
   leave(waiter: Waiter<C>): void {
-    if (!this.waiters.delete(waiter)) return
+    if (!this.waiters.leave(waiter.order, waiter)) return
     const target = this.target(waiter.key)
-    target.waiters.leave(waiter.place)
+    target.waiters.leave(waiter.place, waiter)
     this.reconsider(target)
     this.forget(target)
   }
