@@ -1,6 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import * as fc from "fast-check"
-import { Queue } from "../src/internal/pool/queue.js"
+import { Queue } from "../src/internal/queue.js"
 
 it("a queue of the pool serves in the order of arrival those that have not left, however many come and go", () => {
   fc.assert(
