@@ -38,6 +38,19 @@ describe("a recipe of the cookbook runs as it says", () => {
     })
   )
 
+  it.scopedLive("other protocols and libraries", () =>
+    Effect.gen(function* () {
+      const said = (yield* lines("recipes/main")).filter((line) => !line.startsWith("["))
+      expect(said).toStrictEqual([
+        "HttpApi: invoice 42, read by spiffe://example.org/web",
+        "RPC: 100,101,102",
+        "WebSocket: hello spiffe://example.org/web,one",
+        "gRPC: hello Ada, says spiffe://example.org/web",
+        'Express: {"caller":"spiffe://example.org/web"}'
+      ])
+    })
+  )
+
   it.scopedLive("OpenTelemetry", () =>
     Effect.gen(function* () {
       const said = yield* lines("opentelemetry")
