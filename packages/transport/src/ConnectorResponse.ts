@@ -80,7 +80,8 @@ export interface ResponseOptions {
 
 /**
  * The response over a sink made by {@link makeSink}. Make it when the request's fiber takes the result: if it is then
- * dropped before its body was read, the rest of the body is aborted.
+ * dropped before its body was read, the rest of the body is aborted. A body that was read as a whole can be read again, except
+ * one of {@link highWaterMark} bytes or more that `arrayBuffer` has handed out: its memory is the caller's.
  *
  * @since 0.1.0
  * @category constructors

@@ -78,14 +78,39 @@ describe("maxResponseSize", () => {
 })
 
 describe("the whole of a body", () => {
-  it.scoped("is one buffer, of just its bytes, however often it is asked for", () =>
+  it.scoped(
+    "is one buffer, of just its bytes, for all who wait for it, and then theirs: it is not kept for others",
+    () =>
+      Effect.gen(function* () {
+        const { channel, small } = yield* setup()
+        const response = yield* channel.get("/large")
+        const [first, second, text] = yield* Effect.all([response.arrayBuffer, response.arrayBuffer, response.text], {
+          concurrency: 3
+        })
+        expect(first.byteLength).toBe(mebibyte)
+        expect(second).toBe(first)
+        expect(Buffer.from(first).equals(large)).toBe(true)
+        expect(text.length).toBe(mebibyte)
+        const handedOut = {
+          _tag: "ResponseError",
+          description: "the body was handed out as a buffer to an earlier reader"
+        }
+        expect(yield* failure(response.arrayBuffer)).toMatchObject(handedOut)
+        expect(yield* failure(response.text)).toMatchObject(handedOut)
+        expect(yield* failure(Stream.runDrain(response.stream))).toMatchObject(handedOut)
+        expect(yield* small).toBe("small")
+      })
+  )
+
+  it.scoped("is read as often as is asked for it, as text, and as a buffer where it is no larger than 64 KiB", () =>
     Effect.gen(function* () {
       const { channel } = yield* setup()
+      const little = yield* channel.get("/small")
+      expect((yield* little.arrayBuffer).byteLength).toBe(5)
+      expect((yield* little.arrayBuffer).byteLength).toBe(5)
+      expect(yield* little.text).toBe("small")
       const response = yield* channel.get("/large")
-      const [first, second] = yield* Effect.all([response.arrayBuffer, response.arrayBuffer], { concurrency: 2 })
-      expect(first.byteLength).toBe(mebibyte)
-      expect(second).toBe(first)
-      expect(Buffer.from(first).equals(large)).toBe(true)
+      expect((yield* response.text).length).toBe(mebibyte)
       expect((yield* response.text).length).toBe(mebibyte)
       const streamed = yield* Stream.runCollect(response.stream)
       expect(Buffer.concat(Chunk.toReadonlyArray(streamed)).equals(large)).toBe(true)

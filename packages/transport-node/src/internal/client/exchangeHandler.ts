@@ -141,7 +141,6 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     this.resumeWire = resume
     const own = bodyTimeout(exchange.fiber)
     if (own !== undefined) this.bodyMillis = Duration.toMillis(own)
-    this.progress()
     const { maxResponseSize, remoteAddress } = this.carrier
     this.response = ConnectorResponse.respond(sink, {
       request: exchange.request,
@@ -161,7 +160,8 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   onData(chunk: Buffer): boolean {
     const { sink } = this
     if (sink === undefined || sink.push(chunk)) {
-      this.progress()
+      // Most responses are complete by the time their first piece is passed on, and need no limit.
+      if (!this.scheduled) this.progress()
       return true
     }
     this.paused = true
@@ -195,6 +195,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     queueMicrotask(() => {
       this.scheduled = false
       if (this.complete) this.completed()
+      else if (!this.paused) this.progress()
       if (this.response !== undefined) this.settleFiber(this.response)
     })
   }

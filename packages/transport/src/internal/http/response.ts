@@ -90,9 +90,11 @@ export class BodyResponse extends Inspectable.Class implements HttpClientRespons
     return Option.fromNullable(this.address)
   }
 
-  private decode<A>(read: (body: Body) => A): Effect.Effect<A, HttpClientError.ResponseError> {
+  private decode<A>(read: (body: Body) => A, hasWaited: boolean): Effect.Effect<A, HttpClientError.ResponseError> {
     try {
-      return Effect.succeed(read(this.body))
+      const result = Effect.succeed(read(this.body))
+      this.body.wasRead(hasWaited)
+      return result
     } catch (cause) {
       return Effect.fail(
         new HttpClientError.ResponseError({ request: this.request, response: this, reason: "Decode", cause })
@@ -108,9 +110,9 @@ export class BodyResponse extends Inspectable.Class implements HttpClientRespons
     return withFiber((fiber) => {
       const own = maxBodySize(fiber)
       const limit = own === undefined || Option.isNone(own) ? this.maxSize : Number(own.value)
-      if (this.body.isCollected(limit)) return this.decode(read)
+      if (this.body.isCollected(limit)) return this.decode(read, false)
       dropped.unregister(this.body)
-      return Effect.flatMap(this.body.collected(this, limit), () => this.decode(read))
+      return Effect.flatMap(this.body.collected(this, limit), () => this.decode(read, true))
     })
   }
 
