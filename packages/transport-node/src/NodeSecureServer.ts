@@ -65,6 +65,13 @@ export interface Options {
    */
   readonly requestTimeout?: Duration.DurationInput | undefined
   /**
+   * How long a response, or a message of a WebSocket, may wait for a client that takes none of it. Then the connection is cut,
+   * after this time and a quarter more at most, and on record with reason `SendTimeout`: a client that never reads would hold
+   * it until its certificate ends. What a client takes is seen when the operating system takes more to send: one that reads
+   * a few KiB a second can look like one that reads nothing. `Duration.infinity` is none. Default 60 seconds.
+   */
+  readonly sendTimeout?: Duration.DurationInput | undefined
+  /**
    * Life of a connection; the request that comes next, within five seconds, is the last on it. Default: the earliest
    * notAfter on it alone.
    */
@@ -96,7 +103,8 @@ const listen = Effect.fnUntraced(function* (options: Options, listener?: Request
   const keepAliveMillis = Duration.toMillis(settings.keepAliveTimeout)
   const acceptor = yield* makeAcceptor(settings, tls, {
     graceMillis: Duration.toMillis(settings.gracefulShutdownTimeout),
-    firstRequestMillis: keepAliveMillis
+    firstRequestMillis: keepAliveMillis,
+    sendMillis: Duration.toMillis(settings.sendTimeout)
   })
   const inbound = new Inbound({
     acceptor,

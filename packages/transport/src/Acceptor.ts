@@ -43,6 +43,11 @@ export interface Options<A> {
   readonly graceMillis: number
   /** How long a connection may be open before its first request, in milliseconds. */
   readonly firstRequestMillis: number
+  /**
+   * How long bytes may wait to be sent of which the peer takes none, in milliseconds, as far as `Shell.sent` tells; looked at
+   * four times in it. Absent: for ever.
+   */
+  readonly sendMillis?: number | undefined
   /** TCP connections at a time, in all and of one remote address. */
   readonly maxConnections: number
   readonly maxConnectionsPerAddress: number

@@ -123,6 +123,7 @@ export const ConnectionsRefused = Schema.TaggedStruct("ConnectionsRefused", {
  * - `Distrust`: the peer's chain no longer verifies. `Unhealthy`: failed a health check. `Invalidated`: on request.
  * - `PeerClosed`: the peer closed it, or it ended after a message with `Connection: close`. `Error`: it broke. `Aborted`: a request on it was interrupted or timed out.
  * - `Shutdown`: its owner's scope closed.
+ * - `SendTimeout`: the client of a server took none of the bytes that were sent to it.
  *
  * @since 0.1.0
  * @category models
@@ -139,7 +140,8 @@ export const CloseReason = Schema.Literal(
   "PeerClosed",
   "Error",
   "Aborted",
-  "Shutdown"
+  "Shutdown",
+  "SendTimeout"
 )
 
 /**

@@ -226,6 +226,11 @@ export interface Shell {
   /** Tells the peer so, with every response in flight that still can. */
   readonly announce: () => void
   /**
+   * How far sending is: a number that changes whenever the peer takes bytes, `undefined` while none wait to be sent. Absent
+   * where there is no limit for it (`Acceptor.Options.sendMillis`).
+   */
+  readonly sent?: (() => number | undefined) | undefined
+  /**
    * Ends the connection. `inOrder`: its last response was just sent and may still be on its way; otherwise at once, with the
    * error for those that use it as a stream of bytes.
    */

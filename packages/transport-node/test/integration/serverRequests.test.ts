@@ -288,6 +288,27 @@ describe("the path on record is the path that is served", () => {
   }
 })
 
+it.scoped("a target in authority form, which only CONNECT has, is no request: it is answered with 400", () =>
+  Effect.gen(function* () {
+    const { ask, server } = yield* setup()
+    for (const target of ["x:443", "x", "user@x:443"]) {
+      const { received } = yield* ask(`GET ${target} HTTP/1.1\r\nhost: x\r\n\r\n${last}`)
+      expect(received.match(/HTTP\/1\.1 \d+/g), target).toEqual(["HTTP/1.1 400"])
+    }
+    expect(server.handled()).toBe(0)
+  })
+)
+
+it.scoped(
+  "a client that has ended its side is taken for one that has left: its handler is interrupted, on record",
+  () =>
+    Effect.gen(function* () {
+      const { ask, server } = yield* setup({ app: Effect.never })
+      yield* ask("GET /slow HTTP/1.1\r\nhost: x\r\n\r\n", { onSecure: (socket) => socket.end() })
+      expect(yield* records(server.log)).toEqual([["GET /slow", "Interrupted"]])
+    })
+)
+
 describe("a field behind a thousand others counts", () => {
   const many = "a:\r\n".repeat(2500)
 

@@ -16,12 +16,15 @@ class Socket {
   isOpen = true
   canAnnounce = false
   announced = 0
+  /** Bytes that the peer took; absent while none wait to be sent. */
+  sent: number | undefined = undefined
   closedInOrder: boolean | undefined
   private readonly listeners: Array<() => void> = []
   readonly wire: FakeWire
   readonly incoming: Wire.Incoming
   readonly shell: Wire.Shell = {
     canAnnounce: () => this.canAnnounce,
+    sent: () => this.sent,
     announce: () => {
       this.announced++
       this.canAnnounce = false
@@ -309,5 +312,52 @@ describe("a connection that is served", () => {
     assert.isNotNull(closing.unsafePoll())
     assert.isFalse(busy.socket.isOpen)
     assert.strictEqual(server.runtime.clock.sleeping, 0)
+  })
+
+  it("is cut when its peer takes none of the bytes that wait for it, and on record for that with its request", () => {
+    const server = new Server({ sendMillis: 60_000 })
+    const { connection, socket } = server.serve()
+    connection.requestStarted(get)
+    // One more look may pass before the bytes are seen to wait.
+    socket.sent = 0
+    server.pass(59_500)
+    assert.isTrue(socket.isOpen)
+    server.pass(15_500)
+    assert.isFalse(socket.isOpen)
+    assert.deepStrictEqual(server.recorded.tags.slice(-2), ["RequestEnded SendTimeout", "ConnectionClosed SendTimeout"])
+  })
+
+  it("is not cut while its peer takes bytes, however few, or while none wait for it", () => {
+    const server = new Server({ sendMillis: 60_000 })
+    const { connection, socket } = server.serve()
+    connection.requestStarted(get)
+    for (const sent of [1, 2, undefined, 2, 3]) {
+      socket.sent = sent
+      server.pass(59_500)
+    }
+    assert.isTrue(socket.isOpen)
+    socket.sent = undefined
+    server.pass(hour)
+    assert.isTrue(socket.isOpen)
+  })
+
+  it("is not cut for a process that stood still: its peer had no chance to take bytes", () => {
+    const server = new Server({ sendMillis: 60_000 })
+    const { connection, socket } = server.serve()
+    connection.requestStarted(get)
+    socket.sent = 0
+    server.pass(30_000)
+    server.runtime.advance(hour)
+    server.runtime.flush()
+    assert.isTrue(socket.isOpen)
+  })
+
+  it("is not cut for bytes that wait where no limit is set", () => {
+    const server = new Server()
+    const { connection, socket } = server.serve()
+    connection.requestStarted(get)
+    socket.sent = 0
+    server.pass(hour)
+    assert.isTrue(socket.isOpen)
   })
 })

@@ -58,7 +58,7 @@ export class Inbound {
     server.removeAllListeners("connection")
     server.on("connection", (tcp: Socket) =>
       acceptPeer(tcp, this.options, (attempt, socket) =>
-        this.onSecure(attempt, socket, (socket) => {
+        this.onSecure(attempt, tcp, socket, (socket) => {
           for (const listener of listeners) listener.call(server, socket)
         })
       )
@@ -75,9 +75,14 @@ export class Inbound {
     return connection
   }
 
-  private onSecure(attempt: Attempt<ServerContext>, socket: TLSSocket, toHttp: (socket: TLSSocket) => void): void {
+  private onSecure(
+    attempt: Attempt<ServerContext>,
+    tcp: Socket,
+    socket: TLSSocket,
+    toHttp: (socket: TLSSocket) => void
+  ): void {
     // Before the wire: what is in flight is told first that the connection is lost.
-    const connection = new InboundConnection(socket)
+    const connection = new InboundConnection(tcp, socket)
     const verdict = attempt.secured(new InboundWire(socket, this.options.authorize), connection)
     if (verdict._tag === "Tell") {
       answerForbidden(socket)

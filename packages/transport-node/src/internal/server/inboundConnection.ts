@@ -1,4 +1,5 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http"
+import type { Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import type { AcceptedConnection } from "@agentweave/transport/Acceptor"
 import type { Shell } from "@agentweave/transport/Wire"
@@ -18,6 +19,20 @@ const mostInFlight = 100
 
 const ignore = (): void => {}
 
+/** The part of Node's TCP handle that says how many bytes the operating system has not taken yet (Node 20 to 26). */
+interface TcpHandle {
+  readonly writeQueueSize?: number
+}
+
+/**
+ * Bytes that wait for the operating system. No public call tells it of a socket beneath TLS: `bytesWritten` and `writableLength`
+ * change when the last byte of what was written at once has been taken, which may be all of a large body.
+ */
+const queuedBytes = (tcp: Socket): number => {
+  const { _handle: handle } = tcp as { readonly _handle?: TcpHandle | null }
+  return handle?.writeQueueSize ?? 0
+}
+
 /** A response without a body, after which the connection ends. */
 const lastResponse = (status: number): string =>
   `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`
@@ -25,6 +40,7 @@ const lastResponse = (status: number): string =>
 /** One accepted connection as HTTP: the responses in flight, and what ends them. Its life is decided by the acceptor. */
 export class InboundConnection implements Shell {
   readonly socket: TLSSocket
+  private readonly tcp: Socket
   /** Set when the peer is verified, before HTTP hears of the connection. */
   accepted: AcceptedConnection | undefined = undefined
   /** The response to the request that came last; a handshake of a WebSocket has no such object. */
@@ -39,11 +55,18 @@ export class InboundConnection implements Shell {
   private isEnding = false
   private isLingering = false
 
-  constructor(socket: TLSSocket) {
+  constructor(tcp: Socket, socket: TLSSocket) {
+    this.tcp = tcp
     this.socket = socket
     socket.once("close", () => this.lose())
     // Node calls this when the last response is out.
     socket.destroySoon = () => this.linger()
+  }
+
+  /** What the operating system has taken of the bytes to send. */
+  sent(): number | undefined {
+    const { socket, tcp } = this
+    return socket.writableLength === 0 ? undefined : tcp.bytesWritten - queuedBytes(tcp)
   }
 
   canAnnounce(): boolean {

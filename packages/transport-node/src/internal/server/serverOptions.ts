@@ -56,6 +56,7 @@ const Settings = Schema.Struct({
   keepAliveTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.seconds(65) }),
   headersTimeout: Schema.optionalWith(PositiveDuration, { default: () => Duration.minutes(1) }),
   requestTimeout: Schema.optionalWith(PositiveOrInfiniteDuration, { default: () => Duration.minutes(5) }),
+  sendTimeout: Schema.optionalWith(PositiveOrInfiniteDuration, { default: () => Duration.minutes(1) }),
   maxRequestBodySize: Schema.optionalWith(NumberIn(1), { default: () => 16 * 1024 * 1024 }),
   gracefulShutdownTimeout: Schema.optionalWith(NonNegativeDuration, { default: () => Duration.seconds(20) })
 }).pipe(

@@ -21,6 +21,7 @@ import type { Timed } from "./deadlines.js"
 import { agree, type Rules } from "./lifetime.js"
 import { type Limits, Occupancy } from "./limits.js"
 import * as records from "./records.js"
+import { SendWatch } from "./sending.js"
 import { ServedConnection } from "./servedConnection.js"
 import { type InUse, type Prepare, ServerIdentity } from "./serverIdentity.js"
 import { Sums } from "./sums.js"
@@ -42,6 +43,8 @@ export interface Settings<A> extends Limits {
   readonly graceMillis: number
   /** How long a connection may be open before its first request. */
   readonly firstRequestMillis: number
+  /** How long bytes may wait to be sent of which the peer takes none; absent: for ever. */
+  readonly sendMillis?: number | undefined
   readonly verifier?: PeerVerifier | undefined
   readonly ownVerifier?: PeerVerifier | undefined
 }
@@ -188,6 +191,7 @@ export class IncomingAttempt<A> implements Timed, Pending {
       onEnded: () => acceptor.occupancy.gone(this.incoming.host)
     })
     supervisor.adopt(connection)
+    acceptor.sendWatch.begin()
     supervisor.deadlines.remove(this)
     supervisor.settled(this)
     return { _tag: "Serve", connection }
@@ -211,6 +215,7 @@ export class Accepting<A> {
   readonly identity: ServerIdentity<A>
   readonly occupancy: Occupancy
   readonly random: PCGRandom
+  readonly sendWatch: SendWatch
   private readonly sums: Sums
   /** The state of our identity that refusals were put on record for. */
   private refusedFor = ""
@@ -227,6 +232,11 @@ export class Accepting<A> {
     this.random = random
     this.occupancy = new Occupancy(settings)
     this.sums = new Sums(supervisor.deadlines, supervisor.record)
+    this.sendWatch = new SendWatch(
+      supervisor.deadlines,
+      supervisor.live,
+      settings.sendMillis ?? Number.POSITIVE_INFINITY
+    )
   }
 
   /** A TCP connection has come in; `undefined` where it is not to be answered: then it has been destroyed. */

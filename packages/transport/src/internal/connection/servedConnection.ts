@@ -3,6 +3,7 @@ import type { ByteStream, RequestEnd, RequestLine, Shell } from "../../Wire.js"
 import { pathOf } from "../requestTelemetry.js"
 import { newRequestId } from "./ids.js"
 import { type Moment, requestEnded, requestStarted } from "./lifetime.js"
+import { type Sending, SendProgress } from "./sending.js"
 import { ServedStream } from "./servedStream.js"
 import { lossOf } from "./streamEnded.js"
 import { type Established, type Owner, SupervisedConnection } from "./supervisedConnection.js"
@@ -51,7 +52,7 @@ export class ServedRequest {
       // A trace that began here was not known yet when the request came.
       ...(traceId === undefined || this.common.traceId !== undefined ? undefined : { traceId }),
       ...(status === undefined ? undefined : { status }),
-      ...(error === undefined ? undefined : { error }),
+      ...(error === undefined ? undefined : { error: this.connection.isStalled ? "SendTimeout" : error }),
       durationMillis: now - this.startedAt
     }))
   }
@@ -70,8 +71,9 @@ export class ServedRequest {
 }
 
 /** A connection that a peer made to us, and the requests on it. */
-export class ServedConnection extends SupervisedConnection {
+export class ServedConnection extends SupervisedConnection implements Sending {
   private readonly shell: Shell
+  private readonly sending = new SendProgress()
   private readonly onEnded: () => void
   private readonly open = new Set<ServedRequest>()
   /** When an end that its transport has begun must be over, in monotonic milliseconds. */
@@ -109,6 +111,16 @@ export class ServedConnection extends SupervisedConnection {
     this.idleAt = Number.POSITIVE_INFINITY
     if (!this.isOpen) this.move(requestStarted)
     return request
+  }
+
+  /** The peer takes none of the bytes that are sent to it: nothing is left to wait for. */
+  lookAtSending(): void {
+    if (this.sending.isStalled(this.shell.sent?.())) this.cut("SendTimeout")
+  }
+
+  /** @internal Whether it has ended for that. */
+  get isStalled(): boolean {
+    return this.state.phase === "Closed" && this.state.reason === "SendTimeout"
   }
 
   /** Its transport has begun to end it in order. */
