@@ -93,7 +93,13 @@ export const drain = (server: Server, { shutdown }: Acceptor.Acceptor<ServerCont
 export interface AcceptorSettings
   extends Omit<
     Acceptor.Options<ServerContext>,
-    "prepare" | "problems" | "handshakeTimeoutMillis" | "maxAgeMillis" | "graceMillis" | "firstRequestMillis"
+    | "prepare"
+    | "problems"
+    | "handshakeTimeoutMillis"
+    | "maxAgeMillis"
+    | "graceMillis"
+    | "firstRequestMillis"
+    | "sendMillis"
   > {
   readonly handshakeTimeout: Duration.Duration
   readonly maxConnectionAge?: Duration.Duration | undefined
@@ -103,7 +109,7 @@ export interface AcceptorSettings
 export const makeAcceptor = (
   settings: AcceptorSettings,
   tls: TlsVersions,
-  times: Pick<Acceptor.Options<ServerContext>, "graceMillis" | "firstRequestMillis">
+  times: Pick<Acceptor.Options<ServerContext>, "graceMillis" | "firstRequestMillis" | "sendMillis">
 ): ReturnType<typeof Acceptor.make<ServerContext>> => {
   const contexts = new ServerContexts(settings.authorize, tls)
   const { handshakeTimeout, maxConnectionAge = Duration.infinity } = settings
