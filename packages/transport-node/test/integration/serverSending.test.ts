@@ -20,11 +20,11 @@ const setup = (options: Partial<ServerOptions>) =>
   Effect.gen(function* () {
     yield* realTime
     const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
-    const identity = yield* authority.context({ path: "/server" })
+    const identity = yield* authority.context({ path: "/server", ttl: "10 days" })
     const server = yield* startServer({ identity, authorize: authority.id("/client"), ...options })
     const secured = yield* Deferred.make<TLSSocket>()
     yield* Effect.forkScoped(
-      hostileClient(server.port, yield* authority.issueRaw({ path: "/client" }), {
+      hostileClient(server.port, yield* authority.issueRaw({ path: "/client", ttl: "10 days" }), {
         request: "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
         onSecure: (socket) => {
           socket.pause()
@@ -45,11 +45,11 @@ const quarter = Effect.zipRight(TestClock.adjust("15 seconds"), turn)
 
 const isClosed = ({ log }: RunningServer): boolean => log.all("ConnectionClosed").length > 0
 
-/** Quarters of a minute until the connection is closed, for less than its certificates are valid. */
+/** Quarters of a minute until the connection is closed, for half as long as its certificates are valid. */
 const untilClosed = (server: RunningServer) =>
   Effect.zipRight(
     Effect.iterate(0, {
-      while: (count) => count < 200 && !isClosed(server),
+      while: (count) => count < 20_000 && !isClosed(server),
       body: (count) => Effect.as(quarter, count + 1)
     }),
     Effect.suspend(() => server.log.nth("ConnectionClosed"))
