@@ -5,6 +5,7 @@ import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Statement from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
@@ -40,20 +41,48 @@ const open = (file: string): Effect.Effect<Libsql.Database, SqlError, Scope.Scop
   ).pipe(
     // Readers do not wait for a writer. A commit is on the disk when it is done: SQLite's default, `synchronous = FULL`.
     Effect.tap((database) =>
-      attempt(`expected ${file} to take a write-ahead log`, () => database.prepare("PRAGMA journal_mode = WAL").all())
+      attempt(`expected ${file} to take a write-ahead log`, () => database.exec("PRAGMA journal_mode = WAL"))
     )
+  )
+
+const failed = "expected the statement to be executed"
+
+const isControl = (sql: string): boolean => /^\s*(?:BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b/i.test(sql)
+
+const isRead = (sql: string): boolean => /^\s*SELECT\b/i.test(sql)
+
+/**
+ * A statement that has to wait for another process stays open in `libsql`, and no transaction can be committed while one is
+ * open. So the lock is taken first, by `exec`, which closes what it opens; then no statement has to wait.
+ */
+const alone = <A>(database: Libsql.Database, sql: string, run: () => A): Effect.Effect<A, SqlError> =>
+  Effect.acquireUseRelease(
+    attempt(failed, () => database.exec(isRead(sql) ? "BEGIN" : "BEGIN IMMEDIATE")),
+    () =>
+      Effect.zipRight(
+        attempt(failed, () => database.exec("SELECT 1 FROM sqlite_schema LIMIT 1")),
+        attempt(failed, run)
+      ),
+    (_, exit) => Effect.orDie(attempt(failed, () => database.exec(Exit.isSuccess(exit) ? "COMMIT" : "ROLLBACK")))
   )
 
 const connectionOf = (database: Libsql.Database): Connection => {
   const rows = (sql: string, params: ReadonlyArray<unknown>, raw: boolean) =>
-    Effect.flatMap(SqlClient.SafeIntegers, (safeIntegers) =>
-      attempt("expected the statement to be executed", () => {
-        const statement = database.prepare(sql).safeIntegers(safeIntegers)
-        if (statement.reader) return statement.raw(raw).all(...params)
-        statement.run(...params)
+    Effect.flatMap(SqlClient.SafeIntegers, (safeIntegers) => {
+      const run = (): ReadonlyArray<unknown> => {
+        const statement = database.prepare<[ReadonlyArray<unknown>]>(sql).safeIntegers(safeIntegers)
+        if (statement.reader) return statement.raw(raw).all(params)
+        statement.run(params)
         return []
-      })
-    )
+      }
+      if (isControl(sql)) {
+        return attempt(failed, () => {
+          database.exec(sql)
+          return []
+        })
+      }
+      return database.inTransaction ? attempt(failed, run) : alone(database, sql, run)
+    })
   const execute: Connection["execute"] = (sql, params, transform) =>
     Effect.map(rows(sql, params, false), (found) => transform?.(found as ReadonlyArray<object>) ?? found)
   return {

@@ -20,7 +20,7 @@ import {
   ShardingConfig
 } from "@effect/cluster"
 import { Rpc } from "@effect/rpc"
-import { Effect, Exit, Layer, Logger, Option, Schema, Scope } from "effect"
+import { Effect, Exit, FiberRef, HashSet, Layer, Logger, Option, Schema, Scope } from "effect"
 
 export const host = "127.0.0.1"
 
@@ -174,8 +174,8 @@ export const start = Effect.fnUntraced(function* (world: World, options: Start) 
   const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
   const services = yield* (clientOnly ? way.clientOnly : Layer.provideMerge(entity, way.runner(authorize))).pipe(
     Layer.provide(layer),
-    Layer.provide(Logger.replace(Logger.defaultLogger, logger)),
-    Layer.buildWithScope(scope)
+    Layer.buildWithScope(scope),
+    Effect.locally(FiberRef.currentLoggers, HashSet.make(logger))
   )
   const counter = yield* Effect.provide(Counter.client, services)
   return { port, counter, served, events, warnings, close: Scope.close(scope, Exit.void) }

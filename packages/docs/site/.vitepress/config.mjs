@@ -11,6 +11,7 @@ const pages = [
   [/examples\/src\/patterns/, "/cookbook/patterns"],
   [/examples\/src\/composition/, "/cookbook/composition"],
   [/examples\/src\/opentelemetry\.ts/, "/cookbook/opentelemetry"],
+  [/examples\/src\/cluster\.ts/, "/cookbook/cluster"],
   [/examples\/src\/quickstart\.ts/, "/cookbook/quickstart"],
   [/examples\/src\/recipes\/service\.ts/, "/cookbook/service"],
   [/examples\/src\/recipes/, "/cookbook/protocols"],
@@ -111,6 +112,7 @@ export default defineConfig({
           item("Protocols and libraries", "/cookbook/protocols"),
           item("A whole service", "/cookbook/service"),
           item("OpenTelemetry", "/cookbook/opentelemetry"),
+          item("Cluster", "/cookbook/cluster"),
           item("Two workloads", "/cookbook/quickstart")
         ]
       },
