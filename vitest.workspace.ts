@@ -10,7 +10,16 @@ const conditions = ["@agentweave/source", "node"]
 const workers = 3
 
 /** The files that take longest, in this order: for their load or their waits rather than their size. */
-const long = ["rotationLoad", "rotationExpiry", "poolModel", "identityFederation", "auditCrash", "rotation", "refusals"]
+const long = [
+  "rotationLoad",
+  "rotationExpiry",
+  "rpcRotation",
+  "poolModel",
+  "identityFederation",
+  "auditCrash",
+  "rotation",
+  "refusals"
+]
 
 /** Each process takes the next file when it is done with one. The long files go first, so that all end at the same time. */
 class LongestFirst extends BaseSequencer {

@@ -1,7 +1,7 @@
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import type * as SecureChannel from "@agentweave/transport/SecureChannel"
 import * as NodeDispatcher from "@agentweave/transport-node/NodeDispatcher"
-import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { HttpClient, HttpClientResponse, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServerRequest } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Exit, Scope, Stream } from "effect"
@@ -73,6 +73,25 @@ describe("a dispatcher over a channel", () => {
       const fields = new Map(Object.entries(headers))
       expect(fields.get("constructor")).toBe("1, 2")
       expect(fields.get("__proto__")).toBe("3")
+    })
+  )
+
+  it.scoped("refuses a path that would make another host of its origin, before the client sees it", () =>
+    Effect.gen(function* () {
+      const urls: Array<string> = []
+      const dispatcher = yield* NodeDispatcher.make(
+        HttpClient.make((request, url) => {
+          urls.push(url.href)
+          return Effect.succeed(HttpClientResponse.fromWeb(request, new Response("served")))
+        })
+      )
+      for (const path of ["@elsewhere.test/", ".elsewhere.test/", ":1/", "elsewhere"]) {
+        const asked = promised(() => dispatcher.request({ origin: "https://here.test", path, method: "GET" }))
+        expect(yield* failure(asked)).toMatchObject({ _tag: "RequestError", reason: "InvalidUrl" })
+      }
+      expect(urls).toEqual([])
+      yield* promised(() => dispatcher.request({ origin: "https://here.test", path: "/", method: "GET" }))
+      expect(urls).toEqual(["https://here.test/"])
     })
   )
 
