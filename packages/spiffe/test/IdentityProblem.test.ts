@@ -1,7 +1,8 @@
 import { IdentityError, IdentityProblem, IdentityProvider } from "@agentweave/spiffe"
 import { DevAuthority, TestIdentity } from "@agentweave/testkit"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope, Stream, TestClock } from "effect"
+import { Chunk, Effect, Exit, Scope, Stream, TestClock } from "effect"
+import { settled } from "./support/settled.js"
 
 const context = Effect.flatMap(DevAuthority.make({ trustDomain: "example.org" }), (authority) => authority.context())
 
@@ -52,9 +53,15 @@ describe("a reporter of problems", () => {
       const scope = yield* Scope.make()
       const { problems } = yield* Scope.extend(IdentityProblem.makeReporter, scope)
       const { fiber } = yield* collect(problems)
+      const late = yield* Effect.forkScoped(
+        Stream.runCollect(Stream.take(Stream.concat(problems, Stream.make("ended")), 1))
+      )
+      yield* settled
+      expect([fiber.unsafePoll(), late.unsafePoll()]).toEqual([null, null])
       yield* Scope.close(scope, Exit.void)
-      yield* Fiber.join(fiber)
-      yield* Stream.runDrain(problems)
+      yield* settled
+      expect(fiber.unsafePoll()).toEqual(Exit.void)
+      expect(late.unsafePoll()).toEqual(Exit.succeed(Chunk.of("ended")))
     })
   )
 })
@@ -87,6 +94,11 @@ describe("the problems of a provider that does not tell them", () => {
   )
 
   it.effect("end with its changes", () =>
-    Stream.runDrain(IdentityProvider.problems({ x509Context: Effect.never, changes: Stream.empty }))
+    Effect.gen(function* () {
+      const problems = IdentityProvider.problems({ x509Context: Effect.never, changes: Stream.empty })
+      const reader = yield* Effect.fork(Stream.runDrain(problems))
+      yield* settled
+      expect(reader.unsafePoll()).toEqual(Exit.void)
+    })
   )
 })

@@ -2,6 +2,7 @@ import { X509Context } from "@agentweave/spiffe"
 import { DevAuthority } from "@agentweave/testkit"
 import { expect, it } from "@effect/vitest"
 import { Array as Arr, Effect, Exit, Fiber, Logger, LogLevel, Option, Ref, Scope, Stream, TestClock } from "effect"
+import { settled } from "../../spiffe/test/support/settled.js"
 import { authority, garbage, reasonOf } from "./agentMessages.js"
 import * as ScriptedAgent from "./support/scriptedAgent.js"
 
@@ -274,6 +275,8 @@ it.effect("the end of the scope does not wait for timers", () =>
     const { nextCall, nextEvent } = yield* Scope.extend(ScriptedAgent.make(), scope)
     yield* (yield* nextCall).push(yield* issuer.context())
     yield* nextEvent("Updated")
-    yield* Scope.close(scope, Exit.void)
+    const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
+    yield* settled
+    expect(closing.unsafePoll()).toEqual(Exit.void)
   })
 )
