@@ -7,7 +7,7 @@
  */
 import type { Anchored } from "./AuditAnchor.js"
 import type { Head } from "./internal/audit/format.js"
-import type { Finding, Signer, TamperedProblem } from "./internal/auditVerification/findings.js"
+import { type Finding, gravity, type Signer, type TamperedProblem } from "./internal/auditVerification/findings.js"
 import type { Trust } from "./internal/auditVerification/signers.js"
 import { Verification } from "./internal/auditVerification/verification.js"
 
@@ -29,16 +29,16 @@ import { Verification } from "./internal/auditVerification/verification.js"
  */
 export type Verdict = "Verified" | "Incomplete" | "Unsigned" | "SignerUnknown" | "Tampered"
 
-const gravity: ReadonlyArray<Verdict> = ["Verified", "Incomplete", "Unsigned", "SignerUnknown", "Tampered"]
-
 /**
  * The gravest of some verdicts; `Verified` where there are none.
  *
  * @since 0.1.0
  * @category getters
  */
-export const gravest = (verdicts: Iterable<Verdict>): Verdict =>
-  gravity[Math.max(0, ...Array.from(verdicts, (verdict) => gravity.indexOf(verdict)))] ?? "Tampered"
+export const gravest = (verdicts: Iterable<Verdict>): Verdict => {
+  const all = new Set(verdicts)
+  return gravity.find((verdict) => all.has(verdict)) ?? "Verified"
+}
 
 /**
  * The findings of one verification, and the verdict they come to.

@@ -1,5 +1,6 @@
 /** A snapshot of the inspector as lines for a person. */
 import type * as Snapshot from "@agentweave/inspector/Snapshot"
+import { isServerErrorStatus } from "@agentweave/transport/RequestTelemetry"
 import { eventLine } from "./auditLine.js"
 import type { Colours } from "./colours.js"
 import { printable } from "./printable.js"
@@ -127,7 +128,8 @@ const refusals = ({ refusals, time, totalRefused }: Snapshot.Snapshot, colours: 
 const request = (request: Snapshot.Snapshot["requests"][number], now: number, { bad, good, warn }: Colours): string => {
   const { error, status } = request
   const outcome = printable(error ?? (status === undefined ? "no response" : `${status}`))
-  const paint = error !== undefined || status === undefined || status >= 500 ? bad : status >= 400 ? warn : good
+  const paint =
+    error !== undefined || status === undefined || isServerErrorStatus(status) ? bad : status >= 400 ? warn : good
   const way = request.side === "Client" ? "to" : "from"
   const attempt = request.attempt > 1 ? `, attempt ${count(request.attempt)}` : ""
   const what = `${request.method} ${request.path} ${way} ${request.peerId}`

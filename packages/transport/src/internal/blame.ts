@@ -5,6 +5,7 @@
 import * as Cause from "effect/Cause"
 import { hasProperty } from "effect/Predicate"
 import * as Runtime from "effect/Runtime"
+import { isServerErrorStatus } from "./requestTelemetry.js"
 
 /** Wrappers within wrappers that are looked into; an error can hold itself. */
 const maxDepth = 16
@@ -41,7 +42,7 @@ const isCallersStatus = (error: unknown): boolean =>
   hasProperty(error, "response") &&
   hasProperty(error.response, "status") &&
   typeof error.response.status === "number" &&
-  error.response.status < 500
+  !isServerErrorStatus(error.response.status)
 
 /** A retry meets the same refusal: identities, what has ended on this side, malformed input. */
 const final: ReadonlySet<unknown> = new Set([

@@ -40,3 +40,6 @@ export interface Signer {
   /** Date of the last checkpoint signed with it, milliseconds since the epoch. */
   readonly time: number
 }
+
+/** The kinds of findings, the gravest first. */
+export const gravity: ReadonlyArray<Finding["_tag"]> = ["Tampered", "SignerUnknown", "Unsigned", "Incomplete"]

@@ -17,14 +17,11 @@ import {
   start
 } from "../audit/format.js"
 import { Coverage } from "./coverage.js"
-import type { Finding } from "./findings.js"
+import { type Finding, gravity } from "./findings.js"
 import { Kept } from "./kept.js"
 import { Losses } from "./losses.js"
 import { Signers, type Trust } from "./signers.js"
 import { Tampering } from "./tampering.js"
-
-/** Gravest first. */
-const gravity: ReadonlyArray<Finding["_tag"]> = ["Tampered", "SignerUnknown", "Unsigned", "Incomplete"]
 
 type Incomplete = Extract<Finding, { readonly _tag: "Incomplete" }>
 

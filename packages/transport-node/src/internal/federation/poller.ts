@@ -23,10 +23,11 @@ import { describeUrl } from "./endpointUrl.js"
 import { type Federated, ownDomains, withFederated } from "./federatedProvider.js"
 import { type FetchLimits, fetchBundle, type Get } from "./fetch.js"
 import * as Problems from "./fetchProblems.js"
+import { type Intervals, nextDelay } from "./refreshSchedule.js"
 
 export interface Settings {
   readonly endpoints: ReadonlyArray<BundleEndpoint>
-  readonly intervals: polling.Intervals
+  readonly intervals: Intervals
   readonly limits: FetchLimits
   readonly initialWait: Duration.Duration
   readonly onEvent: (event: BundleEndpointEvent) => Effect.Effect<void>
@@ -144,7 +145,7 @@ export const make = Effect.fnUntraced(function* <E, R>(
       )
       state = Either.getOrElse(result, () => polling.reject(state))
       const changed = Either.isRight(result) && (yield* publish(state))
-      const delay = polling.nextDelay(state, intervals, yield* Random.next)
+      const delay = nextDelay(state, intervals, yield* Random.next)
       const event = describe(state, result, changed, delay)
       const [toldNow, problem] = Problems.step(told, event)
       told = toldNow

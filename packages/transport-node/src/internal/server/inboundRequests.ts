@@ -4,7 +4,7 @@ import type { Spans } from "./answer.js"
 import type { InboundConnection } from "./inboundConnection.js"
 import { InboundMessage, PinnedMessage } from "./inboundMessage.js"
 import { InboundResponse, PinnedResponse } from "./inboundResponse.js"
-import { refusalOf } from "./syntax.js"
+import { normalizeOrRefuse } from "./requestTarget.js"
 import { UpgradeAnswer } from "./upgrade.js"
 
 type Emit = (event: string, ...args: ReadonlyArray<unknown>) => boolean
@@ -100,7 +100,7 @@ export class InboundRequests {
     const connection = this.of(message.socket)
     if (connection === undefined) return false
     message.carrier = connection
-    const refusal = refusalOf(message)
+    const refusal = normalizeOrRefuse(message)
     const request = connection.begin(message, response.answer, this.spans, response)
     if (request === undefined) return false
     response.once("close", () => connection.end(request))
@@ -130,7 +130,7 @@ export class InboundRequests {
         socket.destroy()
         return
       }
-      const refusal = status ?? refusalOf(message)
+      const refusal = status ?? normalizeOrRefuse(message)
       const answer = new UpgradeAnswer(socket, (status) => {
         if (request !== undefined) connection.onUpgradeAnswer(request, status)
       })

@@ -9,7 +9,7 @@ import type * as ScheduleDecision from "effect/ScheduleDecision"
 import type { RetryBudget } from "../../RetryBudget.js"
 import type { RetryConfig } from "../../RetryConfig.js"
 import type * as Api from "../../RetryPolicy.js"
-import { HttpRules, plainRules } from "./http.js"
+import { HttpRules, plainRules } from "./idempotency.js"
 import { type Counters, type Raised, type Rules, run, type Shared } from "./retry.js"
 import { initial, type State, step } from "./schedule.js"
 

@@ -1,36 +1,24 @@
+/**
+ * Which requests may be sent again: by their method, by their body, and by how far they came. Errors by themselves are in
+ * `retryable.ts`.
+ */
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { hasProperty } from "effect/Predicate"
-import * as Stream from "effect/Stream"
 import type { RetryConfig } from "../../RetryConfig.js"
-import type { TimeoutError } from "../../TransportError.js"
-import { outOfTime, type Rules } from "./retry.js"
+import { describeRequest } from "./attemptLimit.js"
+import type { Rules } from "./retry.js"
 import { retryAfter } from "./retryAfter.js"
+import { release } from "./unreadResponse.js"
 
 /** RFC 9110 section 9.2.2. */
 const idempotentMethods: ReadonlySet<string> = new Set(["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"])
 
 /** Bodies that are there as a whole, to be sent again. A stream, or what a platform makes of a raw value, may be used up. */
 const replayableBodies: ReadonlySet<string> = new Set(["Empty", "Uint8Array", "FormData"])
-
-/** A request's method and URL, without the query, which may hold secrets. */
-export const describeRequest = (request: HttpClientRequest.HttpClientRequest): string =>
-  `${request.method} ${request.url.split(/[?#]/, 1).join()}`
-
-/** Limits the time of one attempt: inside a breaker, so that an attempt that ran out of time is a failure. */
-export const limitAttempt = <A, E, R>(
-  attempt: Effect.Effect<A, E, R>,
-  limit: Duration.Duration,
-  request: HttpClientRequest.HttpClientRequest
-): Effect.Effect<A, E | TimeoutError, R> =>
-  Effect.timeoutFail(attempt, {
-    duration: limit,
-    onTimeout: () => outOfTime("Attempt", limit, describeRequest(request))
-  })
 
 /** Decides which outcomes of one request are retried, and when at the earliest. */
 export class HttpRules implements Rules<HttpClientResponse.HttpClientResponse, unknown> {
@@ -120,22 +108,3 @@ const discard = (outcome: unknown, limit: number): Effect.Effect<void> =>
     onNone: () => Effect.void,
     onSome: (response) => release(response, limit)
   })
-
-const drainBytes = 65_536
-const drainMillis = 1_000
-
-/**
- * Ends a response nobody will read, so that its connection is free for the next attempt. A short body is read to its end,
- * which keeps the connection alive; of a long or slow one the rest is dropped.
- */
-const release = (response: HttpClientResponse.HttpClientResponse, limit: number): Effect.Effect<void> =>
-  response.stream.pipe(
-    Stream.runFoldWhile(
-      0,
-      (bytes) => bytes < drainBytes,
-      (bytes, chunk) => bytes + chunk.byteLength
-    ),
-    Effect.timeoutOption(Math.min(limit, drainMillis)),
-    Effect.exit,
-    Effect.asVoid
-  )

@@ -1,3 +1,4 @@
+/** The target that is served and recorded, and the requests that are refused for how they are written (RFC 9112). */
 import type { IncomingMessage } from "node:http"
 
 /** RFC 3986 section 3.2.2, without user information: a host, a port, or nothing. */
@@ -36,8 +37,8 @@ const hasCertainLength = ({ headers, httpVersion }: IncomingMessage): boolean =>
   return coding === undefined || (coding.toLowerCase() === "chunked" && httpVersion === "1.1")
 }
 
-/** The status that a request is refused with for how it is written, if it is; where it is not its target is normalized. */
-export const refusalOf = (message: IncomingMessage): number | undefined => {
+/** Normalizes the target of a request; for one that is badly written it is the status that refuses it. */
+export const normalizeOrRefuse = (message: IncomingMessage): number | undefined => {
   if (message.httpVersionMajor !== 1) return 505
   return normalizeTarget(message) && hasCertainLength(message) ? undefined : 400
 }
