@@ -6,10 +6,8 @@ import * as tls from "node:tls"
 import * as IdentityProvider from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import type * as SpiffeId from "@agentweave/spiffe/SpiffeId"
-import * as X509Bundle from "@agentweave/spiffe/X509Bundle"
 import type * as X509Context from "@agentweave/spiffe/X509Context"
 import type * as Credentials from "@agentweave/testkit/Credentials"
-import type * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import type * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import * as AuditEvent from "@agentweave/transport/AuditEvent"
 import * as AuditLog from "@agentweave/transport/AuditLog"
@@ -397,6 +395,3 @@ export const hostileClient = (
       socket.destroy()
     })
   })
-
-/** The authority's roots, as a raw peer takes them for `ca`. */
-export const caOf = (authority: DevAuthority.DevAuthority): string => X509Bundle.toPem(authority.bundle)

@@ -26,7 +26,8 @@ import * as RpcSerialization from "@effect/rpc/RpcSerialization"
 import * as RpcServer from "@effect/rpc/RpcServer"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Queue, Redacted, Schema } from "effect"
-import { caOf, host, hostileClient, identityLayer, makeLog, realTime, startClient, startServer } from "./fixture.js"
+import { host, hostileClient, identityLayer, makeLog, realTime, startClient, startServer } from "./fixture.js"
+import { caOf } from "./roots.js"
 
 const setup = Effect.gen(function* () {
   yield* realTime

@@ -8,7 +8,8 @@ import * as TestIdentity from "@agentweave/testkit/TestIdentity"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Queue, Random, TestClock } from "effect"
 import { execute } from "./execute.js"
-import { caOf, failure, hostileServer, realTime, startClient, startServer } from "./fixture.js"
+import { failure, hostileServer, realTime, startClient, startServer } from "./fixture.js"
+import { caOf } from "./roots.js"
 import { get, held, lost, rawConnection, setup, streaming } from "./rotationPeers.js"
 
 describe("a live connection whose certificates expire", () => {

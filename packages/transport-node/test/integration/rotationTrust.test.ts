@@ -4,7 +4,8 @@ import * as X509Context from "@agentweave/spiffe/X509Context"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Queue, TestClock } from "effect"
 import { execute } from "./execute.js"
-import { caOf, failure, hostileServer } from "./fixture.js"
+import { failure, hostileServer } from "./fixture.js"
+import { caOf } from "./roots.js"
 import { get, held, lost, rawConnection, setup, streaming } from "./rotationPeers.js"
 
 describe("a live connection whose CA is removed", () => {
