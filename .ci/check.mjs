@@ -128,11 +128,30 @@ const checkInternals = () => {
   console.log("ok Effect's internals in fiber.ts alone")
 }
 
+/** A line that a function or a method begins with, after its indentation; classes and tables of values are none. */
+const beginsFunction =
+  /^(\s*)(?:export )?(?:private |override |static |readonly |async )*(?:const |function\*? )?(?!export|abstract|class|interface|type|if|for|while|switch|return)(\w+)\b(?!.*= [{[]$).*(?:\(|=>|\{|<)$/
+
+const indentationOf = (line) => line.length - line.trimStart().length
+
+/** Functions of more than 80 lines; one ends where its own indentation is reached again. */
+const longFunctions = (lines) =>
+  lines.flatMap((line, index) => {
+    const [, indentation, name] = beginsFunction.exec(line) ?? []
+    if (name === undefined || indentation.length > 2) return []
+    const after = lines.slice(index + 1)
+    const next = after.findIndex((other) => other.trim() !== "" && indentationOf(other) <= indentation.length)
+    const length = next + (/^\s*[})]/.test(after[next] ?? "") ? 2 : 1)
+    return length > 80 ? [`${name} has ${length} lines`] : []
+  })
+
 /** Not a rule: places to look at. */
 const listLongFiles = () => {
   for (const file of sourceFiles()) {
-    const lines = readFileSync(file, "utf8").split("\n").length - 1
-    if (lines > 400) console.log(`   ${file} has ${lines} lines`)
+    const lines = readFileSync(file, "utf8").split("\n")
+    if (lines.length > 401) console.log(`   ${file} has ${lines.length - 1} lines`)
+    if (file.split("/")[2] !== "src") continue
+    for (const found of longFunctions(lines)) console.log(`   ${file}: ${found}`)
   }
 }
 
