@@ -6,13 +6,15 @@ import { PeerMatcher } from "@agentweave/spiffe"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
 import { TransportConfig } from "@agentweave/transport"
 import { expect, it } from "@effect/vitest"
-import { Deferred, Effect, Either, Fiber, TestClock } from "effect"
+import { Deferred, type Duration, Effect, Either, Fiber, TestClock } from "effect"
 import { failure, realTime, startClient } from "./fixture.js"
 
 const first = "127.0.0.1"
 const second = "127.0.0.2"
 
-const listener = `const server = require("node:net").createServer()
+const listener = `const server = require("node:net").createServer((socket) => {
+  socket.on("error", () => {}).once("data", () => console.log("spoken to"))
+})
 server.listen({ port: 0, host: "${first}", backlog: 1 }, () => console.log(server.address().port))`
 
 /** Takes one place of a queue of connections: whether there was one. */
@@ -41,7 +43,12 @@ const silentPort = Effect.gen(function* () {
   })
   child.kill("SIGSTOP")
   yield* Effect.repeat(occupy(port), { while: (isTaken) => isTaken })
-  return port
+  /** It goes on, and somebody has said something to it. */
+  const spokenTo = Effect.async<void>((resume) => {
+    child.stdout.once("data", () => resume(Effect.void))
+    child.kill("SIGCONT")
+  })
+  return { port, spokenTo }
 })
 
 /** The name `twofold.test` has both addresses. */
@@ -61,23 +68,23 @@ const names = Effect.acquireRelease(
     })
 )
 
-const setup = Effect.gen(function* () {
+const setup = Effect.fnUntraced(function* (connectTimeout: Duration.DurationInput) {
   yield* realTime
   yield* names
   const authority = yield* DevAuthority.make({ trustDomain: "example.org" })
   const { connector } = yield* startClient(yield* authority.context({ path: "/client" }))
-  const port = yield* silentPort
-  const config = Either.getOrThrow(TransportConfig.make({ connectTimeout: "400 millis" }))
+  const { port, spokenTo } = yield* silentPort
+  const config = Either.getOrThrow(TransportConfig.make({ connectTimeout }))
   const matcher = PeerMatcher.exactly(authority.id("/server"))
   const attempt = connector.connect({ matcher, host: "twofold.test", port, config, onClose: () => {} })
-  return { attempt: failure(Effect.scoped(attempt)), port }
+  return { attempt: failure(Effect.scoped(attempt)), port, spokenTo }
 })
 
 it.scoped(
   "the first address is silent and the second refuses: both are in the error, and the limit that ended the first",
   () =>
     Effect.gen(function* () {
-      const { attempt, port } = yield* setup
+      const { attempt, port } = yield* setup("400 millis")
       const error = yield* attempt
       expect(error).toMatchObject({ _tag: "ConnectionError", reason: "Refused", outcome: "NotSent" })
       expect(String(error)).toContain(`${first}:${port} within 100 ms`)
@@ -89,7 +96,7 @@ it.scoped(
   "the first address is silent and the second says nothing in TLS: the limit of the connection ends it, and says both",
   () =>
     Effect.gen(function* () {
-      const { attempt, port } = yield* setup
+      const { attempt, port } = yield* setup("400 millis")
       const reached = yield* Deferred.make<void>()
       yield* Effect.acquireRelease(
         Effect.async<ReturnType<typeof createServer>>((resume) => {
@@ -106,4 +113,18 @@ it.scoped(
       expect(String(error)).toContain("within 400ms")
       expect(String(error)).toContain(`${first}:${port} within 100 ms`)
     })
+)
+
+it.scoped("a first address that is slow is waited for, as long as the limit of the connection leaves time", () =>
+  Effect.gen(function* () {
+    const { attempt, port, spokenTo } = yield* setup("10 minutes")
+    const running = yield* Effect.fork(attempt)
+    // Longer than the quarter of a second after which Node would give it up by default.
+    expect(yield* occupy(port)).toBe(false)
+    yield* Effect.raceFirst(spokenTo, Fiber.await(running))
+    yield* TestClock.adjust("10 minutes")
+    const error = yield* Fiber.join(running)
+    expect(error).toMatchObject({ _tag: "TimeoutError", phase: "Connect" })
+    expect(String(error)).not.toContain("no answer of")
+  })
 )
