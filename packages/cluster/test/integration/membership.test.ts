@@ -1,6 +1,6 @@
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import * as DevAuthority from "@agentweave/testkit/DevAuthority"
-import { RunnerStorage, ShardingConfig } from "@effect/cluster"
+import { RunnerStorage, ShardId, ShardingConfig } from "@effect/cluster"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import {
@@ -97,6 +97,8 @@ for (const [name, way] of Object.entries(ways)) {
             way,
             port: ports[2],
             identity: yield* identityOf(authority, { path: "/stranger" }),
+            // A group whose shards nobody holds.
+            sharding: { availableShardGroups: ["default", "spare"], assignedShardGroups: ["default", "spare"] },
             authorize: PeerMatcher.or(authorize, PeerMatcher.exactly(ownId)),
             peers: ({ port }) => (port === ports[2] ? ownId : runnerId(port))
           })
@@ -108,6 +110,7 @@ for (const [name, way] of Object.entries(ways)) {
           // One of the two goes: the other takes its shards, and the rogue none.
           yield* second.close
           yield* livesOn(first, [first])
+          expect(third.sharding.hasShardId(ShardId.make("spare", 1))).toBe(false)
           expect(third.served).toEqual([])
           expect(first.served.concat(second.served)).not.toContain("of the rogue")
           const warned = first.warnings.filter((message) =>

@@ -21,5 +21,29 @@ for (const [name, way] of Object.entries(ways)) {
         }
       })
     )
+
+    it.scopedLive("a program that only sends reaches the entities and has none; one that may not is refused", () =>
+      Effect.gen(function* () {
+        const world = yield* makeWorld
+        const ports = [yield* freePort, yield* freePort] as const
+        const authorize = PeerMatcher.oneOf(ports.map(runnerId))
+        const runner = yield* start(world, { way, authorize, port: ports[0] })
+        const client = yield* start(world, { way, authorize, port: ports[1], clientOnly: true })
+        yield* livesOn(client, [runner])
+        expect(yield* client.counter("a").Add({ key: "1" })).toBe(String(runner.port))
+
+        const stranger = yield* start(world, { way, authorize, port: yield* freePort, clientOnly: true })
+        yield* Effect.fork(stranger.counter("of the stranger").Where())
+        const refused = yield* Effect.repeat(
+          Effect.delay(
+            Effect.sync(() => runner.events.find(({ _tag }) => _tag === "ConnectionRefused")),
+            "20 millis"
+          ),
+          { until: (event) => event !== undefined }
+        )
+        expect(refused).toMatchObject({ side: "Server", error: "PeerVerificationError", reason: "UnexpectedPeer" })
+        expect(runner.served).not.toContain("of the stranger")
+      })
+    )
   })
 }

@@ -16,11 +16,11 @@ import {
   type MessageStorage,
   RunnerAddress,
   type RunnerStorage,
-  type Sharding,
+  Sharding,
   ShardingConfig
 } from "@effect/cluster"
 import { Rpc } from "@effect/rpc"
-import { Effect, Exit, FiberRef, HashSet, Layer, Logger, Option, Schema, Scope } from "effect"
+import { Context, Effect, Exit, FiberRef, HashSet, Layer, Logger, Option, Schema, Scope } from "effect"
 
 export const host = "127.0.0.1"
 
@@ -126,11 +126,13 @@ export interface Start {
   /** Default: that of the runner's port. */
   readonly identity?: TestIdentity.TestIdentity | undefined
   readonly clientOnly?: boolean | undefined
+  /** What its sharding has beside the intervals of these tests. */
+  readonly sharding?: Partial<ShardingConfig.ShardingConfig["Type"]> | undefined
   /** The ID that this runner expects at an address. Default: that of the port. */
   readonly peers?: ((address: RunnerAddress.RunnerAddress) => string | undefined) | undefined
 }
 
-export interface Platform extends Pick<Start, "identity" | "peers"> {
+export interface Platform extends Pick<Start, "identity" | "peers" | "sharding"> {
   /** The port of the runner's own address. Without one it has no address. */
   readonly port?: number | undefined
 }
@@ -143,7 +145,7 @@ export const platform = Effect.fnUntraced(function* (world: World, options: Plat
   const runnerAddress = Option.map(Option.fromNullable(port), (port) => RunnerAddress.make(host, port))
   const layer = Layer.mergeAll(world.storage, RunnerPeers.layer(peers), NodeConnector.layer).pipe(
     Layer.provideMerge(Layer.merge(identity.layer, AuditLog.layerMemory(events))),
-    Layer.provideMerge(ShardingConfig.layer({ ...soon, runnerAddress }))
+    Layer.provideMerge(ShardingConfig.layer({ ...soon, ...options.sharding, runnerAddress }))
   )
   return { events, layer }
 })
@@ -178,7 +180,8 @@ export const start = Effect.fnUntraced(function* (world: World, options: Start) 
     Effect.locally(FiberRef.currentLoggers, HashSet.make(logger))
   )
   const counter = yield* Effect.provide(Counter.client, services)
-  return { port, counter, served, events, warnings, close: Scope.close(scope, Exit.void) }
+  const sharding = Context.get(services, Sharding.Sharding)
+  return { port, counter, sharding, served, events, warnings, close: Scope.close(scope, Exit.void) }
 })
 
 export type Started = Effect.Effect.Success<ReturnType<typeof start>>
