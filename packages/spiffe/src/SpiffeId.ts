@@ -8,7 +8,7 @@ import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as S from "effect/Schema"
 import { InvalidSpiffeIdError } from "./InvalidSpiffeIdError.js"
-import { pathStart, spiffeIdViolation, spiffeScheme } from "./internal/grammar.js"
+import { pathStart, spiffeIdViolation, spiffeScheme } from "./internal/spiffeIdGrammar.js"
 import type { TrustDomain } from "./TrustDomain.js"
 
 /**

@@ -8,7 +8,7 @@ import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as S from "effect/Schema"
 import { InvalidSpiffeIdError } from "./InvalidSpiffeIdError.js"
-import { trustDomainViolation } from "./internal/grammar.js"
+import { trustDomainViolation } from "./internal/spiffeIdGrammar.js"
 
 /**
  * A valid trust domain name, e.g. `example.org`: 1 to 255 bytes of `a-z`, `0-9`, `.`, `-` and `_`.

@@ -105,9 +105,7 @@ export type Options = typeof options.Encoded
 const decode = internalConfig.decoder("RetryBudget", options)
 
 /**
- * Makes a budget.
- *
- * A budget.
+ * Makes a budget. Fails with `InvalidConfigError` for options that break a rule.
  *
  * @since 0.1.0
  * @category constructors

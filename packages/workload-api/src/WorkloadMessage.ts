@@ -7,7 +7,7 @@ import { SpiffeId, type X509Bundle, type X509Context } from "@agentweave/spiffe"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as protobuf from "./internal/protobuf.js"
+import * as protobuf from "./internal/protobufWire.js"
 import { spiffeScheme } from "./internal/spiffeScheme.js"
 
 /**

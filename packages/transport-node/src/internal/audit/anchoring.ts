@@ -7,7 +7,7 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { type Anchored, AuditAnchor } from "../../AuditAnchor.js"
 import { hashOf, type Range } from "./format.js"
-import type { Origin } from "./rotation.js"
+import type { Origin } from "./origin.js"
 
 /** How long the log waits for its anchor when it opens and when it closes. */
 const anchorTimeout = "2 seconds"

@@ -7,7 +7,9 @@ import type { Settings } from "./auditOptions.js"
 import type { Batch } from "./chain.js"
 import { type Content, type Head, type Header2, type Range, start } from "./format.js"
 import type { Pending } from "./pending.js"
-import { type Origin, outdated, removeAll } from "./rotation.js"
+import type { Origin } from "./origin.js"
+import { outdated, removeAll } from "./retention.js"
+import { isFileFull } from "./rotation.js"
 import type { Displaced, Store } from "./store.js"
 
 const stateOf: { readonly [why in Displaced]: "Missing" | "Cut" | "Replaced" } = {
@@ -111,20 +113,12 @@ export class Output {
     })
   }
 
-  private isFileFull(): boolean {
-    const { now, pending, settings, store } = this.options
-    const { chain } = pending
-    if (chain.isEmpty) return false
-    const isOld = now() - this.beganAt >= this.maxAgeMillis / 2
-    return chain.isSetBack || isOld || store.size + chain.size >= settings.maxFileSize
-  }
-
   /** Makes a batch of what waits; when the file is full with it, another of the header of the next file. */
   private seal(): void {
-    const { pending } = this.options
+    const { now, pending, settings, store } = this.options
     const { chain } = pending
     pending.collect(false)
-    const isFull = this.isFileFull()
+    const isFull = isFileFull(settings, { size: store.size, ageMillis: now() - this.beganAt }, chain)
     if (isFull) chain.addContent({ end: { state: "Rotated" } })
     if (isFull || pending.isCheckpointDue) pending.sign()
     if (chain.isEmpty) return

@@ -21,7 +21,7 @@ import type { Open } from "./files.js"
 import * as lock from "./lock.js"
 import { failedAt, Output } from "./output.js"
 import { Pending } from "./pending.js"
-import { findOrigin } from "./rotation.js"
+import { findOrigin } from "./origin.js"
 import { Store } from "./store.js"
 import type { Svids } from "./svids.js"
 

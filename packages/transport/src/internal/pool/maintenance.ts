@@ -1,3 +1,4 @@
+/** What a pool does at intervals: it closes idle and old connections, checks idle ones, reports leases held for too long. */
 import { forkScoped } from "@agentweave/spiffe/Background"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -68,6 +69,17 @@ const report = (
   return onLeak === undefined ? warning : Effect.zipRight(warning, onLeak(leak))
 }
 
+/** Closes idle connections that were idle, or alive, for too long. */
+const closeExpired = (pool: Pool<unknown>): void => {
+  const { options, state } = pool
+  const now = pool.now()
+  const idle = Array.from(state.targets.values(), (target) => target.idle).flat()
+  for (const slot of idle) {
+    if (now - slot.idleSince >= options.idleTimeout) state.retire(slot, "Idle")
+    else if (slot.pooled !== undefined && pool.isOld(slot.pooled)) state.retire(slot, "Age")
+  }
+}
+
 /** Closes connections that were idle or lived for too long, and reports leases that were held for too long. */
 export const cleanup = (
   pool: Pool<unknown>,
@@ -77,7 +89,7 @@ export const cleanup = (
   every(
     interval,
     Effect.suspend(() => {
-      pool.closeExpired()
+      closeExpired(pool)
       return Effect.forEach(pool.leaks(), (lease) => report(pool, lease, onLeak), { discard: true })
     })
   )

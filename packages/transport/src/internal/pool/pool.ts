@@ -95,7 +95,7 @@ export class Pool<E> {
     return pooled.connection.isUsable() && !this.isOld(pooled)
   }
 
-  private isOld({ createdAt }: PooledConnection): boolean {
+  isOld({ createdAt }: PooledConnection): boolean {
     return this.options.maxLifetime !== Number.POSITIVE_INFINITY && this.now() - createdAt >= this.options.maxLifetime
   }
 
@@ -190,16 +190,6 @@ export class Pool<E> {
     this.watchesDeadlines = false
     return Effect.void
   })
-
-  /** Closes what has been idle or alive for too long. */
-  closeExpired(): void {
-    const now = this.now()
-    const idle = Array.from(this.state.targets.values(), (target) => target.idle).flat()
-    for (const slot of idle) {
-      if (now - slot.idleSince >= this.options.idleTimeout) this.state.retire(slot, "Idle")
-      else if (slot.pooled !== undefined && this.isOld(slot.pooled)) this.state.retire(slot, "Age")
-    }
-  }
 
   /** Every connection there is now, or of one target: idle ones are closed at once, leased ones with their lease. */
   retire(key: string | undefined, reason: CloseReason): void {
