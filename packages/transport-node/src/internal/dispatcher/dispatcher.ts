@@ -28,6 +28,15 @@ const errorOf = (cause: Cause.Cause<unknown>, target: string): Error => {
   return error instanceof Error ? error : new Error("expected a response, the request failed", { cause: error })
 }
 
+/** The longest body that is handed on as a whole: a `Stream` costs more than all the rest of so small a response. */
+const wholeBytes = 65_536
+
+/** Whether a response states a length, and a short one. */
+const isShort = ({ headers }: HttpClientResponse): boolean => {
+  const length = headers["content-length"]
+  return length !== undefined && Number(length) <= wholeBytes
+}
+
 /** Completes when the handler takes more. */
 const whenReady = ({ controller }: DispatchedHandler): Effect.Effect<void> =>
   Effect.async<void>((resume) => {
@@ -65,11 +74,22 @@ export class ClientDispatcher<E> extends Dispatcher {
       const response = yield* this.client.execute(request)
       handler.head(response.status, headersOf(response))
       yield* whenReady(handler)
-      yield* Stream.runForEach(response.stream, (chunk) => {
-        handler.data(chunk)
-        return whenReady(handler)
-      })
+      yield* isShort(response) ? this.whole(response, handler) : this.streamed(response, handler)
     }).pipe(Effect.scoped)
+  }
+
+  private whole(response: HttpClientResponse, handler: DispatchedHandler): Effect.Effect<void, unknown> {
+    return Effect.flatMap(response.arrayBuffer, (body) => {
+      if (body.byteLength > 0) handler.data(new Uint8Array(body))
+      return whenReady(handler)
+    })
+  }
+
+  private streamed(response: HttpClientResponse, handler: DispatchedHandler): Effect.Effect<void, unknown> {
+    return Stream.runForEach(response.stream, (chunk) => {
+      handler.data(chunk)
+      return whenReady(handler)
+    })
   }
 
   /** Its requests end with the scope it was made in; to be closed by a library, which may not be its only user, is nothing. */
