@@ -35,7 +35,7 @@ const version = Effect.gen(function* () {
   return String(JSON.parse(manifest).version)
 })
 
-/** What the parser prints: its errors are printed once, by us, and colours are for terminals. */
+/** The output of the parser: its errors are printed once, by us, and colours are for terminals. */
 const parserConsole = (console: Console.Console, hasColours: boolean, path: string): Console.Console => ({
   ...console,
   error: () => Effect.void,

@@ -94,7 +94,7 @@ const readFile = (
       yield* Effect.sleep(pollInterval)
       yield* readOn(file, lines, take)
     }
-    // What was written between the last look and the change of files.
+    // The records that were written between the last look and the change of files.
     yield* readOn(file, lines, take)
   }).pipe(Effect.scoped)
 

@@ -13,7 +13,7 @@ import { type Options, parse, type Socket } from "./internal/devAgentOptions.js"
 
 export {
   /**
-   * What the command line asks for.
+   * The options of the command line.
    *
    * @since 0.1.0
    * @category models
@@ -27,7 +27,7 @@ export {
    */
   parse,
   /**
-   * What one socket serves.
+   * The workloads of one socket.
    *
    * @since 0.1.0
    * @category models

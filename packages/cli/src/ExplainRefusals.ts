@@ -36,7 +36,7 @@ export interface Refusals {
   readonly actualId: string | null
   /** Of the peers: `HOST:PORT` where we called, `HOST` where we were called. At most 16. */
   readonly addresses: ReadonlyArray<string>
-  /** What was expected and what was seen, of the last one. */
+  /** The description of the last one: expected, and seen. */
   readonly description: string
   /** Where to look first; `null` where there is no advice. */
   readonly hint: string | null

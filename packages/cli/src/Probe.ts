@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import { type AuditEvent, AuditLog, SecureChannel } from "@agentweave/transport"
+import { addressOf } from "@agentweave/transport/Wire"
 import { NodeConnector } from "@agentweave/transport-node"
 import type { Duration } from "effect"
 import { Effect, Either, Layer, Stream } from "effect"
@@ -23,7 +24,7 @@ export interface Options {
   readonly address: string
   /** The SPIFFE ID that must be there. */
   readonly expect: string
-  /** What to `GET`. Default `/`. */
+  /** The path to `GET`. Default `/`. */
   readonly path?: string | undefined
   /** Limit for the connection, and for the response's headers. Default 10 seconds. */
   readonly timeout?: Duration.DurationInput | undefined
@@ -80,7 +81,7 @@ export const run = Effect.fnUntraced(function* (options: Options) {
   const attempt = yield* Effect.gen(function* () {
     const channel = yield* SecureChannel.make({
       peer: expect,
-      baseUrl: `https://${host.includes(":") ? `[${host}]` : host}:${port}`,
+      baseUrl: `https://${addressOf(host, port)}`,
       config: { timeout, connectTimeout: timeout }
     })
     const response = yield* channel.get(path)

@@ -21,7 +21,7 @@ import { UsageError } from "./UsageError.js"
 export interface Options {
   /** A file, PEM or a SPIFFE bundle document. Default: the bundles that the Workload API delivers. */
   readonly file?: string | undefined
-  /** Whose bundle the file is; it does not say so itself. */
+  /** The trust domain of the bundle; a file does not say it. */
   readonly trustDomain?: string | undefined
   /** The Workload API. Default: what `SPIFFE_ENDPOINT_SOCKET` says. */
   readonly endpoint?: string | undefined

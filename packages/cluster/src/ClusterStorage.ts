@@ -2,7 +2,7 @@
  * Where a cluster keeps its messages and its runners: the SQL storages of `@effect/cluster`, in a database of the program's
  * or in one that is embedded.
  *
- * Whoever can write to this database is inside the cluster: it can register a runner, take shards, and leave messages that are
+ * Every process that can write to this database is inside the cluster: it can register a runner, take shards, and leave messages that are
  * served. The database is to be open to the runners of the cluster and to nobody else.
  *
  * @since 0.1.0
@@ -28,7 +28,7 @@ import * as embedded from "./internal/embedded.js"
  * @category models
  */
 export interface SqlOptions {
-  /** What the names of the tables begin with. Default `"cluster"`. */
+  /** The beginning of the tables' names. Default `"cluster"`. */
   readonly prefix?: string | undefined
 }
 

@@ -5,6 +5,7 @@
  */
 import * as SpiffeId from "@agentweave/spiffe/SpiffeId"
 import { PeerDirectory } from "@agentweave/transport/PeerDirectory"
+import { hostOf } from "@agentweave/transport/Wire"
 import type { RunnerAddress } from "@effect/cluster/RunnerAddress"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -63,8 +64,7 @@ export const layer = (idOf: (address: RunnerAddress) => string | undefined): Lay
 const isAt = (url: string, { host, port }: RunnerAddress): boolean => {
   if (!URL.canParse(url)) return false
   const at = new URL(url)
-  const name = at.hostname.replace(/^\[|\]$/g, "")
-  return name === host.toLowerCase() && Number(at.port === "" ? 443 : at.port) === port
+  return hostOf(at.hostname) === host.toLowerCase() && Number(at.port === "" ? 443 : at.port) === port
 }
 
 /**

@@ -12,6 +12,7 @@ import type { Connector } from "@agentweave/transport/Connector"
 import type { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"
 import * as SecureChannel from "@agentweave/transport/SecureChannel"
 import * as TransportConfig from "@agentweave/transport/TransportConfig"
+import { addressOf } from "@agentweave/transport/Wire"
 import * as NodeSecureServer from "@agentweave/transport-node/NodeSecureServer"
 import * as NodeSecureWebSocket from "@agentweave/transport-node/NodeSecureWebSocket"
 import type { MessageStorage } from "@effect/cluster/MessageStorage"
@@ -106,8 +107,6 @@ const httpDefaults: TransportConfig.Options = {
   bodyTimeout: Duration.infinity
 }
 
-const placeOf = ({ host, port }: RunnerAddress): string => `${host.includes(":") ? `[${host}]` : host}:${port}`
-
 type Protocol = Effect.Effect<
   RpcClient.Protocol["Type"],
   unknown,
@@ -161,7 +160,9 @@ export const layerClientProtocol = ({
       const context = yield* Effect.context<Connector | IdentityProvider | RpcSerialization>()
       const peers = yield* RunnerPeers
       return (address: RunnerAddress) =>
-        Effect.flatMap(peers.of(address), (peer) => connectBy[transport](peer, placeOf(address) + path, config)).pipe(
+        Effect.flatMap(peers.of(address), (peer) =>
+          connectBy[transport](peer, addressOf(address.host, address.port) + path, config)
+        ).pipe(
           Effect.orDie,
           Effect.mapInputContext((scope: Context.Context<Scope.Scope>) => Context.merge(context, scope))
         )

@@ -1,5 +1,5 @@
 /**
- * What a process did lately, made from its audit events, in bounded memory: its peers and connections, the rate and the
+ * The recent activity of a process, made from its audit events, in bounded memory: its peers and connections, the rate and the
  * duration of requests, refusals, and the last events.
  *
  * @since 0.1.0

@@ -100,7 +100,7 @@ interface Settings {
   readonly reset: boolean
 }
 
-/** What every way to serve the inspector rests on. */
+/** The service that every way to serve the inspector rests on. */
 const prepare = ({ interval, reset }: Settings) =>
   Effect.gen(function* () {
     const breakers = Option.getOrUndefined(yield* Effect.serviceOption(CircuitBreakerRegistry))
@@ -139,7 +139,7 @@ const service = (
   url
 })
 
-/** What an inspector looks at. A pool and the registry of circuit breakers are shown where the context has them. */
+/** The services that an inspector looks at. A pool and the registry of circuit breakers are shown where the context has them. */
 type Needs = Activity | AuditLog | IdentityProvider
 
 const makeLoopback = Effect.fnUntraced(function* (options: LoopbackOptions) {

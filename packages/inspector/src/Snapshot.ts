@@ -148,7 +148,7 @@ export const Identity = Schema.Struct({
   bundles: Schema.Array(
     Schema.Struct({ trustDomain: Schema.String, generation: Schema.String, authorities: Schema.Number })
   ),
-  /** What became of our identity, newest first, at most 32. */
+  /** The changes of our identity, newest first, at most 32. */
   history: Schema.Array(Schema.Union(AuditEvent.SvidRotated, AuditEvent.BundleRotated, AuditEvent.IdentityProblem))
 })
 

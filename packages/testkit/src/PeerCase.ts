@@ -48,7 +48,7 @@ export interface Arranged {
   readonly credentials: Credentials
   /** The bundles that the verifier trusts. */
   readonly bundles: X509BundleSet.X509BundleSet
-  /** Whom the verifier expects. */
+  /** The matcher of the verifier. */
   readonly expects: SpiffeId.SpiffeId
 }
 

@@ -170,7 +170,7 @@ export class TimeoutError extends Schema.TaggedError<TimeoutError>()("TimeoutErr
   outcome: Outcome,
   limit: Schema.DurationFromMillis,
   target: Schema.String,
-  /** What was seen in place of what was waited for, where more is known than the phase says. */
+  /** The state at the limit, where more is known than the phase says. */
   description: Schema.optional(Schema.String)
 }) {
   /**
@@ -272,7 +272,7 @@ const scopes: { readonly [Reason in ScopeClosedErrorReason]: string } = {
 }
 
 /**
- * What is to carry a request to `target` has ended: `reason` says whose scope was closed. Nothing was sent. The program
+ * The channel, lease, pool or adapter of a request to `target` has ended: `reason` says whose scope was closed. Nothing was sent. The program
  * is composed wrongly, or it is shutting down. A pool's own operations fail with {@link PoolClosedError}.
  *
  * @since 0.1.0
@@ -320,7 +320,7 @@ export type ConnectionPoolError = PoolExhaustedError | PoolClosedError
 export const isConnectionPoolError: (error: unknown) => error is ConnectionPoolError = Schema.is(ConnectionPoolError)
 
 /**
- * What can go wrong on the way to a verified peer, apart from HTTP itself, as a schema.
+ * The errors on the way to a verified peer, apart from those of HTTP itself, as a schema.
  *
  * @since 0.1.0
  * @category schemas
@@ -335,7 +335,7 @@ export const TransportError = Schema.Union(
 )
 
 /**
- * What can go wrong on the way to a verified peer, apart from HTTP itself.
+ * The errors on the way to a verified peer, apart from those of HTTP itself.
  *
  * @since 0.1.0
  * @category errors

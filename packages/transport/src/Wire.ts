@@ -284,3 +284,11 @@ export const refusalHeader = "agentweave-peer-refused"
  * @category getters
  */
 export const hostOf: (hostname: string) => string = url.hostOf
+
+/**
+ * A host and a port as in a URL: an IPv6 address in brackets (RFC 3986 section 3.2.2).
+ *
+ * @since 0.1.0
+ * @category getters
+ */
+export const addressOf: (host: string, port: number) => string = url.addressOf

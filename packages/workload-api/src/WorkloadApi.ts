@@ -87,7 +87,7 @@ export interface ProviderOptions {
   readonly reconnectSchedule?: Schedule.Schedule<unknown, WorkloadApiError> | undefined
   /**
    * Told of everything that becomes of the identity, in order, before the next message is read: it should not take long.
-   * What it fails with is logged and changes nothing. Every event is logged besides.
+   * Its failures are logged and change nothing. Every event is logged besides.
    */
   readonly onEvent?: ((event: WorkloadApiEvent) => Effect.Effect<void>) | undefined
   /** Most SVIDs an update may have. Default 100. */

@@ -1,5 +1,5 @@
 /**
- * What becomes of the identity the agent provides, as values for an audit trail: each has a stable JSON form, and none
+ * The changes of the identity that the agent provides, as values for an audit trail: each has a stable JSON form, and none
  * holds key material.
  *
  * @since 0.1.0

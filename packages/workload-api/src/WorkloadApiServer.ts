@@ -28,7 +28,7 @@ import * as WorkloadMessage from "./WorkloadMessage.js"
  * @category models
  */
 export interface WorkloadApiServer {
-  /** What a client puts into `SPIFFE_ENDPOINT_SOCKET`. */
+  /** The endpoint as a client puts it into `SPIFFE_ENDPOINT_SOCKET`. */
   readonly endpoint: string
   /** Open connections. */
   readonly connections: Effect.Effect<number>
@@ -53,7 +53,7 @@ export interface SocketOptions {
 }
 
 /**
- * What a call is answered with: one stream run a call, which begins with the present state. It fails with the error the
+ * The answers to a call: one stream run a call, which begins with the present state. It fails with the error the
  * call is to end with.
  *
  * @since 0.1.0
@@ -143,7 +143,7 @@ const answersOf = (source: Context.Tag.Service<IdentityProvider.IdentityProvider
  * without the security header ends with `InvalidArgument`, a withdrawn identity with `PermissionDenied`, any other lack
  * of one with `Unavailable`. It issues no JWT-SVIDs: `FetchJWTBundles` answers with key sets that are empty,
  * `FetchJWTSVID` with `PermissionDenied`, `ValidateJWTSVID` with `InvalidArgument`; the WIT profile is `Unimplemented`.
- * Whoever can open the socket is the workload.
+ * Every process that can open the socket is the workload.
  *
  * @since 0.1.0
  * @category constructors

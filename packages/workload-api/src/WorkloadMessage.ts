@@ -157,7 +157,7 @@ const limit = (count: number, max: number, what: string): void => {
 
 const none: Uint8Array = new Uint8Array(0)
 
-/** What is not secret is copied: a view would carry along the memory of the whole message, its keys included. */
+/** Parts that are not secret are copied: a view would carry along the memory of the whole message, its keys included. */
 const readSvid = (message: Uint8Array): X509SvidMessage => {
   let spiffeId = ""
   let x509Svid = none

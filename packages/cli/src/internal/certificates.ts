@@ -1,4 +1,4 @@
-/** What a certificate says of itself, and what will become of it. */
+/** The text of a certificate for people: its fields, and the changes that are near. */
 import { X509Certificate } from "node:crypto"
 import { Either } from "effect"
 import { UsageError } from "../UsageError.js"
@@ -20,7 +20,7 @@ export interface CertificateFacts {
   readonly key: string
 }
 
-/** What will happen, or has happened, and when. */
+/** A change that is near or has come, and when. */
 export interface Foreseen {
   readonly at: string
   /** Milliseconds from now; negative for what has happened. */

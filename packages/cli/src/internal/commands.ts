@@ -41,7 +41,7 @@ const given = (name: string, value: string | undefined): ReadonlyArray<string> =
 
 const flag = (name: string, value: boolean): ReadonlyArray<string> => (value ? [`--${name}`] : [])
 
-/** What each command does, for the list of commands. */
+/** A sentence for each command, for the list of commands. */
 export const summaries = [
   ["dev-agent", "A Workload API for development, with an authority of its own."],
   ["explain", "Why is a peer accepted or refused, rule by rule?"],

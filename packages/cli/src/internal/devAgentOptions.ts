@@ -3,7 +3,7 @@ import { parseArgs } from "node:util"
 import { SpiffeId, TrustDomain } from "@agentweave/spiffe"
 import { Duration, Either, Option } from "effect"
 
-/** What one socket serves: the first workload's SVID is the default, each has its path's last segment as its hint. */
+/** The workloads of one socket: the first workload's SVID is the default, each has its path's last segment as its hint. */
 export interface Socket {
   readonly path: string
   readonly workloads: readonly [string, ...ReadonlyArray<string>]

@@ -100,7 +100,7 @@ const eventData = <E, R>(url: URL, pieces: Stream.Stream<string, E, R>) =>
     )
   )
 
-/** What there is to say of an answer that is no 200; an inspector gives its reason. */
+/** Describes an answer that is no 200; an inspector gives its reason. */
 const refused = (url: URL, response: HttpClientResponse.HttpClientResponse) =>
   Effect.flatMap(
     Effect.orElseSucceed(joined(url, Stream.decodeText(response.stream)), () => ""),
@@ -127,7 +127,7 @@ interface Source {
   readonly changes: Stream.Stream<Seen, Failure>
 }
 
-/** What asks: a plain client, or a channel. */
+/** The client that asks: a plain one, or a channel. */
 type Client = Pick<HttpClient.HttpClient.With<Failure>, "execute">
 
 const sourceOf = (url: URL, timeout: Duration.DurationInput, client: Client): Source => {

@@ -143,7 +143,7 @@ const shortened = (line: string): string => (line.length > maxEvent ? `${line.sl
 const list = (title: string, lines: ReadonlyArray<string>, { strong }: Colours): ReadonlyArray<string> =>
   lines.length === 0 ? [] : ["", strong(title), ...lines]
 
-/** What a snapshot says, the newest of each list first. */
+/** The lines of a snapshot, the newest of each list first. */
 export const snapshotLines = (snapshot: Snapshot.Snapshot, colours: Colours): ReadonlyArray<string> => [
   ...identity(snapshot, colours),
   ...pool(snapshot),

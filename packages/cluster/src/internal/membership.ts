@@ -1,4 +1,4 @@
-/** Who is a member of the cluster: what the storage says of a runner holds once a verified connection says so too. */
+/** Membership of the cluster: the storage's word for a runner counts once a verified connection confirms it. */
 import { IdentityProvider } from "@agentweave/spiffe/IdentityProvider"
 import * as PeerMatcher from "@agentweave/spiffe/PeerMatcher"
 import { InvalidConfigError } from "@agentweave/transport/InvalidConfigError"

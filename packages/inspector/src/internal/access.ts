@@ -1,11 +1,12 @@
 /**
- * Who may ask. On loopback every process of the machine may, and a browser is kept from asking on behalf of a site: it tells
+ * Decides which requests are answered. On loopback every process of the machine may, and a browser is kept from asking on behalf of a site: it tells
  * of the site in `Host` (a name of the attacker's that resolves to 127.0.0.1 is in there), `Origin` and `Sec-Fetch-Site`.
  * Behind a secure server the caller is a verified peer, and the same holds for its browser: its own certificate, or a tunnel on
  * its machine that has one, would otherwise serve every site whose name resolves to the server or to the tunnel.
  */
 import { isIP } from "node:net"
 import { PeerIdentity } from "@agentweave/transport/PeerIdentity"
+import { hostOf } from "@agentweave/transport/Wire"
 import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -42,7 +43,7 @@ const calledName = ({ source }: Request): string | undefined => {
   return typeof name === "string" ? name.toLowerCase() : undefined
 }
 
-const isAddress = (host: string): boolean => isIP(host.replace(/^\[|\]$/g, "")) !== 0
+const isAddress = (host: string): boolean => isIP(hostOf(host)) !== 0
 
 /**
  * A name in `Host` is the one that the connection was made for: that of a site which resolves to a tunnel is not, since the

@@ -1,4 +1,4 @@
-/** What the audit events of a process amount to, in bounded memory: told of each event, read by the snapshots. */
+/** The sums of the audit events of a process, in bounded memory: told of each event, read by the snapshots. */
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import { isServerErrorStatus } from "@agentweave/transport/RequestTelemetry"
 import type { Connection, Traffic } from "../Snapshot.js"

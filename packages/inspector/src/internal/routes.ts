@@ -23,7 +23,7 @@ export interface Served {
   readonly interval: Duration.Duration
   readonly streams: Streams
   readonly page: Page
-  /** Whose breakers may be reset; `undefined` where none may. */
+  /** The registry whose breakers may be reset; `undefined` where none may. */
   readonly resettable: Context.Tag.Service<CircuitBreakerRegistry> | undefined
 }
 

@@ -24,7 +24,7 @@ export interface Sources {
 /** The name of the gauge `TransportMetrics.retryBudget`. */
 const budgetGauge = "transport_retry_budget_available_retries"
 
-/** What the budget of each peer allows, as its gauge has it: budgets are in no registry. */
+/** The retries that the budget of each peer allows, as its gauge has it: budgets are in no registry. */
 const budgetsIn = (pairs: ReadonlyArray<MetricPair.MetricPair.Untyped>): ReadonlyMap<string, number> => {
   const budgets = new Map<string, number>()
   for (const { metricKey, metricState } of pairs) {

@@ -1,5 +1,5 @@
 /**
- * What the provider knows, as a value, and how each thing that happens changes it. Pure: time is an argument.
+ * The knowledge of the provider as a value, and how each event changes it. Pure: time is an argument.
  */
 import { IdentityError, type X509Context } from "@agentweave/spiffe"
 import * as Either from "effect/Either"

@@ -1,4 +1,4 @@
-/** What client and server must agree on (SPIFFE_Workload_Endpoint section 3, workloadapi.proto). */
+/** The names that client and server must agree on (SPIFFE_Workload_Endpoint section 3, workloadapi.proto). */
 
 export const securityHeader = "workload.spiffe.io"
 export const securityValue = "true"

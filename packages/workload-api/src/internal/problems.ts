@@ -3,7 +3,7 @@ import type { IdentityProblem } from "@agentweave/spiffe"
 import type { WorkloadApiEvent } from "../WorkloadApiEvent.js"
 import { isoDate } from "./dates.js"
 
-/** What became of the identity, and what is no event: a call begins, an update was good, one had nothing for us. */
+/** Steps of the identity, also those that are no events: a call begins, an update was good, one had nothing for us. */
 export type ReportedEvent =
   | WorkloadApiEvent
   | { readonly _tag: "Called" }
@@ -12,7 +12,7 @@ export type ReportedEvent =
 
 type Problem = Omit<IdentityProblem.IdentityProblem, "time">
 
-/** What was reported and is not over yet. */
+/** The problems that were reported and are not over yet. */
 export interface Reported {
   /** Why the agent gives us nothing; reported once each until a good update comes. */
   readonly outages: ReadonlySet<string>

@@ -3,7 +3,7 @@
  * (https://protobuf.dev/programming-guides/encoding). Fields of other numbers and types are skipped, as the format asks.
  */
 
-/** What a reader met that the wire format does not allow, and where. Never carries content. */
+/** A violation of the wire format, and where a reader met it. Never carries content. */
 export class WireError extends Error {
   override readonly name = "WireError"
 }

@@ -18,7 +18,7 @@ const failure = (
   cause?: unknown
 ): WorkloadApiServerError => new WorkloadApiServerError({ reason, socketPath, description, cause })
 
-/** What the operating system's refusal means, for those who chose the path. */
+/** Explains the operating system's refusal to those who chose the path. */
 const explained = (socketPath: string, code: string): string => {
   const directory = dirname(socketPath)
   switch (code) {

@@ -131,7 +131,7 @@ const readFederated = (id: string, der: Uint8Array, rules: Rules): Either.Either
 const nameOf = (id: string): string =>
   (id.startsWith(spiffeScheme) ? id.slice(spiffeScheme.length) : id).slice(0, 256).replaceAll(/[^\x20-\x7e]/g, "?")
 
-/** What a peer is willing to read: the gate refuses longer chains, and no more than this is parsed for it. */
+/** The longest chain that peers read: the gate refuses longer chains, and no more than this is parsed for it. */
 const maxChainBytes = 65_536
 
 const missingField = (message: X509SvidMessage): string | undefined => {

@@ -146,7 +146,7 @@ const meet = (network: Network, options: Wire.DialOptions): Effect.Effect<Answer
     Effect.suspend(() => network.onConnect({ ...options, onClose: () => {} }))
   )
 
-/** What both uses of a connection have of its peer. */
+/** The peer of a connection, for both of its uses. */
 const endsOf = (network: Network, answerer: Answerer, { config, identity }: Wire.DialOptions) => ({
   certificates: chainOf(answerer, identity),
   tlsVersion: config.tlsMaxVersion,

@@ -1,7 +1,13 @@
 import type { TLSSocket } from "node:tls"
 import type { CloseReason } from "@agentweave/transport/AuditEvent"
 import type { Exchange, ExchangeError } from "@agentweave/transport/Connector"
-import type { GoneReason, HttpCarrier, HttpWire, Supervision } from "@agentweave/transport/Wire"
+import {
+  addressOf,
+  type GoneReason,
+  type HttpCarrier,
+  type HttpWire,
+  type Supervision
+} from "@agentweave/transport/Wire"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Duration from "effect/Duration"
 import type { Effect } from "effect/Effect"
@@ -24,7 +30,7 @@ class ConnectionGone extends Error {
  */
 const clientOver = (socket: TLSSocket, host: string, port: number): Client => {
   let handedOut = false
-  return new Client(`https://${host.includes(":") ? `[${host}]` : host}:${port}`, {
+  return new Client(`https://${addressOf(host, port)}`, {
     // Answered later: undici (7.30) is not done with asking when a synchronous answer comes, and hangs. After the turn of
     // the event loop in which the handshake ended, what the peer sent together with its handshake has been received.
     connect: (_options, callback) => {

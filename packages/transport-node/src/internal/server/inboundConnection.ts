@@ -63,7 +63,7 @@ export class InboundConnection implements Shell {
     socket.destroySoon = () => this.linger()
   }
 
-  /** What the operating system has taken of the bytes to send. */
+  /** How many of the bytes to send the operating system has taken. */
   sent(): number | undefined {
     const { socket, tcp } = this
     return socket.writableLength === 0 ? undefined : tcp.bytesWritten - queuedBytes(tcp)

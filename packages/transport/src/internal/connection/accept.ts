@@ -49,7 +49,7 @@ export interface Settings<A> extends Limits {
   readonly ownVerifier?: PeerVerifier | undefined
 }
 
-/** What is to become of a connection whose handshake has ended. */
+/** The decision about a connection whose handshake has ended. */
 export type AcceptDecision =
   | { readonly _tag: "Serve"; readonly connection: ServedConnection }
   /** The peer proved who it is and is not authorised: it is told so, and served nothing. */
@@ -88,7 +88,7 @@ export class IncomingAttempt<A> implements Timed, Pending {
     this.deadline = deadlines.now() + acceptor.settings.handshakeTimeoutMillis
   }
 
-  /** What to present, as the transport prepared it. */
+  /** The credentials to present, as the transport prepared them. */
   get credentials(): A {
     return this.inUse.credentials
   }
@@ -170,7 +170,7 @@ export class IncomingAttempt<A> implements Timed, Pending {
       records.established(at.wall, common, { peer, svid, tls: wire.tls, durationMillis: at.wall - this.startedAt })
     )
     if (unrecorded !== undefined) {
-      // What was attempted has an end on record, as far as the log takes it.
+      // The attempt has an end on record, as far as the log takes it.
       this.failed(unrecorded)
       return close
     }

@@ -18,6 +18,7 @@ import type { ConnectOptions, Connector } from "../../Connector.js"
 import { ScopeClosedError, TimeoutError, type TransportError } from "../../TransportError.js"
 import type { Wire } from "../../Wire.js"
 import { withFiber } from "../fiber.js"
+import { addressOf } from "../http/url.js"
 import { type ConnectionUse, type Dial, forBytes, forRequests } from "./connectionUses.js"
 import type { Timed } from "./deadlines.js"
 import { agree, type Rules } from "./lifetime.js"
@@ -29,9 +30,6 @@ import { verifyWire } from "./wireGate.js"
 
 type Identity = Context.Tag.Service<IdentityProvider>
 
-/** `host:port`, an IPv6 address in brackets. */
-const addressOf = (host: string, port: number): string => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`)
-
 /** A peer that was verified, the wire it is on, and the identity it was shown. */
 interface Met<W extends Wire> {
   readonly context: X509Context
@@ -41,7 +39,7 @@ interface Met<W extends Wire> {
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-/** What an attempt waits for, and for how long at most. */
+/** The phases in which an attempt waits, each with its limit. */
 type Waiting = "Place" | "Identity" | "Handshake"
 
 /** One attempt to connect: what it holds on to, what it waits for, and why it was given up. */
@@ -99,7 +97,7 @@ class Attempt<W extends Wire, C extends SupervisedConnection> implements Timed, 
     this.fiber?.unsafeInterruptAsFork(FiberId.none)
   }
 
-  /** Whose fault it is depends on what was waited for. */
+  /** The phase that the limit ended decides whose fault it is. */
   private tooLate(): TransportError {
     const limit = Duration.millis(this.limit(this.waiting))
     if (this.waiting === "Identity") {
@@ -124,7 +122,7 @@ class Attempt<W extends Wire, C extends SupervisedConnection> implements Timed, 
     this.leave?.()
   }
 
-  /** What the attempt failed with, once its fiber has ended. */
+  /** The error of the attempt, once its fiber has ended. */
   failure<E>(cause: Cause.Cause<E>): Cause.Cause<E | TransportError> {
     return this.givenUp !== undefined && Cause.isInterruptedOnly(cause) ? Cause.fail(this.givenUp) : cause
   }

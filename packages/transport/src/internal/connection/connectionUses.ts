@@ -58,7 +58,7 @@ export const forBytes = (dialStream: Dial["dialStream"]): ConnectionUse<StreamWi
   establish: (owner, established, { onClose }) => new ClientStream(owner, { ...established, onClose }),
   close: (connection, onGone) => connection.finish(onGone),
   disagreement: ({ tls }, { protocols = [] }, address) =>
-    // What a server speaks that names no protocol.
+    // A server that names no protocol speaks this one.
     protocols.length === 0 || protocols.includes(tls.protocol ?? "http/1.1")
       ? undefined
       : noProtocol(address, protocols, tls.protocol)

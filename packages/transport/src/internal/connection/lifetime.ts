@@ -18,7 +18,7 @@ export interface Terms {
   readonly rules: Rules
 }
 
-/** What holds for every connection of a layer. */
+/** The rules for every connection of a layer. */
 export interface Rules {
   /**
    * How long a connection that must end waits for one more request, in milliseconds. A client may have sent one before it
@@ -33,7 +33,7 @@ export interface Rules {
   readonly graceMillis: number
 }
 
-/** What a step has to know of the connection beside its state. */
+/** The facts of a connection that a step needs beside its state. */
 export interface Facts {
   /** Requests that began and have not ended. */
   readonly inFlight: number

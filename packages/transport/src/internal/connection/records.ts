@@ -12,7 +12,7 @@ import type { TlsDetails, Wire } from "../../Wire.js"
 /** Takes an event, or says why it could not. */
 export type Record = (event: AuditEvent) => AuditError | undefined
 
-/** What all events of a connection say. */
+/** The fields of all events of a connection. */
 export interface Common {
   readonly side: "Client" | "Server"
   readonly connectionId: string
@@ -69,7 +69,7 @@ const interrupted = {
   description: "the attempt was given up before it ended"
 }
 
-/** Whatever an attempt failed with. */
+/** Any error of an attempt. */
 export const refused = (
   time: number,
   common: Common,

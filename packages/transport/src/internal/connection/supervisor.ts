@@ -65,7 +65,7 @@ export class Supervisor<C extends SupervisedConnection> implements Owner {
     this.own = new OwnIdentity(ownVerifier ?? makeVerifier(), otherSide(this.purpose))
   }
 
-  /** What every event of a new connection says. */
+  /** The fields of every event of a new connection. */
   newCommon(address: string) {
     const { side } = this
     return { side, connectionId: newConnectionId(side), address }

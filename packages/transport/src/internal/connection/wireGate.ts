@@ -5,7 +5,7 @@ import type { X509BundleSet } from "@agentweave/spiffe/X509BundleSet"
 import * as Either from "effect/Either"
 import type { Wire } from "../../Wire.js"
 
-/** What a peer is judged by. */
+/** The facts that a peer is judged by. */
 export interface GateOptions {
   readonly verifier: PeerVerifier
   readonly bundles: X509BundleSet

@@ -73,7 +73,7 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
   readonly fiber: RuntimeFiber<unknown, unknown>
   path: string
   private readonly source: ConnectionSource<C, E>
-  /** What it waits for, until its exchange starts. */
+  /** The wait of the exchange, until it starts. */
   private permit: Permit<C, E> | undefined = undefined
   /** The connection held; given back exactly once. */
   private held: C | undefined = undefined

@@ -23,7 +23,7 @@ const parseJson = (body: Body): unknown => {
   return text === "" ? null : JSON.parse(text)
 }
 
-/** What `HttpIncomingMessage.withMaxBodySize` has set, if anything. */
+/** The limit that `HttpIncomingMessage.withMaxBodySize` has set, if any. */
 const maxBodySize = (fiber: RuntimeFiber<unknown, unknown>): Option.Option<bigint> | undefined =>
   serviceOf(fiber, IncomingMessage.MaxBodySize)
 

@@ -44,7 +44,7 @@ export interface ResponseSink {
   readonly fail: (error: TransportError) => void
 }
 
-/** What a reader fails with, and the response it reads of. */
+/** A reader of the body: the error it fails with, and the response it reads. */
 export interface Reader {
   /** The length the response states, if it states one. */
   readonly statedLength: () => number | undefined

@@ -24,6 +24,9 @@ export interface RequestTarget {
 /** The host of a URL or of `host:port` as sockets take it: an IPv6 address without its brackets (RFC 3986 section 3.2.2). */
 export const hostOf = (hostname: string): string => hostname.replace(/^\[|\]$/g, "")
 
+/** `host:port` as in a URL: an IPv6 address in brackets (RFC 3986 section 3.2.2). */
+export const addressOf = (host: string, port: number): string => `${host.includes(":") ? `[${host}]` : host}:${port}`
+
 const baseOf = (url: URL, prefix: string): BaseUrl => ({
   origin: url.origin,
   host: hostOf(url.hostname),

@@ -1,4 +1,4 @@
-/** What a pool does at intervals: it closes idle and old connections, checks idle ones, reports leases held for too long. */
+/** The work of a pool at intervals: it closes idle and old connections, checks idle ones, reports leases held for too long. */
 import { forkScoped } from "@agentweave/spiffe/Background"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
