@@ -2,7 +2,7 @@ import { AuditEvent } from "@agentweave/transport"
 import { describe, expect, it } from "@effect/vitest"
 import { Arbitrary, Schema } from "effect"
 import * as fc from "fast-check"
-import { toJson } from "../src/internal/audit/eventJson.js"
+import { EventJson } from "../src/internal/audit/eventJson.js"
 
 /** Any event; with strings of every kind, which the arbitraries of schemas make seldom. */
 const event = fc
@@ -24,7 +24,30 @@ const event = fc
     return any._tag === "RequestEnded" ? { ...any, path, ...trace, ...outcome } : any
   })
 
-const ofRequests = event.filter(AuditEvent.isRequest)
+type RequestEvent = Extract<AuditEvent.AuditEvent, { readonly _tag: "RequestStarted" | "RequestEnded" }>
+
+const ofRequests = event.filter((any): any is RequestEvent => AuditEvent.isRequest(any))
+
+/** What a connection and a peer have had before, in part: what is kept of them must not be taken for what they have now. */
+const requests = fc.array(
+  fc
+    .tuple(
+      ofRequests,
+      fc.record({
+        connectionId: fc.constantFrom("c1", "c2"),
+        address: fc.constantFrom("10.0.0.1:443", "10.0.0.2:443"),
+        side: fc.constantFrom("Client" as const, "Server" as const),
+        peerId: fc.constantFrom("spiffe://a/b", "spiffe://a/c"),
+        method: fc.constantFrom("GET", "PUT"),
+        path: fc.constantFrom("/", '/"'),
+        attempt: fc.constantFrom(1, 2)
+      })
+    )
+    .map(([any, again]) => ({ ...any, ...again })),
+  { maxLength: 30 }
+)
+
+const toJson = (any: AuditEvent.AuditEvent): string => new EventJson().of(any)
 
 describe("an event as JSON", () => {
   it("is what JSON.stringify makes of it, whatever is in it", () => {
@@ -34,6 +57,26 @@ describe("an event as JSON", () => {
       }),
       { numRuns: 500 }
     )
+  })
+
+  it("is that of the event, whatever was written before it", () => {
+    fc.assert(
+      fc.property(requests, (all) => {
+        const json = new EventJson()
+        for (const one of all) expect(json.of(one)).toBe(toJson(one))
+      }),
+      { numRuns: 300 }
+    )
+  })
+
+  it("stays right when more connections and peers were seen than are remembered", () => {
+    const json = new EventJson()
+    const [one] = fc.sample(ofRequests, { numRuns: 1, seed: 1 })
+    if (one === undefined) throw new Error("expected an event")
+    for (let i = 0; i < 2_500; i++) {
+      const next = { ...one, connectionId: `c${i % 1_200}`, peerId: `spiffe://a/${i % 1_100}` }
+      expect(json.of(next)).toBe(toJson(next))
+    }
   })
 
   it("has the fields in the order of their documentation", () => {

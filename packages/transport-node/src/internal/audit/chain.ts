@@ -4,7 +4,7 @@ import type { X509Svid } from "@agentweave/spiffe/X509Svid"
 import type { AuditEvent } from "@agentweave/transport/AuditEvent"
 import * as Redacted from "effect/Redacted"
 import { digestFor } from "../auditVerification/signers.js"
-import { toJson } from "./eventJson.js"
+import { EventJson } from "./eventJson.js"
 import {
   type Content,
   type Counts,
@@ -57,6 +57,7 @@ const toBase64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("bas
 
 export class Chain {
   private readonly now: () => number
+  private readonly json = new EventJson()
   /** The last events, which are in no row yet. */
   private fresh: Array<AuditEvent> = []
   private bytes: Buffer = Buffer.allocUnsafe(smallest)
@@ -193,7 +194,7 @@ export class Chain {
     const { fresh } = this
     if (fresh.length === 0) return
     this.fresh = []
-    this.row(fresh.map((event) => `"event":${toJson(event)}}`))
+    this.row(fresh.map((event) => `"event":${this.json.of(event)}}`))
   }
 
   /** How the next row begins; its date does not go back. */
