@@ -133,12 +133,15 @@ export const makeResponse = (sink: ResponseSink, options: ResponseOptions): Http
  *   })
  * ```
  */
-export const respond = (sink: ResponseSink, options: ResponseOptions): Effect.Effect<HttpClientResponse> =>
-  withFiber((fiber) => {
+export const respond = (sink: ResponseSink, options: ResponseOptions): Effect.Effect<HttpClientResponse> => {
+  const body = sink as Body
+  // Nothing is left to abort.
+  if (!body.isOpen) return Effect.succeed(makeResponse(sink, options))
+  return withFiber((fiber) => {
     const response = makeResponse(sink, options)
-    const body = sink as Body
     const scope = body.isOpen ? scopeOf(fiber) : undefined
     return scope === undefined ? Effect.succeed(response) : Effect.as(body.tieTo(scope), response)
   })
+}
 
 const scopeOf = (fiber: RuntimeFiber<unknown, unknown>): Scope.Scope | undefined => serviceOf(fiber, Scope.Scope)

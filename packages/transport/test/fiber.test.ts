@@ -1,6 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, FiberRef, TestClock, Tracer } from "effect"
-import { clockOf, fiberRefOf, isInterruptible, serviceOf, withFiber } from "../src/internal/fiber.js"
+import { Clock, Context, Effect, Exit, Fiber, FiberId, FiberRef, TestClock, Tracer } from "effect"
+import {
+  async,
+  clockOf,
+  fiberRefOf,
+  isInterruptible,
+  mayHaveNews,
+  serviceOf,
+  withFiber
+} from "../src/internal/fiber.js"
 
 class Given extends Context.Tag("test/Given")<Given, number>() {}
 class WithDefault extends Context.Reference<WithDefault>()("test/WithDefault", { defaultValue: () => 7 }) {}
@@ -64,6 +72,80 @@ describe("the parts of Effect's fiber that the transport reads", () => {
       assert.strictEqual((yield* clock).unsafeCurrentTimeMillis(), 3_000)
       const fixed: Clock.Clock = { ...Clock.make(), unsafeCurrentTimeMillis: () => 42 }
       assert.strictEqual((yield* Effect.withClock(clock, fixed)).unsafeCurrentTimeMillis(), 42)
+    })
+  )
+
+  it.effect("a fiber that waits for a callback goes on with its first result, given at once or later", () =>
+    Effect.gen(function* () {
+      const now = async<number, never>((resume) => {
+        resume(Effect.succeed(1))
+        resume(Effect.succeed(2))
+      })
+      assert.strictEqual(yield* now, 1)
+      let later = (_result: Effect.Effect<number, string>): void => {}
+      const fiber = yield* Effect.fork(
+        async<number, string>((resume) => {
+          later = resume
+        })
+      )
+      yield* Effect.yieldNow()
+      assert.isNull(fiber.unsafePoll())
+      later(Effect.fail("refused"))
+      later(Effect.succeed(3))
+      assert.deepStrictEqual(yield* Fiber.await(fiber), Exit.fail("refused"))
+    })
+  )
+
+  it.effect("what is thrown while a callback is registered is a defect", () =>
+    Effect.gen(function* () {
+      const broken = async<never, never>((_resume) => {
+        throw new Error("broken")
+      })
+      const exit = yield* Effect.exit(broken)
+      assert.deepStrictEqual(exit, Exit.die(new Error("broken")))
+    })
+  )
+
+  it.effect("a fiber that waits for a callback can be interrupted, and not where it is uninterruptible", () =>
+    Effect.gen(function* () {
+      const registered: Array<(result: Effect.Effect<string>) => void> = []
+      const wait = async<string, never>((resume) => {
+        registered.push(resume)
+      })
+      const interrupted = yield* Effect.fork(wait)
+      const goesOn = yield* Effect.fork(Effect.uninterruptible(Effect.exit(wait)))
+      yield* Effect.yieldNow()
+      for (const fiber of [interrupted, goesOn]) fiber.unsafeInterruptAsFork(FiberId.none)
+      assert.isTrue(Exit.isInterrupted(yield* Fiber.await(interrupted)))
+      assert.isNull(goesOn.unsafePoll())
+      for (const resume of registered) resume(Effect.succeed("resumed"))
+      assert.isNotNull(yield* Fiber.await(goesOn))
+    })
+  )
+
+  it("a callback is waited for in one step of the fiber", () => {
+    assert.propertyVal(
+      async(() => {}),
+      "_op",
+      "Async"
+    )
+  })
+
+  it.effect("a fiber that waits has news from when it is told of its interruption until it acts on it", () =>
+    Effect.gen(function* () {
+      let end = (_result: Effect.Effect<void>): void => {}
+      const wait = async<void, never>((resume) => {
+        end = resume
+      })
+      const fiber = yield* Effect.fork(Effect.uninterruptible(wait))
+      yield* Effect.yieldNow()
+      assert.isFalse(mayHaveNews(fiber))
+      fiber.unsafeInterruptAsFork(FiberId.none)
+      assert.isTrue(mayHaveNews(fiber))
+      yield* Effect.yieldNow()
+      assert.isFalse(mayHaveNews(fiber))
+      end(Effect.void)
+      yield* Fiber.await(fiber)
     })
   )
 })

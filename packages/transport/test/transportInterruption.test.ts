@@ -28,7 +28,7 @@ const setup = (serve: (exchange: FakeExchange) => void, options: Transport.Optio
   const scope = now(Scope.make())
   const context = now(
     Transport.layer({
-      breaker: { failureThreshold: 1_000 },
+      breaker: { failureThreshold: 1_000_000 },
       retry: { maxRetries: 2, baseDelay: "10 millis", jitter: false },
       retryBudget: { ratio: 0, minRetriesPerSecond: 1 },
       ...options
@@ -61,7 +61,7 @@ const servers: Record<string, () => (exchange: FakeExchange) => void> = {
 }
 
 /** More than the longest of these requests has. */
-const most = 1_000
+const most = 1_600
 
 /** Interrupts a request after each of its steps, until it has come to its end. All in one world, which each leaves whole. */
 const atEachStep = (

@@ -45,6 +45,8 @@ export interface Carrier {
   readonly abandon: (reason: CloseReason) => void
 }
 
+const resolved = Promise.resolve()
+
 const latin1 = (bytes: Buffer | string): string => (typeof bytes === "string" ? bytes : bytes.toString("latin1"))
 
 const parseHeaders = (raw: ReadonlyArray<Buffer | string>): Headers.Headers => {
@@ -80,6 +82,10 @@ const isRequestFault = (code: string): boolean =>
   code === "UND_ERR_NOT_SUPPORTED" ||
   code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH"
 
+interface Answer extends ConnectorResponse.ResponseOptions {
+  readonly sink: ConnectorResponse.ResponseSink
+}
+
 /**
  * One exchange, as undici's dispatch handler. It resumes the fiber once, with the response or the failure, settles the
  * connection once, and drops its references when it is done.
@@ -97,8 +103,8 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   /** The response was received to its end. */
   private complete = false
   private done = false
-  /** The response, until the fiber is given it. */
-  private response: Effect.Effect<HttpClientResponse> | undefined = undefined
+  /** The parts of the response, until the fiber is given it. */
+  private answer: Answer | undefined = undefined
   private scheduled = false
   /** The longest silence in the response's body, in milliseconds. */
   private bodyMillis: number
@@ -135,21 +141,23 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   onHeaders(status: number, raw: Array<Buffer>, resume: () => void): boolean {
     const exchange = this.exchange
     if (status < 200 || exchange === undefined) return true
-    exchange.onStatus?.(status, () => parseHeaders(raw))
+    const headers = () => parseHeaders(raw)
+    exchange.onStatus?.(status, headers)
     const sink = ConnectorResponse.makeSink(this)
     this.sink = sink
     this.resumeWire = resume
     const own = bodyTimeout(exchange.fiber)
     if (own !== undefined) this.bodyMillis = Duration.toMillis(own)
     const { maxResponseSize, remoteAddress } = this.carrier
-    this.response = ConnectorResponse.respond(sink, {
+    this.answer = {
+      sink,
       request: exchange.request,
       status,
-      headers: () => parseHeaders(raw),
+      headers,
       setCookie: () => setCookies(raw),
       remoteAddress,
       maxResponseSize
-    })
+    }
     // Neither has content, whatever its headers say (RFC 9112 section 6.3). undici (7.30) ends the exchange as failed when a
     // `Content-Length` stands in one, which a 304 may carry (RFC 9110 section 8.6): by then it is complete.
     if (status === 204 || status === 304) this.complete = true
@@ -192,12 +200,16 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   private schedule(): void {
     if (this.scheduled) return
     this.scheduled = true
-    queueMicrotask(() => {
-      this.scheduled = false
-      if (this.complete) this.completed()
-      else if (!this.paused) this.progress()
-      if (this.response !== undefined) this.settleFiber(this.response)
-    })
+    // `queueMicrotask` would make a resource for async hooks each time.
+    void resolved.then(this.passOn)
+  }
+
+  private readonly passOn = (): void => {
+    this.scheduled = false
+    if (this.complete) this.completed()
+    else if (!this.paused) this.progress()
+    const { answer } = this
+    if (answer !== undefined) this.settleFiber(ConnectorResponse.respond(answer.sink, answer))
   }
 
   private completed(): void {
@@ -321,7 +333,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
   private settleFiber(result: Effect.Effect<HttpClientResponse, ExchangeError>): void {
     const resume = this.resumeFiber
     this.resumeFiber = undefined
-    this.response = undefined
+    this.answer = undefined
     resume?.(result)
   }
 

@@ -37,6 +37,8 @@ const plain = (body: Body): Upload => ({
   refusal: undefined
 })
 
+const none = plain(null)
+
 const refused = (seen: string): Upload => ({
   ...plain(null),
   refusal: new RefusedBody(`expected a request body that can be read, ${seen}`)
@@ -141,7 +143,7 @@ export const toUndici = (
 ): Upload => {
   switch (body._tag) {
     case "Empty":
-      return plain(null)
+      return none
     case "Uint8Array":
       return plain(body.body.length > sliceSize ? slices(body.body) : body.body)
     case "Raw":

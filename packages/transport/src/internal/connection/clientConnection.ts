@@ -161,8 +161,8 @@ export class ClientConnection extends SupervisedConnection implements Connection
     }
     this.requests++
     this.inFlight = 1
-    const onResult: Resume = (result) => resume(this.firstResult(supervised, result))
-    return this.carrier.start(supervised, this.requests > 1 ? resume : onResult)
+    if (this.requests > 1) return this.carrier.start(supervised, resume)
+    return this.carrier.start(supervised, (result) => resume(this.firstResult(supervised, result)))
   }
 
   /** The first request learns from a peer that does not want us why there is no response. */

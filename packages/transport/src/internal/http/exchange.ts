@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import type * as Tracer from "effect/Tracer"
 import type { Connection, Exchange, ExchangeError } from "../../Connector.js"
 import { ConnectionError } from "../../TransportError.js"
-import { isInterruptible, withFiber } from "../fiber.js"
+import { async, isInterruptible, mayHaveNews, withFiber } from "../fiber.js"
 import { ClientSpan } from "./clientSpan.js"
 import { absolute, type BaseUrl, resolve } from "./url.js"
 
@@ -67,6 +67,12 @@ type Result<E> = Effect.Effect<HttpClientResponse, E | ExchangeError>
 const isStale = (cause: Cause.Cause<unknown>): boolean =>
   Option.exists(Cause.failureOption(cause), (error) => error instanceof ConnectionError && error.outcome === "NotSent")
 
+/**
+ * Whether a request that waited is being started, by the one whose connection it has. Where that one ends in the same call, the
+ * next starts in its own fiber: of ten thousand that are all refused, each would start within the end of the one before.
+ */
+let isStarting = false
+
 /** One request, from the lease of its connection to the end of its exchange. */
 class RequestRun<C extends OpenConnection, E> implements Exchange, PendingRequest {
   request: HttpClientRequest
@@ -116,21 +122,35 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
     }
     const wait = this.span?.waits()
     this.permit = this.source.acquire(this, (permit) => {
-      resume(
-        Effect.async<HttpClientResponse, E | ExchangeError>((resume) => {
-          const idle = permit.takeIdle()
-          this.wasOpen = idle !== undefined
-          if (idle !== undefined) this.start(idle, resume)
-          else resume(this.open(permit, wait))
-        })
-      )
+      // It is at rest and has not been told to end, so that nothing can come between the permit and the start.
+      if (this.permit !== undefined && !isStarting && !mayHaveNews(this.fiber)) this.enterNow(permit, wait, resume)
+      else resume(async<HttpClientResponse, E | ExchangeError>((resume) => this.enter(permit, wait, resume)))
     })
+  }
+
+  private enter(permit: Permit<C, E>, wait: Tracer.Span | undefined, resume: (result: Result<E>) => void): void {
+    const idle = permit.takeIdle()
+    this.wasOpen = idle !== undefined
+    if (idle !== undefined) this.start(idle, resume)
+    else resume(this.open(permit, wait))
+  }
+
+  /** In the call that gives the connection, which is another request's: what is thrown is a defect of this one. */
+  private enterNow(permit: Permit<C, E>, wait: Tracer.Span | undefined, resume: (result: Result<E>) => void): void {
+    isStarting = true
+    try {
+      this.enter(permit, wait, resume)
+    } catch (defect) {
+      resume(Effect.die(defect))
+    } finally {
+      isStarting = false
+    }
   }
 
   private open(permit: Permit<C, E>, wait: Tracer.Span | undefined): Result<E> {
     const opened = wait === undefined ? permit.open() : Effect.withParentSpan(permit.open(), wait)
     return Effect.flatMap(opened, (connection) =>
-      Effect.async<HttpClientResponse, E | ExchangeError>((resume) => this.start(connection, resume))
+      async<HttpClientResponse, E | ExchangeError>((resume) => this.start(connection, resume))
     )
   }
 
@@ -154,12 +174,11 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
     if (this.held !== undefined) this.abort = abort
   }
 
-  get onStatus(): ((status: number) => void) | undefined {
-    const { span } = this
-    return span === undefined ? undefined : (status) => span.status(status)
+  onStatus(status: number): void {
+    this.span?.status(status)
   }
 
-  readonly onSettled = (error?: string): void => {
+  onSettled(error?: string): void {
     this.span?.end(error)
     if (this.started) this.release()
   }
@@ -182,7 +201,7 @@ class RequestRun<C extends OpenConnection, E> implements Exchange, PendingReques
    * Interrupted, or failed. An exchange that still runs is aborted, and settles; a connection that broke its contract
    * and threw is given up; what was not used goes back.
    */
-  readonly onFailure = (cause: Cause.Cause<E | ExchangeError>): Effect.Effect<never, E | ExchangeError> => {
+  onFailure(cause: Cause.Cause<E | ExchangeError>): Effect.Effect<never, E | ExchangeError> {
     if (this.abort !== undefined) this.abort()
     else if (this.held !== undefined) {
       this.held.connection.unsafeRetire("Error")
@@ -213,7 +232,7 @@ export const execute = <C extends OpenConnection, E>(
 ): Result<E> =>
   withFiber<HttpClientResponse, E | ExchangeError>((fiber, status) => {
     const run = new RequestRun(source, request, path, fiber)
-    const exchange = Effect.async(run.begin)
+    const exchange = async(run.begin)
     const canBeInterrupted = isInterruptible(status)
     const onFailure = (cause: Cause.Cause<E | ExchangeError>): Result<E> => {
       const failed = run.onFailure(cause)

@@ -57,6 +57,8 @@ interface Broken {
   readonly cause?: TransportError | ResponseTooLargeError
 }
 
+const abandoned: Broken = { description: "the body was abandoned by an earlier reader" }
+
 /** The bodies of responses whose request was made in this scope, as long as they are being received. */
 const bodiesOf = new WeakMap<Scope.Scope, Set<Body>>()
 
@@ -71,7 +73,7 @@ export class Body implements ResponseSink {
   /** Bytes in `chunks`. */
   private size = 0
   private state: "Open" | "Ended" | "Failed" = "Open"
-  private broken: Broken = { description: "the body was abandoned by an earlier reader" }
+  private broken = abandoned
   /** The whole body, once it was collected, and whether nobody else holds its memory. */
   private bytes: Uint8Array | undefined = undefined
   private isOwned = false

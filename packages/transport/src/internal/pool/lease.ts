@@ -12,6 +12,7 @@ import type { ExchangeError } from "../../Connector.js"
 import type { SecureChannel } from "../../SecureChannel.js"
 import { ScopeClosedError, type ScopeClosedErrorReason } from "../../TransportError.js"
 import { makeClient, TypeId } from "../channel.js"
+import { async } from "../fiber.js"
 import {
   type ConnectionSource,
   connectionOf,
@@ -205,7 +206,7 @@ const waitForConnection = <E>(
 ): Effect.Effect<PooledConnection, E | OpenError | InvalidSpiffeIdError> =>
   Effect.zipRight(
     keys.matcher(key),
-    Effect.async<PooledConnection, E | OpenError>((resume) =>
+    async<PooledConnection, E | OpenError>((resume) =>
       onWait(pool.acquire(key, uncheckedUrl, (permit) => resume(connectionOf(permit)), stack))
     )
   )
