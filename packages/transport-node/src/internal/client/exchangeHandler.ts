@@ -169,7 +169,7 @@ export class ExchangeHandler implements Dispatcher.DispatchHandler, ConnectorRes
     const { sink } = this
     if (sink === undefined || sink.push(chunk)) {
       // Most responses are complete by the time their first piece is passed on, and need no limit.
-      if (!this.scheduled) this.progress()
+      this.schedule()
       return true
     }
     this.paused = true

@@ -1,16 +1,21 @@
 import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
 import type * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type { RuntimeFiber } from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Stream from "effect/Stream"
 import { runtimeOf } from "../fiber.js"
 
-/** Bytes read ahead of what the socket takes: the source and the socket work at the same time. */
-const readAhead = 64 * 1024
+/**
+ * Bytes read ahead of what the socket takes, at the most: the source and the socket work at the same time. The stream is read on
+ * when half of them are left, and so not for each piece anew.
+ */
+const readAhead = 256 * 1024
+const readOnBelow = readAhead / 2
 
 type Result = IteratorResult<Uint8Array>
 
@@ -65,16 +70,18 @@ export class UploadQueue {
   }
 
   private read(): RuntimeFiber<void, unknown> {
+    // Not `Stream.toPull`: the end would be a failure, and each piece three more steps.
     const all = Effect.scoped(
-      Effect.flatMap(Stream.toPull(this.stream), (pull) => {
-        const loop: Effect.Effect<never, Option.Option<unknown>> = Effect.flatMap(pull, (chunk) => {
-          this.take(chunk)
+      Effect.flatMap(Channel.toPull(Stream.toChannel(this.stream)), (pull) => {
+        const loop: Effect.Effect<void, unknown> = Effect.flatMap(pull, (pulled) => {
+          if (Either.isLeft(pulled)) return Effect.void
+          this.take(pulled.right)
           return this.size < readAhead ? loop : Effect.flatMap(this.room, () => loop)
         })
         return loop
       })
     )
-    const fiber = Runtime.runFork(runtimeOf(this.requester))(Effect.catchAllCause(all, asEnd))
+    const fiber = Runtime.runFork(runtimeOf(this.requester))(all)
     fiber.addObserver((exit) => {
       this.end = exit
       if (Exit.isFailure(exit)) this.onFailure(Cause.squash(exit.cause))
@@ -93,7 +100,7 @@ export class UploadQueue {
 
   private readonly room = Effect.async<void>((resume) => {
     // A waiter may have taken what was there.
-    if (this.size < readAhead) resume(Effect.void)
+    if (this.size < readOnBelow) resume(Effect.void)
     else this.readOn = () => resume(Effect.void)
   })
 
@@ -116,12 +123,8 @@ export class UploadQueue {
 
   private goOn(): void {
     const { readOn } = this
-    if (readOn === undefined || this.size >= readAhead) return
+    if (readOn === undefined || this.size >= readOnBelow) return
     this.readOn = undefined
     readOn()
   }
 }
-
-/** A pull ends with `None`. */
-const asEnd = (cause: Cause.Cause<Option.Option<unknown>>): Effect.Effect<void, unknown> =>
-  Option.match(Cause.flipCauseOption(cause), { onNone: () => Effect.void, onSome: Effect.failCause })

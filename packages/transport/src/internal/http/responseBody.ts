@@ -6,6 +6,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { ResponseTooLargeError } from "../../ResponseTooLargeError.js"
 import type { TransportError } from "../../TransportError.js"
+import { async } from "../fiber.js"
 
 const empty = new Uint8Array(0)
 
@@ -68,7 +69,6 @@ const bodiesOf = new WeakMap<Scope.Scope, Set<Body>>()
  */
 export class Body implements ResponseSink {
   static readonly highWaterMark = 64 * 1024
-
   private chunks: Array<Uint8Array> = []
   /** Bytes in `chunks`. */
   private size = 0
@@ -318,16 +318,16 @@ export class Body implements ResponseSink {
 
   /** Chunks as they come, to the end. A channel: what a stream of pulls makes for each chunk outlives the young generation. */
   private chunksOf(reader: Reader): Chunks {
-    const more = Effect.async<void>((resume) => {
+    const more = async<void, never>((resume) => {
       this.reader = () => resume(Effect.void)
     })
-    const loop: Chunks = Channel.suspend(() => {
+    const next = (): Chunks => {
       if (this.chunks.length > 0) {
         const chunks = Chunk.unsafeFromArray(this.chunks)
         this.chunks = []
         this.size = 0
         this.readOn()
-        return Channel.flatMap(Channel.write(chunks), () => loop)
+        return Channel.flatMap(Channel.write(chunks), next)
       }
       switch (this.state) {
         case "Ended":
@@ -335,25 +335,24 @@ export class Body implements ResponseSink {
         case "Failed":
           return Channel.fromEffect(this.failure(reader))
         case "Open":
-          return Channel.flatMap(Channel.fromEffect(more), () => loop)
+          return Channel.flatMap(Channel.fromEffect(more), next)
       }
-    })
-    return loop
+    }
+    return next()
   }
 
+  /** For one run: a stream that is begun anew asks anew. */
   stream(reader: Reader): Stream.Stream<Uint8Array, HttpClientError.ResponseError> {
-    return Stream.suspend(() => {
-      if (this.bytes !== undefined) return Stream.make(this.whole())
-      if (this.collecting > 0 && this.state === "Open") {
-        return Stream.fromEffect(reader.failure("the body is being read whole by another reader"))
-      }
-      if (this.streamed) return Stream.fromEffect(reader.failure("the body was already read as a stream"))
-      this.streamed = true
-      return Stream.ensuring(
-        Stream.fromChannel(this.chunksOf(reader)),
-        Effect.sync(() => this.abandon())
-      )
-    })
+    if (this.bytes !== undefined) return Stream.make(this.whole())
+    if (this.collecting > 0 && this.state === "Open") {
+      return Stream.fromEffect(reader.failure("the body is being read whole by another reader"))
+    }
+    if (this.streamed) return Stream.fromEffect(reader.failure("the body was already read as a stream"))
+    this.streamed = true
+    return Stream.ensuring(
+      Stream.fromChannel(this.chunksOf(reader)),
+      Effect.sync(() => this.abandon())
+    )
   }
 }
 
