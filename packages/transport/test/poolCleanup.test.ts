@@ -2,6 +2,7 @@ import type { ConnectionPool } from "@agentweave/transport"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Logger, TestClock } from "effect"
 import { settled } from "../../spiffe/test/support/settled.js"
+import type { FakeExchange } from "./fakeConnector.js"
 import { a, b, hold, peek, setup, tag } from "./fakePool.js"
 
 const warnings = () => {
@@ -118,6 +119,39 @@ describe("cleanup", () => {
       assert.include(leaks[0]?.stack, "poolCleanup.test.ts")
       // Held until here: the body of a response that is collected as garbage is given up, and its connection comes back.
       assert.strictEqual(response.status, 200)
+    })
+  )
+
+  it.effect("of a request that waited it names the span of the request, whoever gave the connection back", () =>
+    Effect.gen(function* () {
+      const leaks: Array<ConnectionPool.Leak> = []
+      const exchanges: Array<FakeExchange> = []
+      const { pool } = yield* setup(
+        {
+          maxConnectionsPerTarget: 1,
+          acquireTimeout: "1 minute",
+          leakThreshold: "15 seconds",
+          onLeak: (leak) => Effect.sync(() => leaks.push(leak))
+        },
+        { serve: (exchange) => exchanges.push(exchange) }
+      ).pipe(Effect.provide(warnings().layer))
+      for (const name of ["first", "second"]) {
+        yield* Effect.fork(Effect.withSpan(pool.client(a).get(`/${name}`), name))
+        yield* settled
+      }
+      yield* Effect.withSpan(
+        Effect.sync(() => exchanges[0]?.respond()),
+        "somebody else"
+      )
+      assert.deepStrictEqual(
+        exchanges.map(({ path }) => path),
+        ["/first", "/second"]
+      )
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(
+        leaks.map(({ span }) => span),
+        ["second"]
+      )
     })
   )
 

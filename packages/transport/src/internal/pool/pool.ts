@@ -76,7 +76,7 @@ export class Pool<E> {
   /** Leases a connection that is idle now. `stack` is where the lease is taken. */
   takeIdle(key: string, stack?: string): PooledConnection | undefined {
     const pooled = this.findIdle(key)
-    if (pooled !== undefined) this.onLease(pooled, stack)
+    if (pooled !== undefined) this.onLease(pooled, stack, this.lesseeSpan())
     return pooled
   }
 
@@ -104,11 +104,17 @@ export class Pool<E> {
     return describeUses(this.state.targets.get(key)?.slots ?? [])
   }
 
+  /** The span of the fiber that asks for a lease, where leaks are looked for: it may be given one while another fiber runs. */
+  lesseeSpan(): AnySpan | undefined {
+    return this.options.leakThreshold === Number.POSITIVE_INFINITY
+      ? undefined
+      : Option.getOrUndefined(Fiber.getCurrentFiber())?.currentSpan
+  }
+
   /** A connection was leased. */
-  onLease({ slot }: PooledConnection, stack: string | undefined): void {
+  onLease({ slot }: PooledConnection, stack: string | undefined, span: AnySpan | undefined): void {
     this.acquisitions++
     if (this.options.leakThreshold === Number.POSITIVE_INFINITY) return
-    const span = Option.getOrUndefined(Fiber.getCurrentFiber())?.currentSpan
     this.watchedLeases.set(slot, { peer: peerOf(slot), since: this.now(), stack, span })
   }
 
@@ -224,6 +230,7 @@ class PoolWaiter<E, ER> extends Waiter<PooledConnection> implements Permit<Poole
   private readonly request: PendingRequest<ER>
   private readonly onDecided: (permit: Permit<PooledConnection, E | OpenError | ER>) => void
   private readonly stack: string | undefined
+  private readonly span: AnySpan | undefined
 
   constructor(
     pool: Pool<E>,
@@ -237,6 +244,7 @@ class PoolWaiter<E, ER> extends Waiter<PooledConnection> implements Permit<Poole
     this.request = request
     this.onDecided = onDecided
     this.stack = stack
+    this.span = pool.lesseeSpan()
   }
 
   grant(slot: PoolSlot): void {
@@ -260,7 +268,7 @@ class PoolWaiter<E, ER> extends Waiter<PooledConnection> implements Permit<Poole
   takeIdle(): PooledConnection | undefined {
     const pooled = this.slot?.pooled
     if (pooled === undefined || !this.pool.isUsable(pooled)) return undefined
-    this.pool.onLease(pooled, this.stack)
+    this.pool.onLease(pooled, this.stack, this.span)
     return pooled
   }
 
@@ -271,7 +279,7 @@ class PoolWaiter<E, ER> extends Waiter<PooledConnection> implements Permit<Poole
     return Effect.map(
       pool.connections.openFor(slot, request, () => closed(key)),
       (pooled) => {
-        pool.onLease(pooled, this.stack)
+        pool.onLease(pooled, this.stack, this.span)
         return pooled
       }
     )
