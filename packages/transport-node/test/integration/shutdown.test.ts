@@ -242,6 +242,8 @@ describe("a secure server whose scope closes", () => {
 
 /** What keeps the event loop busy: handles, requests and timers; and what listens for the end of the process. */
 const resources = Effect.async<ReadonlyArray<string>>((resume) => {
+  // They are opened when they are first asked for: by a log perhaps, or the platform's terminal.
+  expect([process.stdin.fd, process.stdout.fd, process.stderr.fd]).toEqual([0, 1, 2])
   // One turn of the loop: what was closed is only then off it.
   setImmediate(() => {
     const listeners = process

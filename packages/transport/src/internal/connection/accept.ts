@@ -188,7 +188,10 @@ export class IncomingAttempt<A> implements Timed, Pending {
       at,
       idleAt: at.mono + settings.firstRequestMillis,
       shell,
-      onEnded: () => acceptor.occupancy.gone(this.incoming.host)
+      onEnded: () => {
+        acceptor.occupancy.gone(this.incoming.host)
+        acceptor.sendWatch.ended()
+      }
     })
     supervisor.adopt(connection)
     acceptor.sendWatch.begin()

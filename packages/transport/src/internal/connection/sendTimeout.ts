@@ -31,14 +31,17 @@ export class SendWatch implements Timed {
     this.deadlines.add(this)
   }
 
-  onDeadline({ mono }: Moment): void {
-    for (const connection of Array.from(this.live)) connection.lookAtSending()
-    if (this.live.size > 0) {
-      this.deadline = mono + this.interval
-      return
-    }
+  /** One connection fewer: after the last there is nothing to look at. */
+  ended(): void {
+    if (this.live.size > 0) return
     this.deadline = Number.POSITIVE_INFINITY
     this.deadlines.remove(this)
+  }
+
+  onDeadline({ mono }: Moment): void {
+    this.deadline = mono + this.interval
+    // One that is cut off may be the last.
+    for (const connection of Array.from(this.live)) connection.lookAtSending()
   }
 }
 
