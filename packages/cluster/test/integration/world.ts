@@ -40,7 +40,8 @@ const isFree = (port: number): Effect.Effect<boolean> =>
     server.listen(port, host, () => server.close(() => resume(Effect.succeed(true))))
   })
 
-let last = 20_000 + ((process.pid * 37) % 10_000)
+/** Far from those of the test processes beside this one, whose numbers are next to its own. */
+let last = 20_000 + ((process.pid * 997) % 12_000)
 
 /**
  * A port that nobody listens on, below those that the system gives to outgoing connections: a runner's address must be known
