@@ -70,6 +70,25 @@ it.scoped("a named pipe and a directory in the place of the file are refused at 
   })
 )
 
+it.scoped(
+  "a named pipe that takes the place of the file while it is written is refused, and the log goes on without it",
+  () =>
+    Effect.gen(function* () {
+      const { open, path } = yield* world
+      const { close, log } = yield* open()
+      log.unsafeRecord(refused(1))
+      yield* until(() => readFileSync(path, "utf8").includes("PoolExhausted"))
+      execFileSync("rm", [path])
+      execFileSync("mkfifo", [path])
+      // Until the failure is known, events are taken.
+      yield* until(() => log.unsafeRecord(refused(2)) !== undefined)
+      execFileSync("rm", [path])
+      yield* until(() => log.unsafeRecord(refused(3)) === undefined)
+      yield* close
+      expect(readFileSync(path, "utf8")).toContain('"maxConnections":3')
+    }).pipe(Effect.provide(quiet))
+)
+
 it.scoped("the file is readable by its owner alone, whatever the umask, and whatever it was before", () =>
   Effect.gen(function* () {
     const { path, session } = yield* world
