@@ -69,12 +69,13 @@ describe("an event as JSON", () => {
     )
   })
 
-  it("stays right when more connections and peers were seen than are remembered", () => {
+  it("stays right when more connections, peers and longer paths were seen than are remembered", () => {
     const json = new EventJson()
     const [one] = fc.sample(ofRequests, { numRuns: 1, seed: 1 })
     if (one === undefined) throw new Error("expected an event")
     for (let i = 0; i < 2_500; i++) {
-      const next = { ...one, connectionId: `c${i % 1_200}`, peerId: `spiffe://a/${i % 1_100}` }
+      const path = i % 3 === 0 ? `/${"x".repeat(2_000)}` : "/"
+      const next = { ...one, connectionId: `c${i % 1_200}`, peerId: `spiffe://a/${i % 1_100}`, path }
       expect(json.of(next)).toBe(toJson(next))
     }
   })

@@ -34,7 +34,11 @@ class Kept {
 /** Connections, and peers, whose text is kept. */
 const maxKept = 1_000
 
-const keep = <A>(kept: Map<string, A>, key: string, value: A): A => {
+/** A longer text is not kept: paths are chosen by peers. */
+const maxLength = 1_024
+
+const keep = <A extends Kept>(kept: Map<string, A>, key: string, value: A): A => {
+  if (value.first.length > maxLength) return value
   if (kept.size >= maxKept) kept.clear()
   kept.set(key, value)
   return value

@@ -32,8 +32,8 @@ export interface PendingRequest<out E = HttpClientError> {
 export const uncheckedUrl: PendingRequest<never> = { checkUrl: () => Effect.void }
 
 /**
- * A wait for a connection, and once it is decided the right to one or the reason why there is none. `takeIdle` and `open` are
- * for the fiber that waited, when it runs.
+ * A wait for a connection, and once it is decided the right to one or the reason why there is none. `open` is for the fiber that
+ * waited, when it runs; `takeIdle` too, or for the call that decides.
  */
 export interface Permit<C, E> {
   /** The connection, when it can be used as it is: the usual case, without an effect. */
