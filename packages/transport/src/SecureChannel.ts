@@ -185,23 +185,15 @@ export const make: <Peer extends AnyPeer>(
       }),
     closed: (origin) => new ScopeClosedError({ reason: "Channel", target: `${peer} at ${origin}` })
   })
-  // That of the origin which was asked for last: most channels have one.
-  let origin = ""
-  let source = pool.sourceOf(origin)
-  const sourceOf = (asked: string) => {
-    if (asked !== origin) {
-      origin = asked
-      source = pool.sourceOf(asked)
-    }
-    return source
-  }
+  // A channel with a base URL has one origin.
+  const ownSource = own && pool.sourceOf(own.origin)
   const once: SecureChannel["execute"] = (request) => {
     const target = resolve(own, request)
     if (Either.isLeft(target)) return Effect.fail(target.left)
     const { base, path } = target.right
     // The pool knows the origin only: with the base's path the request's URL is made here.
     const named = base.prefix === "" ? request : HttpClientRequest.setUrl(request, absolute(base, request.url))
-    return execute(sourceOf(base.origin), named, path)
+    return execute(ownSource ?? pool.sourceOf(base.origin), named, path)
   }
   const policy = config.retry === undefined ? undefined : new Policy<"Timeout">(config.retry, undefined, undefined)
   return internal.make({

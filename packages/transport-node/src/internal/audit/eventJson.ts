@@ -80,7 +80,7 @@ class Call extends Kept {
 
 /**
  * Events as JSON. Requests are by far the most of them: they are written out here, and what one has in common with those before
- * it is made once. That takes a quarter of the time of `JSON.stringify` (`npm run bench -- record`).
+ * it is made once. That takes a third of the time of `JSON.stringify`.
  */
 export class EventJson {
   /** By the connection. */

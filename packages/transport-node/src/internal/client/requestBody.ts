@@ -40,7 +40,7 @@ const plain = (body: Body): Upload => ({
 const none = plain(null)
 
 const refused = (seen: string): Upload => ({
-  ...plain(null),
+  ...none,
   refusal: new RefusedBody(`expected a request body that can be read, ${seen}`)
 })
 
@@ -121,7 +121,7 @@ const isAsyncIterable = (value: object): value is AsyncIterable<unknown> => Symb
 
 /** A value that the caller gave as it is. What none of these forms is, undici refuses before a byte is written. */
 const raw = (body: unknown, onFailure: (cause: unknown) => void): Upload => {
-  if (body === undefined || body === null) return plain(null)
+  if (body === undefined || body === null) return none
   if (typeof body !== "object" || body instanceof Blob) return plain(body as Body)
   if (body instanceof FormData) return form(body)
   if (body instanceof URLSearchParams) {
