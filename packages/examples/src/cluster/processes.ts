@@ -24,7 +24,7 @@ const isFree = (port: number): Effect.Effect<boolean> =>
 export const freePorts = (count: number): Effect.Effect<ReadonlyArray<number>> =>
   Effect.gen(function* () {
     const found: Array<number> = []
-    for (let port = 20_000 + ((process.pid * 41) % 10_000); found.length < count; port++) {
+    for (let port = 10_000 + ((process.pid * 41) % 10_000); found.length < count; port++) {
       if (yield* isFree(port)) found.push(port)
     }
     return found
